@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine: `make localnet` and `make test`.
+# Both use one profile and one target directory, so after one the other builds no dependency again.
+
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/perturb/target
+# Several processes share the machine: torch must not start a thread per core in each.
+export OMP_NUM_THREADS ?= 1
+
+VALIDATORS ?= 4
+MINERS ?= 4
+EPOCHS ?= 2
+SEED ?= 1
+KEEP ?= 0
+DRILL ?= 0
+
+BIN := $(CARGO_TARGET_DIR)/debug
+
+.PHONY: help setup build localnet test lint bench train-demo clean
+
+help:
+	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
+	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) KEEP=1 DRILL=1)"
+	@echo "make test       every test, set-up included"
+	@echo "make bench      the measurements of the README"
+	@echo "make lint       formatting, clippy with warnings denied"
+	@echo "make train-demo draws the demo images and trains the demo classifier again"
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	cargo build --workspace --all-targets --locked
+
+localnet: build
+	@$(BIN)/perturb localnet --validators $(VALIDATORS) --miners $(MINERS) --epochs $(EPOCHS) --seed $(SEED) \
+		$(if $(filter 1,$(KEEP)),--keep) $(if $(filter 1,$(DRILL)),--drill)
+
+test: build
+	cargo nextest run --workspace --all-targets --locked
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: setup
+	cargo bench --workspace --locked
+
+train-demo: build
+	$(BIN)/perturb model train-demo
+
+clean:
+	rm -rf localnet

@@ -1,0 +1,300 @@
+//! The submission machine against a pretended chain: it lands once, whatever happens.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ChainError;
+
+const WEIGHTS: [(u16, u16); 2] = [(3, 65_535), (7, 100)];
+
+fn agreed() -> AgreedVector {
+    AgreedVector {
+        call: WeightsCall { netuid: 1, mecid: 0, weights: WEIGHTS.to_vec(), version_key: 0 },
+        epoch: 5,
+        reference_block: 100,
+        expires_after_epoch: None,
+    }
+}
+
+fn signed(nonce: u64, at: u64) -> SignedWeights {
+    SignedWeights { bytes: vec![1], hash: BlockHash([1; 32]), nonce, signed_at: at, expires_at: at + 64 }
+}
+
+fn facts(finalized: u64) -> ChainFacts {
+    ChainFacts {
+        finalized,
+        epoch_index: 6,
+        uid: Some(2),
+        on_chain: vec![(3, 1)],
+        last_update: 50,
+        rate_limit: 10,
+        finalized_nonce: 4,
+        best_nonce: 4,
+    }
+}
+
+fn submitted(block_number: u64) -> Submitted {
+    Submitted { block_number, block_hash: BlockHash([2; 32]), extrinsic_hash: BlockHash([1; 32]) }
+}
+
+fn away() -> SubmitError {
+    SubmitError::Chain(ChainError::Away { endpoint: "ws://h".into(), reason: "gone".into(), retry_in_ms: 1 })
+}
+
+#[test]
+fn the_usual_way_looks_signs_sends_and_reads_back() {
+    let mut s = Submission::new(agreed());
+    assert_eq!(s.next(110), Step::Look);
+    s.apply(Event::Looked(facts(110)));
+    assert_eq!(s.next(110), Step::Sign);
+    s.apply(Event::Signed(signed(4, 110)));
+    assert_eq!(s.next(110), Step::Send(signed(4, 110)));
+    s.apply(Event::InBlock(BlockHash([2; 32])));
+    s.apply(Event::Finalized(submitted(112)));
+    assert_eq!(s.next(112), Step::ReadBack(submitted(112)));
+    s.apply(Event::ReadBack(vec![(7, 100), (3, 65_535)]));
+    assert_eq!(s.state, State::ReadBack { block_number: 112, submitted: Some(submitted(112)) });
+    assert!(s.is_over() && s.has_landed());
+    assert_eq!(s.next(113), Step::Done);
+}
+
+#[test]
+fn a_restart_looks_first_and_sends_nothing_if_the_vector_has_landed() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    // Saved, sent, and killed before the answer came.
+    let json = serde_json::to_string(&s).unwrap();
+    let mut s: Submission = serde_json::from_str(&json).unwrap();
+    assert_eq!(s.next(113), Step::Look);
+    s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 112, ..facts(113) }));
+    assert_eq!(s.state, State::ReadBack { block_number: 112, submitted: None });
+}
+
+#[test]
+fn a_restart_sends_the_same_bytes_again_if_they_have_not_landed() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    let mut s: Submission = serde_json::from_str(&serde_json::to_string(&s).unwrap()).unwrap();
+    s.apply(Event::Looked(facts(113)));
+    assert_eq!(s.next(113), Step::Send(signed(4, 110)));
+}
+
+#[test]
+fn the_same_vector_of_an_earlier_epoch_does_not_count_as_landed() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 99, ..facts(110) }));
+    assert_eq!(s.next(110), Step::Sign);
+}
+
+#[test]
+fn nothing_is_signed_anew_while_the_old_extrinsic_may_still_land() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    s.apply(Event::Refused(SubmitError::NotFinalizedInTime { extrinsic: BlockHash([1; 32]), after_ms: 1 }, 111));
+    // In the best chain, not finalized: wait.
+    assert_eq!(s.next(111), Step::WaitForBlock(112));
+    s.apply(Event::Looked(ChainFacts { best_nonce: 5, ..facts(112) }));
+    assert_eq!(s.next(112), Step::WaitForBlock(113));
+    // Finalized, and our vector is not there: it failed in its block. Only now sign anew.
+    s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
+    assert_eq!((&s.state, s.next(113)), (&State::Due, Step::Look));
+    s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
+    assert_eq!(s.next(113), Step::Sign);
+}
+
+#[test]
+fn an_extrinsic_whose_era_is_over_is_signed_anew() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    s.apply(Event::Refused(away(), 110));
+    s.apply(Event::Looked(facts(172)));
+    assert_eq!(s.next(172), Step::Send(signed(4, 110)), "block 173 may still include it");
+    s.apply(Event::Refused(away(), 172));
+    s.apply(Event::Looked(facts(173)));
+    assert_eq!(s.state, State::Due);
+}
+
+#[test]
+fn an_outage_uses_up_no_attempt_and_the_chain_is_looked_at_when_it_returns() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    for _ in 0..1_000 {
+        s.apply(Event::Refused(away(), 110));
+        assert_eq!(s.next(110), Step::Look);
+    }
+    assert_eq!(s.attempts, 0);
+    assert!(matches!(s.state, State::Signed { .. }));
+}
+
+#[test]
+fn a_refusal_for_the_rate_limit_waits_until_the_limit_has_passed() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(ChainFacts { last_update: 105, rate_limit: 100, ..facts(110) }));
+    s.apply(Event::Signed(signed(4, 110)));
+    s.apply(Event::Refused(SubmitError::TooFast, 110));
+    assert_eq!(s.state, State::Due);
+    assert_eq!(s.next(110), Step::WaitForBlock(204), "accepted in block 205, the one after 204");
+    assert_eq!(s.next(204), Step::Look);
+}
+
+#[test]
+fn waits_grow_and_the_vector_is_given_up_in_the_end() {
+    let mut s = Submission::new(agreed());
+    let mut height = 110;
+    let mut waits = Vec::new();
+    while !s.is_over() {
+        s.apply(Event::Looked(facts(height)));
+        if s.next(height) == Step::Sign {
+            s.apply(Event::Signed(signed(4, height)));
+        }
+        s.apply(Event::Refused(SubmitError::NoPermit, height));
+        if let Step::WaitForBlock(n) = s.next(height) {
+            waits.push(n - height);
+            height = n;
+        }
+    }
+    assert_eq!(waits[..6], [1, 2, 4, 8, 16, 16]);
+    assert_eq!(s.attempts, MAX_ATTEMPTS);
+    let State::Failed { reason } = &s.state else { panic!() };
+    assert!(reason.contains("no validator permit") && reason.contains("after 32 attempts"), "{reason}");
+}
+
+#[test]
+fn a_lasting_refusal_ends_it_with_what_to_do() {
+    for error in [SubmitError::NotRegistered, SubmitError::CommitRevealEnabled, SubmitError::OldVersionKey] {
+        let mut s = Submission::new(agreed());
+        s.apply(Event::Looked(facts(110)));
+        s.apply(Event::Signed(signed(4, 110)));
+        s.apply(Event::Refused(error.clone(), 110));
+        let State::Failed { reason } = &s.state else { panic!("{error}") };
+        assert!(reason.contains(error.what_it_means()));
+    }
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(ChainFacts { uid: None, ..facts(110) }));
+    assert!(matches!(s.state, State::Failed { .. }));
+}
+
+#[test]
+fn a_vector_too_late_for_its_epoch_is_given_up_before_it_is_signed() {
+    let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(6), ..agreed() });
+    s.apply(Event::Looked(facts(110)));
+    assert_eq!(s.next(110), Step::Sign);
+    let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(5), ..agreed() });
+    s.apply(Event::Looked(facts(110)));
+    assert!(matches!(s.state, State::Failed { .. }));
+}
+
+#[test]
+fn weights_that_read_back_differently_are_a_failure() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    s.apply(Event::Finalized(submitted(112)));
+    s.apply(Event::ReadBack(vec![(3, 65_535)]));
+    assert!(matches!(s.state, State::Failed { .. }));
+}
+
+/// A chain with one account: blocks include what is in the pool, finality lags.
+#[derive(Default)]
+struct Chain {
+    height: u64,
+    lag: u64,
+    nonce: u64,
+    landed: Vec<(u64, SignedWeights)>,
+    pool: Vec<SignedWeights>,
+}
+
+impl Chain {
+    fn finalized(&self) -> u64 {
+        self.height.saturating_sub(self.lag)
+    }
+
+    fn block(&mut self) {
+        self.height += 1;
+        for x in std::mem::take(&mut self.pool) {
+            if x.nonce == self.nonce && self.height < x.expires_at {
+                self.nonce += 1;
+                self.landed.push((self.height, x));
+            }
+        }
+    }
+
+    fn facts(&self) -> ChainFacts {
+        let finalized = self.finalized();
+        let last = self.landed.iter().rev().find(|(h, _)| *h <= finalized);
+        let used = self.landed.iter().filter(|(h, _)| *h <= finalized).count() as u64;
+        ChainFacts {
+            finalized,
+            epoch_index: 0,
+            uid: Some(0),
+            on_chain: last.map(|_| WEIGHTS.to_vec()).unwrap_or_default(),
+            last_update: last.map_or(0, |(h, _)| *h),
+            rate_limit: 0,
+            finalized_nonce: used,
+            best_nonce: self.nonce,
+        }
+    }
+}
+
+proptest! {
+    /// Crashes, lost answers, lost sends and outages in any order: the vector lands exactly once.
+    #[test]
+    fn the_vector_lands_exactly_once(choices in prop::collection::vec(0u8..8, 1..200), lag in 0u64..4) {
+        let mut chain = Chain { height: 110, lag, ..Chain::default() };
+        let mut s = Submission::new(agreed());
+        let mut saved = serde_json::to_string(&s).unwrap();
+        // After the trouble the chain behaves, so that it must finish.
+        let trouble = choices.into_iter().chain(std::iter::repeat_n(7, 400));
+        for choice in trouble {
+            if s.is_over() {
+                break;
+            }
+            match s.next(chain.finalized()) {
+                Step::Look if choice == 0 => s.apply(Event::Refused(away(), chain.finalized())),
+                Step::Look => s.apply(Event::Looked(chain.facts())),
+                Step::WaitForBlock(_) => chain.block(),
+                Step::Sign => s.apply(Event::Signed(signed(chain.nonce, chain.finalized()))),
+                Step::Send(x) => {
+                    // 1: lost on the way. Others: it reaches the pool.
+                    if choice != 1 {
+                        chain.pool.push(x.clone());
+                    }
+                    if choice >= 3 {
+                        for _ in 0..=lag {
+                            chain.block();
+                        }
+                    }
+                    match chain.landed.iter().find(|(_, l)| *l == x) {
+                        // 3: the answer is lost. 4: refused afterwards by a stale pool.
+                        Some((h, _)) if choice > 4 && *h <= chain.finalized() => {
+                            s.apply(Event::Finalized(submitted(*h)));
+                        }
+                        _ if choice == 4 => s.apply(Event::Refused(SubmitError::NonceUsed, chain.finalized())),
+                        _ if choice == 2 => s.apply(Event::Refused(SubmitError::AlreadyInPool, chain.finalized())),
+                        _ => s.apply(Event::Refused(away(), chain.finalized())),
+                    }
+                }
+                Step::ReadBack(_) => s.apply(Event::ReadBack(WEIGHTS.to_vec())),
+                Step::Done => break,
+            }
+            if choice == 5 {
+                // A crash before the save: back to what was saved last.
+                s = serde_json::from_str(&saved).unwrap();
+            } else {
+                saved = serde_json::to_string(&s).unwrap();
+            }
+            if choice == 6 {
+                s = serde_json::from_str(&saved).unwrap();
+            }
+            prop_assert!(chain.landed.len() <= 1, "landed twice: {:?}", chain.landed);
+        }
+        prop_assert!(s.has_landed(), "{:?}", s);
+        prop_assert_eq!(chain.landed.len(), 1);
+    }
+}

@@ -1,0 +1,326 @@
+//! Signing weights, sending them and waiting until they are finalized.
+//!
+//! Signing and sending are two steps, so that a caller can save the signed bytes in between: the
+//! same bytes may be sent any number of times and land at most once. The nonce is that of the
+//! best block, never of the pool: two extrinsics signed for one purpose share it, and only one
+//! of them can land. The era is 64 blocks from the finalized head.
+
+use futures::StreamExt as _;
+use perturb_types::HotkeyPair;
+use serde::{Deserialize, Serialize};
+use subxt::config::{DefaultExtrinsicParamsBuilder, Hasher as _};
+use subxt::dynamic::Value;
+use subxt::error::DispatchError;
+use subxt::events::Phase;
+use subxt::ext::scale_value::Composite;
+use subxt::rpcs::methods::legacy::TransactionStatus;
+use subxt_signer::sr25519::Keypair;
+
+use crate::error::one_line;
+use crate::extensions;
+use crate::link::{At, Config, Link};
+use crate::{storage_index, BlockHash, ChainClient, ChainError, SubmitError, PALLET};
+
+/// Blocks that a signed extrinsic may be included in: about 13 minutes of Subtensor, enough to
+/// outlast a busy pool, short enough to know soon that it can land no more.
+pub const ERA_BLOCKS: u64 = 64;
+/// Longest vector sent: the greatest number of neurons a subnet may have, with room.
+pub const MAX_WEIGHTS: usize = 4096;
+
+/// A call that sets one mechanism's weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsCall {
+    /// The subnet.
+    pub netuid: u16,
+    /// The mechanism.
+    pub mecid: u8,
+    /// (uid, u16) exactly as they are to stand on the chain: already max-upscaled, no zeros.
+    pub weights: Vec<(u16, u16)>,
+    /// At least the subnet's `weights_version_key`.
+    pub version_key: u64,
+}
+
+/// An extrinsic that is signed and not necessarily sent.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedWeights {
+    /// The encoded extrinsic.
+    #[serde(with = "crate::hash::hex_bytes")]
+    pub bytes: Vec<u8>,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// The account nonce it uses.
+    pub nonce: u64,
+    /// The finalized height it was signed at.
+    pub signed_at: u64,
+    /// The first block that can no longer include it.
+    pub expires_at: u64,
+}
+
+impl std::fmt::Debug for SignedWeights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignedWeights")
+            .field("hash", &self.hash)
+            .field("nonce", &self.nonce)
+            .field("signed_at", &self.signed_at)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A finalized, successful extrinsic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// Height of its block.
+    pub block_number: u64,
+    /// Hash of its block.
+    pub block_hash: BlockHash,
+    /// Its own hash.
+    pub extrinsic_hash: BlockHash,
+}
+
+/// The chain's own signer for a hotkey; its secret is wiped when it is dropped.
+fn signer(pair: &HotkeyPair) -> Result<Keypair, SubmitError> {
+    Keypair::from_secret_key(**pair.seed()).map_err(|_| SubmitError::BadSecret)
+}
+
+fn check(call: &WeightsCall) -> Result<(), SubmitError> {
+    if storage_index(call.netuid, call.mecid).is_none() {
+        return Err(ChainError::BadMechanism { netuid: call.netuid, mecid: call.mecid }.into());
+    }
+    if call.weights.len() > MAX_WEIGHTS {
+        return Err(SubmitError::TooManyUids);
+    }
+    Ok(())
+}
+
+/// The call's name and arguments for this runtime.
+fn arguments(call: &WeightsCall, at: &At) -> Result<(&'static str, Composite<()>), SubmitError> {
+    let has = |name| {
+        let pallet = at.metadata_ref().pallet_by_name(PALLET);
+        pallet.is_some_and(|p| p.call_variant_by_name(name).is_some())
+    };
+    let column = |f: fn(&(u16, u16)) -> u16| {
+        Value::unnamed_composite(call.weights.iter().map(|w| Value::u128(u128::from(f(w)))))
+    };
+    let mut fields = vec![
+        ("netuid", Value::u128(u128::from(call.netuid))),
+        ("dests", column(|w| w.0)),
+        ("weights", column(|w| w.1)),
+        ("version_key", Value::u128(u128::from(call.version_key))),
+    ];
+    let name = if has("set_mechanism_weights") {
+        fields.push(("mecid", Value::u128(u128::from(call.mecid))));
+        "set_mechanism_weights"
+    } else if call.mecid == 0 && has("set_weights") {
+        "set_weights"
+    } else {
+        return Err(SubmitError::CannotEncode(format!("the runtime has no call to set weights of mechanism {}", call.mecid)));
+    };
+    Ok((name, Composite::named(fields)))
+}
+
+impl Link {
+    /// The account's nonce at a block; at the best one if `None`.
+    pub(crate) async fn nonce(&self, account: &[u8; 32], at: Option<BlockHash>) -> Result<u64, ChainError> {
+        let what = "AccountNonceApi_account_nonce";
+        let at = at.map(BlockHash::to_h256);
+        let bytes = self.ask(what, self.legacy().state_call(what, Some(account), at)).await?;
+        if !matches!(bytes.len(), 2 | 4 | 8) {
+            return Err(self.decode_error(what, format_args!("{} bytes", bytes.len())));
+        }
+        Ok(bytes.iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte)))
+    }
+}
+
+impl ChainClient {
+    /// Signs `call` for the finalized head, without sending it.
+    ///
+    /// # Errors
+    /// The chain is away, or its runtime has no such call or an extension that cannot be
+    /// encoded (then nothing is signed).
+    pub async fn sign_weights(&self, pair: &HotkeyPair, call: &WeightsCall) -> Result<SignedWeights, SubmitError> {
+        check(call)?;
+        let link = self.link().await?;
+        let (number, hash) = link.finalized().await?;
+        let at = link.at(number, hash).await?;
+        let custom = extensions::values_for(at.metadata_ref())?;
+        let (name, fields) = arguments(call, &at)?;
+        let nonce = link.nonce(&pair.hotkey().0, None).await?;
+        let mut params = DefaultExtrinsicParamsBuilder::<Config>::new().nonce(nonce).mortal_from_unchecked(
+            ERA_BLOCKS,
+            number,
+            hash.to_h256(),
+        );
+        for (extension, value) in custom {
+            params = params.custom_extension(extension, value);
+        }
+        let payload = subxt::dynamic::tx(PALLET, name, fields);
+        let cannot = |e: subxt::error::ExtrinsicError| SubmitError::CannotEncode(one_line(e));
+        let transactions = at.tx();
+        let signed = {
+            let mut signable = transactions.create_v4_signable_offline(&payload, params.build()).map_err(cannot)?;
+            signable.sign(&signer(pair)?).map_err(cannot)?
+        };
+        Ok(SignedWeights {
+            hash: signed.hash().into(),
+            bytes: signed.into_encoded(),
+            nonce,
+            signed_at: number,
+            expires_at: number.saturating_add(ERA_BLOCKS),
+        })
+    }
+
+    /// Sends a signed extrinsic and waits until it is finalized; `on_block` is told the block
+    /// that first includes it. Sending the same one again does no harm.
+    ///
+    /// # Errors
+    /// The refusal, or [`SubmitError::outcome_is_unknown`] ones when the wait ended early.
+    pub async fn broadcast(
+        &self,
+        signed: &SignedWeights,
+        mut on_block: impl FnMut(BlockHash) + Send,
+    ) -> Result<Submitted, SubmitError> {
+        let _one_at_a_time = self.submitting().lock().await;
+        let link = self.link().await?;
+        let what = "author_submitAndWatchExtrinsic";
+        let limit = self.options().finality_timeout();
+        let sending = link.legacy().author_submit_and_watch_extrinsic(&signed.bytes);
+        let mut statuses = match tokio::time::timeout(self.options().request_timeout(), sending).await {
+            Ok(Ok(statuses)) => statuses,
+            Ok(Err(subxt::rpcs::Error::User(e))) => {
+                return Err(SubmitError::from_rpc(&e).unwrap_or_else(|| link.classify(what, e).into()));
+            }
+            Ok(Err(e)) => return Err(link.classify(what, e).into()),
+            Err(_) => {
+                let after_ms = self.options().request_timeout_ms;
+                return Err(ChainError::Timeout { endpoint: link.endpoint(), what: what.into(), after_ms }.into());
+            }
+        };
+        let finalized = async {
+            loop {
+                match statuses.next().await {
+                    Some(Ok(TransactionStatus::Finalized(hash))) => return Ok(BlockHash::from(hash)),
+                    Some(Ok(TransactionStatus::InBlock(hash))) => on_block(hash.into()),
+                    Some(Ok(TransactionStatus::Usurped(_))) => return Err(SubmitError::NonceTaken),
+                    Some(Ok(TransactionStatus::Dropped)) => return Err(SubmitError::Dropped),
+                    // A reason is not given here; validity is checked when it is sent again.
+                    Some(Ok(TransactionStatus::Invalid)) => return Err(SubmitError::Dropped),
+                    Some(Ok(TransactionStatus::FinalityTimeout(_))) => {
+                        return Err(SubmitError::NotFinalizedInTime {
+                            extrinsic: signed.hash,
+                            after_ms: self.options().finality_timeout_ms,
+                        });
+                    }
+                    Some(Ok(
+                        TransactionStatus::Future
+                        | TransactionStatus::Ready
+                        | TransactionStatus::Broadcast(_)
+                        | TransactionStatus::Retracted(_),
+                    )) => {}
+                    Some(Err(e)) => return Err(link.classify(what, e).into()),
+                    None => return Err(link.classify(what, "the subscription ended").into()),
+                }
+            }
+        };
+        let block = tokio::time::timeout(limit, finalized).await.map_err(|_| SubmitError::NotFinalizedInTime {
+            extrinsic: signed.hash,
+            after_ms: self.options().finality_timeout_ms,
+        })??;
+        outcome(&link, block, signed.hash).await
+    }
+
+    /// Signs, sends, and waits until the weights are finalized. Whoever must survive a crash
+    /// in between uses [`crate::Submitter`].
+    ///
+    /// # Errors
+    /// As [`ChainClient::sign_weights`] and [`ChainClient::broadcast`].
+    pub async fn submit_weights(
+        &self,
+        pair: &HotkeyPair,
+        netuid: u16,
+        mecid: u8,
+        weights: &[(u16, u16)],
+        version_key: u64,
+    ) -> Result<Submitted, SubmitError> {
+        let call = WeightsCall { netuid, mecid, weights: weights.to_vec(), version_key };
+        let signed = self.sign_weights(pair, &call).await?;
+        self.broadcast(&signed, |_| {}).await
+    }
+}
+
+/// How the extrinsic fared in its block, from the block's events.
+async fn outcome(link: &Link, block: BlockHash, extrinsic: BlockHash) -> Result<Submitted, SubmitError> {
+    let number = link
+        .number_of(block)
+        .await?
+        .ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
+    let at = link.at(number, block).await?;
+    let body = link.ask("chain_getBlock", link.legacy().chain_get_block(Some(block.to_h256()))).await?;
+    let body = body.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
+    let hasher = at.hasher();
+    let index = body.block.extrinsics.iter().position(|x| BlockHash::from(hasher.hash(&x.0)) == extrinsic);
+    let index = index
+        .and_then(|i| u32::try_from(i).ok())
+        .ok_or_else(|| link.inconsistent(format_args!("block {block} lacks extrinsic {extrinsic}")))?;
+    let events = link.ask("System.Events", at.events().fetch()).await?;
+    for event in events.iter() {
+        let event = event.map_err(|e| link.decode_error("System.Events", e))?;
+        if event.phase() != Phase::ApplyExtrinsic(index) || event.pallet_name() != "System" {
+            continue;
+        }
+        match event.event_name() {
+            "ExtrinsicSuccess" => {
+                return Ok(Submitted { block_number: number, block_hash: block, extrinsic_hash: extrinsic });
+            }
+            "ExtrinsicFailed" => return Err(failure(link, &at, event.field_bytes())),
+            _ => {}
+        }
+    }
+    Err(link.inconsistent(format_args!("block {block} has no outcome of extrinsic {extrinsic}")).into())
+}
+
+fn failure(link: &Link, at: &At, bytes: &[u8]) -> SubmitError {
+    match DispatchError::decode_from(bytes, at.metadata()) {
+        Ok(DispatchError::Module(module)) => match module.details() {
+            Ok(details) => SubmitError::from_dispatch(details.pallet.name(), &details.variant.name),
+            Err(e) => SubmitError::Dispatch(one_line(e)),
+        },
+        Ok(other) => SubmitError::Dispatch(one_line(other)),
+        Err(e) => link.decode_error("System.ExtrinsicFailed", e).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_chains_signer_has_the_hotkeys_public_key() {
+        let pair = HotkeyPair::from_seed(&[7; 32]).unwrap();
+        assert_eq!(signer(&pair).unwrap().public_key().0, pair.hotkey().0);
+    }
+
+    #[test]
+    fn a_call_outside_the_chains_numbering_is_refused_before_anything_is_sent() {
+        let call = |netuid, mecid, n: usize| WeightsCall { netuid, mecid, weights: vec![(0, 1); n], version_key: 0 };
+        assert!(check(&call(1, 0, 2)).is_ok());
+        assert!(matches!(check(&call(4096, 0, 2)), Err(SubmitError::Chain(ChainError::BadMechanism { .. }))));
+        assert!(matches!(check(&call(1, 16, 2)), Err(SubmitError::Chain(ChainError::BadMechanism { .. }))));
+        assert_eq!(check(&call(1, 0, 4097)), Err(SubmitError::TooManyUids));
+    }
+
+    #[test]
+    fn a_signed_extrinsic_reads_back_from_json() {
+        let signed = SignedWeights {
+            bytes: vec![1, 2, 3],
+            hash: BlockHash([9; 32]),
+            nonce: 4,
+            signed_at: 10,
+            expires_at: 74,
+        };
+        let json = serde_json::to_string(&signed).unwrap();
+        assert!(json.contains("\"010203\""));
+        assert_eq!(serde_json::from_str::<SignedWeights>(&json).unwrap(), signed);
+    }
+}

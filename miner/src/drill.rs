@@ -1,0 +1,136 @@
+//! Misbehaviour on purpose, for local networks and drills: a network that cannot be seen to refuse
+//! bad answers has not shown that it does.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use perturb_challenge::pixels::Pixels;
+
+/// How a miner behaves.
+#[derive(Debug, Default)]
+pub struct Drill {
+    kind: Kind,
+    turn: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Kind {
+    #[default]
+    Honest,
+    Garbage,
+    Slow(Duration),
+}
+
+/// What a garbage miner does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Garbage {
+    WrongShape,
+    OutOfRange,
+    CleanImage,
+    ForgedSignature,
+    Silence,
+}
+
+const TURNS: [Garbage; 5] =
+    [Garbage::WrongShape, Garbage::OutOfRange, Garbage::CleanImage, Garbage::ForgedSignature, Garbage::Silence];
+
+impl Drill {
+    /// No misbehaviour.
+    pub fn honest() -> Self {
+        Self::default()
+    }
+
+    /// Wrong shape, far out of range, the clean image, a forged signature and silence, in turn.
+    pub fn garbage() -> Self {
+        Self { kind: Kind::Garbage, turn: AtomicU32::new(0) }
+    }
+
+    /// Good answers, each only after `delay` (or the deadline, if that is sooner).
+    pub fn slow(delay: Duration) -> Self {
+        Self { kind: Kind::Slow(delay), turn: AtomicU32::new(0) }
+    }
+
+    /// Whether it tends to misbehave in a way that needs no attack at all.
+    pub fn is_garbage(&self) -> bool {
+        matches!(self.kind, Kind::Garbage)
+    }
+
+    fn now(&self) -> Option<Garbage> {
+        let turn = self.turn.load(Ordering::Relaxed) as usize;
+        matches!(self.kind, Kind::Garbage).then(|| TURNS[turn % TURNS.len()])
+    }
+
+    /// Moves on to the next misbehaviour.
+    pub(crate) fn turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether this turn is one of silence; moves on.
+    pub(crate) fn silent(&self) -> bool {
+        let silent = self.now() == Some(Garbage::Silence);
+        if self.is_garbage() {
+            self.turn();
+        }
+        silent
+    }
+
+    /// The image to answer with.
+    pub(crate) fn image(&self, clean: &Pixels, found: Option<Pixels>) -> Option<Pixels> {
+        match self.now() {
+            None => found,
+            Some(Garbage::WrongShape) => Pixels::new(1, 1, vec![0; 3]).ok(),
+            Some(Garbage::OutOfRange) => {
+                let rgb = clean.rgb.iter().map(|x| x.wrapping_add(128)).collect();
+                Pixels::new(clean.width, clean.height, rgb).ok()
+            }
+            Some(Garbage::CleanImage | Garbage::ForgedSignature) => Some(clean.clone()),
+            Some(Garbage::Silence) => None,
+        }
+    }
+
+    /// The signature to answer with.
+    pub(crate) fn signature(&self, mut honest: [u8; 64]) -> [u8; 64] {
+        if self.now() == Some(Garbage::ForgedSignature) {
+            honest[7] ^= 0x40;
+        }
+        honest
+    }
+
+    /// Waits as a slow miner does.
+    pub(crate) fn dawdle(&self, received: Instant, allowed: Duration) {
+        if let Kind::Slow(delay) = self.kind {
+            let until = received + delay.min(allowed);
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn garbage_takes_each_turn_once_in_five() {
+        let d = Drill::garbage();
+        let clean = Pixels::new(2, 2, vec![9; 12]).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..10 {
+            seen.push(d.now().unwrap());
+            match d.image(&clean, None) {
+                Some(_) => d.turn(),
+                None => assert!(d.silent()),
+            }
+        }
+        assert_eq!(seen, [TURNS, TURNS].concat());
+    }
+
+    #[test]
+    fn an_honest_miner_changes_nothing() {
+        let d = Drill::honest();
+        let clean = Pixels::new(1, 1, vec![9; 3]).unwrap();
+        assert_eq!(d.image(&clean, Some(clean.clone())).unwrap().rgb, clean.rgb);
+        assert_eq!(d.signature([3; 64]), [3; 64]);
+        assert!(d.image(&clean, None).is_none() && !d.silent());
+    }
+}

@@ -1,0 +1,22 @@
+//! Classifiers in libtorch, with their preprocessing inside the graph.
+//!
+//! The rule: a model takes 8-bit pixels and gives logits. Everything in between (conversion,
+//! normalisation, resizing) belongs to the model and is differentiable, so that a gradient reaches
+//! the very pixels that are measured and scored, and nobody can disagree about preprocessing.
+//! Inference is fp32 with deterministic kernels and without TF32; see [`net`] for the layers.
+//!
+//! - [`TchClassifier`] is the embedded demo network (or a file of the same architecture) behind
+//!   [`perturb_challenge::classifier::Classifier`]; [`Differentiable`] adds the gradient for miners.
+//! - [`weights`] reads safetensors files as hostile input.
+//! - [`train`] draws the data, trains and measures; [`histogram`] tells how hard the images are.
+pub mod classifier;
+pub mod error;
+pub mod histogram;
+pub mod net;
+pub mod tensor;
+pub mod train;
+pub mod weights;
+
+pub use classifier::{Differentiable, TchClassifier};
+pub use error::{ModelError, WeightsError};
+pub use tensor::{DeviceChoice, input_gradient, margins, set_threads, to_pixels, to_tensor};

@@ -1,0 +1,37 @@
+//! Bounds on everything that arrives from outside, each with its reason.
+
+/// Bytes of a PNG on the wire: a 1024×1024 RGB image of noise fits, nothing larger is asked for.
+pub const MAX_PNG_BYTES: usize = 4 * 1024 * 1024;
+
+/// Pixels along one side of an image: ImageNet's largest classifier input is far below.
+pub const MAX_IMAGE_SIDE: u32 = 4096;
+
+/// Pixels of one image, checked in the PNG header before anything is allocated.
+pub const MAX_IMAGE_PIXELS: u64 = 4 * 1024 * 1024;
+
+/// Miners sampled in one round: one signature covers an entry for each.
+pub const MAX_ROUND_MINERS: usize = 256;
+
+/// Encoded bytes of a [`crate::round::RoundResult`]: 256 entries of under 256 bytes each.
+pub const MAX_ROUND_RESULT_BYTES: usize = 96 * 1024;
+
+/// Encoded bytes of a [`crate::round::RoundOpen`]: 256 hotkeys and a few digests.
+pub const MAX_ROUND_OPEN_BYTES: usize = 16 * 1024;
+
+/// Encoded bytes of any one transaction: a snapshot of 256 neurons at an epoch's close is the largest.
+pub const MAX_TRANSACTION_BYTES: usize = 256 * 1024;
+
+/// Encoded bytes of a block's body.
+pub const MAX_BLOCK_BYTES: usize = 4 * 1024 * 1024;
+
+/// Transactions of one block.
+pub const MAX_BLOCK_TRANSACTIONS: usize = 4096;
+
+/// Validators of a set: more than any subnet permits (the chain's default is 128).
+pub const MAX_VALIDATORS: usize = 256;
+
+/// Neurons of a subnet: uids are below this on the chain.
+pub const MAX_NEURONS: usize = 4096;
+
+/// Encoded bytes of one consensus message (vote, proposal): two signatures and a few digests.
+pub const MAX_CONSENSUS_MESSAGE_BYTES: usize = 64 * 1024;

@@ -1,0 +1,360 @@
+//! The records of a round: what a validator signs before it asks and after it has judged.
+//!
+//! A validator opens a round with a signed [`RoundOpen`] *before* anything is sent, and closes it
+//! with one signed [`RoundResult`] that has an entry for every sampled miner, in the order of the
+//! opening. So it can neither choose among answers nor invent them. Sequence numbers are
+//! contiguous per validator and challenge, from 0.
+
+use std::fmt;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{self, Domain};
+use crate::envelope::Payload;
+use crate::ids::{ChallengeId, Digest, Hotkey, NetworkId};
+use crate::keys::HotkeyPair;
+use crate::limits;
+
+/// A fixed-point number in millionths: scores (0 to 1 000 000), shares, SSIM.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, BorshSerialize, BorshDeserialize, Serialize,
+    Deserialize,
+)]
+#[serde(transparent)]
+pub struct Millionths(pub u32);
+
+impl Millionths {
+    /// 1.0.
+    pub const ONE: Self = Self(1_000_000);
+    /// 0.0.
+    pub const ZERO: Self = Self(0);
+
+    /// As a float, for people and charts only.
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.0) / 1e6
+    }
+}
+
+impl fmt::Display for Millionths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+/// Names one round of the whole network.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+pub struct RoundId {
+    /// The validator that runs it.
+    pub validator: Hotkey,
+    /// The challenge it belongs to.
+    pub challenge: ChallengeId,
+    /// The validator's running number in this challenge, contiguous from 0.
+    pub seq: u64,
+}
+
+impl fmt::Display for RoundId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.validator.short(), self.challenge, self.seq)
+    }
+}
+
+/// The secret a round's transform (flip, crop offset, brightness) follows from; revealed by the result.
+#[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct TransformSecret(pub [u8; 32]);
+
+impl TransformSecret {
+    /// The commitment that the opening carries: a digest over secret and round.
+    pub fn commitment(&self, network: &NetworkId, round: &RoundId) -> Digest {
+        encode::digest_of(Domain::Transform, network, &(self.0, round))
+    }
+}
+
+impl fmt::Debug for TransformSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TransformSecret(..)")
+    }
+}
+
+/// What a validator binds itself to before it sends a challenge.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RoundOpen {
+    /// The round.
+    pub round: RoundId,
+    /// The epoch it counts for.
+    pub epoch: u64,
+    /// SHA-256 of the PNG that the miners get: the transformed image.
+    pub image: Digest,
+    /// [`TransformSecret::commitment`].
+    pub transform: Digest,
+    /// The sampled miners, in the order of the draw; no duplicates.
+    pub miners: Vec<Hotkey>,
+    /// The opener's clock, Unix milliseconds: for people, nothing follows from it.
+    pub opened_ms: u64,
+}
+
+impl Payload for RoundOpen {
+    const DOMAIN: Domain = Domain::RoundOpen;
+    const NAME: &'static str = "round opening";
+    const MAX_BYTES: usize = limits::MAX_ROUND_OPEN_BYTES;
+}
+
+/// Why an answer got its score. The wire value is the discriminant.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[borsh(use_discriminant = true)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Reason {
+    /// Everything held: the score counts.
+    Success = 0,
+    /// The bytes are no PNG of the accepted kind.
+    DecodeFailed = 1,
+    /// Another width or height than the challenge's.
+    ShapeMismatch = 2,
+    /// A pixel outside the allowed range.
+    ValueOutOfRange = 3,
+    /// L∞ below the smallest that counts.
+    BelowMinDelta = 4,
+    /// L∞ above the largest allowed.
+    AboveMaxDelta = 5,
+    /// SSIM below its gate.
+    BelowMinSsim = 6,
+    /// PSNR below its gate.
+    BelowMinPsnrDb = 7,
+    /// The classifier failed on the image.
+    ModelInferenceFailed = 8,
+    /// The label did not change, or not by the published minimum margin.
+    LabelMatchWithOriginal = 9,
+    /// Another miner of the round gave the same bytes.
+    DuplicateResponse = 10,
+    /// No answer, or the image behind an announced digest never came or was another.
+    ResponseMissing = 11,
+    /// The answer came after the deadline.
+    Timeout = 12,
+    /// The miner's own signature over its answer does not verify.
+    BadSignature = 13,
+    /// The new label still means the same.
+    SemanticMatch = 14,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "success",
+            Self::DecodeFailed => "decode_failed",
+            Self::ShapeMismatch => "shape_mismatch",
+            Self::ValueOutOfRange => "value_out_of_range",
+            Self::BelowMinDelta => "below_min_delta",
+            Self::AboveMaxDelta => "above_max_delta",
+            Self::BelowMinSsim => "below_min_ssim",
+            Self::BelowMinPsnrDb => "below_min_psnr_db",
+            Self::ModelInferenceFailed => "model_inference_failed",
+            Self::LabelMatchWithOriginal => "label_match_with_original",
+            Self::DuplicateResponse => "duplicate_response",
+            Self::ResponseMissing => "response_missing",
+            Self::Timeout => "timeout",
+            Self::BadSignature => "bad_signature",
+            Self::SemanticMatch => "semantic_match",
+        })
+    }
+}
+
+/// Exact measurements of an answer against the clean image, on 8-bit channel values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Measurement {
+    /// k: the largest absolute difference of a channel value, in 8-bit levels; L∞ is k/255.
+    pub level: u8,
+    /// The sum of squared differences in squared levels.
+    pub sum_squares: u64,
+    /// Channel values that differ.
+    pub changed: u32,
+    /// Channel values of the image: width × height × 3.
+    pub channels: u32,
+    /// SSIM in millionths, floored at 0.
+    pub ssim: Millionths,
+}
+
+/// Whether the new label still means the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Meaning {
+    /// An earlier check failed or the rules do not ask.
+    #[default]
+    NotAsked,
+    /// The labels mean the same.
+    Same,
+    /// The labels mean different things.
+    Different,
+}
+
+/// A miner's answer as it is bound into the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Answer {
+    /// SHA-256 of the answered PNG.
+    pub digest: Digest,
+    /// The miner's sr25519 signature over [`AnswerStatement`].
+    pub signature: [u8; 64],
+}
+
+/// What a miner signs for its answer (domain [`Domain::Answer`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct AnswerStatement {
+    /// The round asked.
+    pub round: RoundId,
+    /// SHA-256 of the PNG it got.
+    pub image: Digest,
+    /// SHA-256 of the PNG it answers with.
+    pub answer: Digest,
+}
+
+impl AnswerStatement {
+    /// The miner's signature over it.
+    pub fn sign(&self, miner: &HotkeyPair, network: &NetworkId) -> Answer {
+        let signature = miner.sign(Domain::Answer, network, &encode::encode(self));
+        Answer { digest: self.answer, signature }
+    }
+
+    /// Whether `signature` is `miner`'s.
+    #[must_use]
+    pub fn verify(&self, miner: &Hotkey, network: &NetworkId, signature: &[u8; 64]) -> bool {
+        miner.verify(Domain::Answer, network, &encode::encode(self), signature)
+    }
+}
+
+/// What became of one sampled miner.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Entry {
+    /// The miner.
+    pub miner: Hotkey,
+    /// Its answer; `None` where none came or its signature was bad.
+    pub answer: Option<Answer>,
+    /// Zeros where the answer could not be measured.
+    pub measurement: Measurement,
+    /// The classifier's label for the answer; the clean label where it was not asked.
+    pub predicted: u16,
+    /// logit of `predicted` minus logit of the clean label, in millionths; 0 where not asked.
+    pub margin: i64,
+    /// The semantic verdict.
+    pub meaning: Meaning,
+    /// From the challenge's sending to the digest's arrival, rounded up to the rules' time bucket.
+    pub time_ms: u32,
+    /// The verdict: follows from the fields above.
+    pub reason: Reason,
+    /// The score: follows from the fields above.
+    pub score: Millionths,
+}
+
+/// A closed round.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RoundResult {
+    /// The round.
+    pub round: RoundId,
+    /// The digest of the signed [`RoundOpen`]'s payload.
+    pub open: Digest,
+    /// The transform's secret, now revealed.
+    pub transform: TransformSecret,
+    /// Index of the source image in the challenge's image set.
+    pub source_index: u64,
+    /// The classifier's label for the transformed clean image.
+    pub label: u16,
+    /// One entry per sampled miner, in the opening's order.
+    pub entries: Vec<Entry>,
+}
+
+impl Payload for RoundResult {
+    const DOMAIN: Domain = Domain::RoundResult;
+    const NAME: &'static str = "round result";
+    const MAX_BYTES: usize = limits::MAX_ROUND_RESULT_BYTES;
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::envelope::Signed;
+    use crate::keys::ConsensusPair;
+
+    fn round() -> RoundId {
+        RoundId { validator: Hotkey([1; 32]), challenge: ChallengeId(2), seq: 3 }
+    }
+
+    #[test]
+    fn the_largest_records_fit_their_limits() {
+        let miners = vec![Hotkey([7; 32]); limits::MAX_ROUND_MINERS];
+        let open = RoundOpen {
+            round: round(),
+            epoch: 1,
+            image: Digest([1; 32]),
+            transform: Digest([2; 32]),
+            miners: miners.clone(),
+            opened_ms: 1,
+        };
+        assert!(encode::encode(&open).len() <= RoundOpen::MAX_BYTES);
+        let entry = Entry {
+            miner: Hotkey([7; 32]),
+            answer: Some(Answer { digest: Digest([1; 32]), signature: [2; 64] }),
+            measurement: Measurement::default(),
+            predicted: 1,
+            margin: 1,
+            meaning: Meaning::Different,
+            time_ms: 1,
+            reason: Reason::Success,
+            score: Millionths::ONE,
+        };
+        let result = RoundResult {
+            round: round(),
+            open: Digest([1; 32]),
+            transform: TransformSecret([1; 32]),
+            source_index: 1,
+            label: 1,
+            entries: vec![entry; limits::MAX_ROUND_MINERS],
+        };
+        assert!(encode::encode(&result).len() <= RoundResult::MAX_BYTES);
+    }
+
+    #[test]
+    fn an_answer_is_bound_to_round_image_and_bytes() {
+        let net = NetworkId([1; 32]);
+        let miner = HotkeyPair::from_seed(&[8; 32]).unwrap();
+        let s = AnswerStatement { round: round(), image: Digest([1; 32]), answer: Digest([2; 32]) };
+        let answer = s.sign(&miner, &net);
+        assert!(s.verify(&miner.hotkey(), &net, &answer.signature));
+        let replayed = AnswerStatement { round: RoundId { seq: 4, ..round() }, ..s };
+        assert!(!replayed.verify(&miner.hotkey(), &net, &answer.signature));
+    }
+
+    #[test]
+    fn the_wire_form_of_a_round_opening_is_pinned() {
+        let open = RoundOpen {
+            round: round(),
+            epoch: 5,
+            image: Digest([0xaa; 32]),
+            transform: Digest([0xbb; 32]),
+            miners: vec![Hotkey([0xcc; 32])],
+            opened_ms: 6,
+        };
+        let expected = [
+            "01".repeat(32),
+            "0200".into(),
+            "0300000000000000".into(),
+            "0500000000000000".into(),
+            "aa".repeat(32),
+            "bb".repeat(32),
+            "01000000".into(),
+            "cc".repeat(32),
+            "0600000000000000".into(),
+        ]
+        .concat();
+        assert_eq!(hex::encode(encode::encode(&open)), expected);
+        let signed = Signed::sign(&ConsensusPair::from_seed(&[1; 32]), &NetworkId([9; 32]), open);
+        assert_eq!(
+            hex::encode(encode::encode(signed.envelope())),
+            include_str!("../fixtures/round-open.hex").trim(),
+            "the signed form changed: this breaks every peer"
+        );
+    }
+}

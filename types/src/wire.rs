@@ -1,0 +1,264 @@
+//! What validators and miners say to each other on `/perturb/challenge/1`, in CBOR.
+//!
+//! One exchange takes two requests on the same connection, always from the validator:
+//!
+//! 1. [`MinerRequest::Challenge`] → [`MinerResponse::Announce`]: the miner binds itself to the
+//!    *digest* of its answer. The clock stops when this arrives, so a big image or a thin line
+//!    costs no score.
+//! 2. [`MinerRequest::Fetch`] → [`MinerResponse::Image`]: the bytes behind the digest.
+//!
+//! Messages are CBOR maps with the field names below; enums are externally tagged; digests, keys
+//! and signatures are byte strings.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encode::DecodeError;
+use crate::ids::{ChallengeId, Digest, Hotkey};
+use crate::limits;
+use crate::round::RoundId;
+
+/// Encoded bytes of a request: a PNG, an opening and a few numbers.
+pub const MAX_MINER_REQUEST_BYTES: usize = limits::MAX_PNG_BYTES + 2 * limits::MAX_ROUND_OPEN_BYTES;
+
+/// Encoded bytes of a response: a PNG and its frame.
+pub const MAX_MINER_RESPONSE_BYTES: usize = limits::MAX_PNG_BYTES + 4096;
+
+/// Characters of a text field (model name, reason) that are read.
+pub const MAX_TEXT: usize = 256;
+
+/// Names a round on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireRound {
+    /// The validator's hotkey, 32 bytes.
+    #[serde(with = "serde_bytes")]
+    pub validator: Vec<u8>,
+    /// The challenge id.
+    pub challenge: u16,
+    /// The validator's running number.
+    pub seq: u64,
+}
+
+impl From<RoundId> for WireRound {
+    fn from(id: RoundId) -> Self {
+        Self { validator: id.validator.0.to_vec(), challenge: id.challenge.0, seq: id.seq }
+    }
+}
+
+impl TryFrom<&WireRound> for RoundId {
+    type Error = DecodeError;
+    fn try_from(w: &WireRound) -> Result<Self, DecodeError> {
+        Ok(Self { validator: Hotkey(fixed("round", &w.validator)?), challenge: ChallengeId(w.challenge), seq: w.seq })
+    }
+}
+
+/// The rules an answer will be judged by; everything a miner needs to aim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireRules {
+    /// `subnet` or `whitepaper`.
+    pub preset: String,
+    /// Norm of the perturbation: always `Linf`.
+    pub norm: String,
+    /// ε in millionths of the 0..1 pixel range.
+    pub epsilon: u32,
+    /// Smallest L∞ that counts, in millionths.
+    pub min_delta: u32,
+    /// Largest L∞ allowed, in millionths.
+    pub max_delta: u32,
+    /// SSIM gate in millionths; 0 where there is none.
+    pub min_ssim: u32,
+    /// PSNR gate in thousandths of a decibel; 0 where there is none.
+    pub min_psnr_mdb: u32,
+    /// The least margin, in millionths of a logit, by which another class must lead.
+    pub min_margin: u32,
+    /// The full time T of the rules, milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// A challenge: make this image fool the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// The round.
+    pub round: WireRound,
+    /// The signed opening (borsh of [`crate::envelope::Envelope`]): shows that this miner was
+    /// sampled and that the image is the one the validator bound itself to.
+    #[serde(with = "serde_bytes")]
+    pub open: Vec<u8>,
+    /// The clean image, 8-bit RGB PNG.
+    #[serde(with = "serde_bytes")]
+    pub image: Vec<u8>,
+    /// The model's own label for it.
+    pub label: u16,
+    /// The model's name.
+    pub model: String,
+    /// SHA-256 of the model's weights file, 32 bytes.
+    #[serde(with = "serde_bytes")]
+    pub model_digest: Vec<u8>,
+    /// The rules.
+    pub rules: WireRules,
+    /// Milliseconds from receipt after which an answer no longer counts.
+    pub deadline_ms: u32,
+}
+
+/// What a validator asks of a miner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MinerRequest {
+    /// Attack an image, answer with the digest.
+    Challenge(Box<Challenge>),
+    /// Hand over the image behind an announced digest.
+    Fetch {
+        /// The round.
+        round: WireRound,
+        /// The announced digest, 32 bytes.
+        #[serde(with = "serde_bytes")]
+        answer: Vec<u8>,
+    },
+}
+
+/// What a miner says to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MinerResponse {
+    /// The digest of the answer, bound by the miner's hotkey.
+    Announce {
+        /// SHA-256 of the answer's PNG, 32 bytes.
+        #[serde(with = "serde_bytes")]
+        answer: Vec<u8>,
+        /// sr25519 over [`crate::round::AnswerStatement`], 64 bytes.
+        #[serde(with = "serde_bytes")]
+        signature: Vec<u8>,
+    },
+    /// The image.
+    Image {
+        /// The PNG whose digest was announced.
+        #[serde(with = "serde_bytes")]
+        png: Vec<u8>,
+    },
+    /// No answer, and why.
+    Declined {
+        /// One of [`Decline`].
+        code: Decline,
+        /// For people, at most [`MAX_TEXT`] characters are read.
+        why: String,
+    },
+}
+
+/// Why a miner gives no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decline {
+    /// It does not have the model.
+    UnknownModel,
+    /// The opening or the image does not verify.
+    BadChallenge,
+    /// Too many challenges at once.
+    Busy,
+    /// The attack found nothing in time.
+    NotFound,
+    /// It no longer holds (or never had) that answer.
+    UnknownAnswer,
+    /// Its own failure.
+    Internal,
+}
+
+/// The fixed-length field behind a byte string.
+///
+/// # Errors
+/// Another length.
+pub fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], DecodeError> {
+    bytes.try_into().map_err(|_| DecodeError::Malformed { what, why: format!("{} bytes where {N} belong", bytes.len()) })
+}
+
+/// The digest behind a byte string.
+///
+/// # Errors
+/// Not 32 bytes.
+pub fn digest(bytes: &[u8]) -> Result<Digest, DecodeError> {
+    fixed("digest", bytes).map(Digest)
+}
+
+/// CBOR of a message.
+///
+/// # Errors
+/// Never for the messages of this module; the encoder's word is passed on all the same.
+pub fn to_cbor<T: Serialize>(what: &'static str, message: &T) -> Result<Vec<u8>, DecodeError> {
+    let mut out = Vec::new();
+    ciborium::into_writer(message, &mut out).map_err(|e| DecodeError::Malformed { what, why: e.to_string() })?;
+    Ok(out)
+}
+
+/// Reads a message of at most `limit` bytes; surplus bytes are refused.
+///
+/// # Errors
+/// Too long, malformed, or bytes left over.
+pub fn from_cbor<T: for<'de> Deserialize<'de>>(
+    what: &'static str,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLarge { what, size: bytes.len(), limit });
+    }
+    let mut rest = bytes;
+    // Nesting is bounded: no message of ours is deeper than a handful of levels.
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, 16)
+        .map_err(|e| DecodeError::Malformed { what, why: e.to_string() })?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Malformed { what, why: format!("{} surplus bytes", rest.len()) });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn challenge() -> MinerRequest {
+        MinerRequest::Challenge(Box::new(Challenge {
+            round: WireRound { validator: vec![1; 32], challenge: 0, seq: 7 },
+            open: vec![2; 3],
+            image: vec![3; 4],
+            label: 5,
+            model: "demo".into(),
+            model_digest: vec![6; 32],
+            rules: WireRules {
+                preset: "subnet".into(),
+                norm: "Linf".into(),
+                epsilon: 60_000,
+                min_delta: 3_000,
+                max_delta: 30_000,
+                min_ssim: 980_000,
+                min_psnr_mdb: 38_000,
+                min_margin: 1_000,
+                timeout_ms: 20_000,
+            },
+            deadline_ms: 5_000,
+        }))
+    }
+
+    #[test]
+    fn the_wire_form_of_a_challenge_is_pinned() {
+        let bytes = to_cbor("challenge", &challenge()).unwrap();
+        assert_eq!(hex::encode(&bytes), include_str!("../fixtures/challenge.hex").trim());
+        assert_eq!(from_cbor::<MinerRequest>("challenge", &bytes, 4096).unwrap(), challenge());
+    }
+
+    #[test]
+    fn surplus_and_oversize_are_refused() {
+        let mut bytes = to_cbor("challenge", &challenge()).unwrap();
+        assert!(from_cbor::<MinerRequest>("challenge", &bytes, 10).is_err());
+        bytes.push(0);
+        assert!(from_cbor::<MinerRequest>("challenge", &bytes, 4096).is_err());
+        assert!(from_cbor::<MinerRequest>("challenge", &[0x9f; 4000], 4096).is_err(), "deep nesting");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = from_cbor::<MinerRequest>("request", &bytes, 4096);
+            let _ = from_cbor::<MinerResponse>("response", &bytes, 4096);
+        }
+    }
+}
