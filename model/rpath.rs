@@ -5,11 +5,15 @@
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed={}", file!());
     let Some(root) = std::env::var_os("LIBTORCH") else {
         return; // torch-sys explains a missing libtorch better than a linker could.
     };
-    if let Ok(lib) = std::path::Path::new(&root).join("lib").canonicalize() {
+    let root = std::path::Path::new(&root);
+    if let Ok(lib) = root.join("lib").canonicalize() {
         println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    }
+    let version = root.join("build-version");
+    if version.exists() {
+        println!("cargo:rerun-if-changed={}", version.display());
     }
 }

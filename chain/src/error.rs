@@ -25,7 +25,9 @@ pub enum ChainError {
         reason: &'static str,
     },
     /// No node answers at present; calls work again when one does.
-    #[error("the chain is away at {endpoint}: {reason}; next attempt in {retry_in_ms} ms. Check that the node runs and the address is right")]
+    #[error(
+        "the chain is away at {endpoint}: {reason}; next attempt in {retry_in_ms} ms. Check that the node runs and the address is right"
+    )]
     Away {
         /// The endpoint or endpoints tried.
         endpoint: String,
@@ -45,7 +47,9 @@ pub enum ChainError {
         after_ms: u64,
     },
     /// The node serves another chain.
-    #[error("the node at {endpoint} serves another chain: genesis {found}, expected {expected}. Point SUBTENSOR_ENDPOINT at the right network")]
+    #[error(
+        "the node at {endpoint} serves another chain: genesis {found}, expected {expected}. Point SUBTENSOR_ENDPOINT at the right network"
+    )]
     WrongGenesis {
         /// The endpoint.
         endpoint: String,
@@ -65,7 +69,9 @@ pub enum ChainError {
         reason: String,
     },
     /// The node has dropped the state of that block.
-    #[error("the chain node at {endpoint} no longer has the state asked for by `{what}`: use an archive node, or a newer block")]
+    #[error(
+        "the chain node at {endpoint} no longer has the state asked for by `{what}`: use an archive node, or a newer block"
+    )]
     StatePruned {
         /// The endpoint.
         endpoint: String,
@@ -73,7 +79,9 @@ pub enum ChainError {
         what: String,
     },
     /// The runtime lacks something this program needs.
-    #[error("the runtime at {endpoint} has no {item}: it is not a Subtensor runtime, or one this version does not know")]
+    #[error(
+        "the runtime at {endpoint} has no {item}: it is not a Subtensor runtime, or one this version does not know"
+    )]
     NotInMetadata {
         /// The endpoint.
         endpoint: String,
@@ -125,7 +133,9 @@ pub enum ChainError {
         netuid: u16,
     },
     /// A subnet and mechanism outside the chain's numbering.
-    #[error("mechanism {mecid} of subnet {netuid} is outside the chain's numbering (netuid below 4096, mecid below 16)")]
+    #[error(
+        "mechanism {mecid} of subnet {netuid} is outside the chain's numbering (netuid below 4096, mecid below 16)"
+    )]
     BadMechanism {
         /// The subnet.
         netuid: u16,
@@ -177,11 +187,7 @@ pub(crate) const MAX_REASON_CHARS: usize = 400;
 
 /// A foreign error's text on one line, bounded.
 pub(crate) fn one_line(text: impl std::fmt::Display) -> String {
-    text.to_string()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MAX_REASON_CHARS)
-        .collect()
+    text.to_string().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! payment wrapper under its own name gets a tip of zero. Anything else is refused before
 //! anything is signed: bytes left out would make every signature wrong.
 
-use subxt::ext::scale_value::Value;
 use subxt::Metadata;
+use subxt::ext::scale_value::Value;
 
 use scale_info::{PortableRegistry, TypeDef};
 
@@ -58,10 +58,11 @@ struct Extension<'a> {
 /// The first extension that cannot be encoded.
 pub fn values_for(metadata: &Metadata) -> Result<Vec<(String, Value)>, UnsupportedExtension> {
     let extensions = metadata.extrinsic().transaction_extensions_by_version(0);
-    let extensions = extensions
-        .into_iter()
-        .flatten()
-        .map(|e| Extension { name: e.identifier(), value: e.extra_ty(), implicit: e.additional_ty() });
+    let extensions = extensions.into_iter().flatten().map(|e| Extension {
+        name: e.identifier(),
+        value: e.extra_ty(),
+        implicit: e.additional_ty(),
+    });
     decide(extensions, metadata.types())
 }
 
@@ -111,7 +112,7 @@ fn is_option(id: u32, types: &PortableRegistry) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use scale_info::{meta_type, Registry, TypeInfo};
+    use scale_info::{Registry, TypeInfo, meta_type};
 
     #[derive(TypeInfo)]
     struct Empty;
@@ -120,7 +121,9 @@ mod tests {
     #[derive(TypeInfo)]
     struct Tip(#[allow(dead_code)] scale::Compact<u64>);
 
-    fn check(list: &[(&str, fn() -> scale_info::MetaType, fn() -> scale_info::MetaType)]) -> Result<Vec<String>, UnsupportedExtension> {
+    fn check(
+        list: &[(&str, fn() -> scale_info::MetaType, fn() -> scale_info::MetaType)],
+    ) -> Result<Vec<String>, UnsupportedExtension> {
         let mut registry = Registry::new();
         let ids: Vec<_> = list
             .iter()

@@ -20,6 +20,8 @@
 pub mod client;
 pub mod error;
 pub mod extensions;
+#[cfg(test)]
+mod golden_tests;
 mod hash;
 mod link;
 pub mod options;

@@ -13,9 +13,9 @@ use subxt::backend::LegacyBackend;
 use subxt::client::{OnlineClient, OnlineClientAtBlock};
 use subxt::config::{Header as _, RpcConfigFor, SubstrateConfig};
 use subxt::ext::jsonrpsee::ws_client::{PingConfig, WsClientBuilder};
+use subxt::rpcs::RpcClient;
 use subxt::rpcs::client::JsonrpseeRpcClient;
 use subxt::rpcs::methods::legacy::LegacyRpcMethods;
-use subxt::rpcs::RpcClient;
 
 use crate::error::one_line;
 use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
@@ -62,7 +62,8 @@ impl Link {
         let away = |reason: String| ChainError::Away { endpoint: endpoint.to_string(), reason, retry_in_ms: 0 };
         let building = WsClientBuilder::new()
             .connection_timeout(options.connect_timeout())
-            .request_timeout(options.request_timeout())
+            // Twice ours, so that ours comes first and names the request.
+            .request_timeout(options.request_timeout().saturating_mul(2))
             .max_concurrent_requests(MAX_IN_FLIGHT)
             .max_buffer_capacity_per_subscription(MAX_BUFFERED_HEADS)
             .max_response_size(MAX_RESPONSE_BYTES)
@@ -89,9 +90,8 @@ impl Link {
         // A fresh configuration for each link: its metadata cache must not outlive the node.
         let config = SubstrateConfig::builder().set_genesis_hash(found.to_h256()).build();
         let backend: LegacyBackend<Config> = LegacyBackend::builder().build(rpc);
-        let online = OnlineClient::from_backend_with_config(config, Arc::new(backend))
-            .await
-            .map_err(|e| away(one_line(e)))?;
+        let online =
+            OnlineClient::from_backend_with_config(config, Arc::new(backend)).await.map_err(|e| away(one_line(e)))?;
         Ok(Self {
             endpoint: endpoint.clone(),
             socket,
@@ -164,10 +164,8 @@ impl Link {
     /// The finalized head.
     pub(crate) async fn finalized(&self) -> Result<(u64, BlockHash), ChainError> {
         let hash: BlockHash = self.ask("chain_getFinalizedHead", self.legacy.chain_get_finalized_head()).await?.into();
-        let number = self
-            .number_of(hash)
-            .await?
-            .ok_or(ChainError::NoSuchBlock { endpoint: self.endpoint(), block: hash })?;
+        let number =
+            self.number_of(hash).await?.ok_or(ChainError::NoSuchBlock { endpoint: self.endpoint(), block: hash })?;
         Ok((number, hash))
     }
 
@@ -185,16 +183,11 @@ impl Link {
 
     /// Height of `hash`, provided that it is on the finalized chain.
     pub(crate) async fn finalized_number_of(&self, hash: BlockHash) -> Result<u64, ChainError> {
-        let number = self
-            .number_of(hash)
-            .await?
-            .ok_or(ChainError::NoSuchBlock { endpoint: self.endpoint(), block: hash })?;
+        let number =
+            self.number_of(hash).await?.ok_or(ChainError::NoSuchBlock { endpoint: self.endpoint(), block: hash })?;
         let (finalized, head) = self.finalized().await?;
-        let on_chain = if hash == head {
-            true
-        } else {
-            number <= finalized && self.hash_at(number).await? == Some(hash)
-        };
+        let on_chain =
+            if hash == head { true } else { number <= finalized && self.hash_at(number).await? == Some(hash) };
         if on_chain {
             Ok(number)
         } else {

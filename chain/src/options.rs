@@ -13,9 +13,9 @@ pub const MAX_ENDPOINT_CHARS: usize = 512;
 pub const DEFAULT_BLOCK_TIME_MS: u64 = 12_000;
 /// No new finalized head for this many block times: the node is taken for stuck.
 pub const STALE_BLOCK_TIMES: u64 = 3;
-/// Shortest wait before a node is taken for stuck: fast local chains pause for longer than
-/// three of their blocks when the machine is busy.
-pub const MIN_STALE_MS: u64 = 3_000;
+/// Default of [`ChainOptions::min_stale_ms`]: fast local chains pause for longer than three of
+/// their blocks when the machine is busy.
+pub const DEFAULT_MIN_STALE_MS: u64 = 6_000;
 
 /// A websocket address of a node. Its text form leaves out path and query, where hosted nodes
 /// carry the user's key.
@@ -86,6 +86,8 @@ pub struct ChainOptions {
     pub finality_timeout_ms: u64,
     /// The chain's block time; without it the metadata's slot duration is used, then 12 s.
     pub block_time_ms: Option<u64>,
+    /// Shortest time without a new finalized head before the node is taken for stuck.
+    pub min_stale_ms: u64,
     /// The genesis hash to insist on; without it, that of the first node that answers.
     pub expected_genesis: Option<BlockHash>,
 }
@@ -97,6 +99,7 @@ impl Default for ChainOptions {
             request_timeout_ms: 10_000,
             finality_timeout_ms: 120_000,
             block_time_ms: None,
+            min_stale_ms: DEFAULT_MIN_STALE_MS,
             expected_genesis: None,
         }
     }
@@ -120,7 +123,7 @@ impl ChainOptions {
         let block = self.block_time_ms.or(slot_duration_ms).unwrap_or(DEFAULT_BLOCK_TIME_MS);
         // A node that claims an absurd slot duration must not switch the watch off.
         let block = block.min(10 * DEFAULT_BLOCK_TIME_MS);
-        Duration::from_millis(block.saturating_mul(STALE_BLOCK_TIMES).max(MIN_STALE_MS))
+        Duration::from_millis(block.saturating_mul(STALE_BLOCK_TIMES).max(self.min_stale_ms))
     }
 }
 
@@ -133,7 +136,8 @@ mod tests {
     fn an_endpoint_must_be_a_websocket_address() {
         assert!(Endpoint::parse("ws://127.0.0.1:9944").is_ok());
         assert!(Endpoint::parse("wss://entrypoint-finney.opentensor.ai:443").is_ok());
-        for bad in ["", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://", "ws://a b", "ws://me:pw@host", "ws:///path"] {
+        for bad in ["", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://", "ws://a b", "ws://me:pw@host", "ws:///path"]
+        {
             assert!(matches!(Endpoint::parse(bad), Err(ChainError::BadEndpoint { .. })), "{bad}");
         }
         assert!(Endpoint::parse(&format!("ws://{}", "a".repeat(600))).is_err());
@@ -154,7 +158,7 @@ mod tests {
         assert_eq!(o.stale_after(None), Duration::from_secs(36));
         assert_eq!(o.stale_after(Some(6_000)), Duration::from_secs(18));
         o.block_time_ms = Some(250);
-        assert_eq!(o.stale_after(Some(12_000)), Duration::from_millis(MIN_STALE_MS));
+        assert_eq!(o.stale_after(Some(12_000)), Duration::from_millis(DEFAULT_MIN_STALE_MS));
         o.block_time_ms = Some(u64::MAX);
         assert_eq!(o.stale_after(None), Duration::from_secs(360));
     }

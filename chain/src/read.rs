@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use perturb_types::Hotkey;
 use subxt::dynamic;
 use subxt::ext::frame_decode::storage::{IntoDecodableValues, IntoEncodableValues};
 use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_value::{Value, ValueDef};
-use perturb_types::Hotkey;
 
 use crate::link::{At, Link};
-use crate::{storage_index, BlockHash, ChainClient, ChainError, PALLET};
+use crate::{BlockHash, ChainClient, ChainError, PALLET, storage_index};
 
 /// Entries one storage map may yield for one subnet: uids are u16 and subnets hold at most a
 /// few hundred; a node that sends more is not telling the truth.
@@ -47,12 +47,11 @@ impl Reader {
         if self.entry_keys(entry) != Some(keys.num_encodable_values()) {
             return Ok(None);
         }
+        let what = format!("storage {entry}");
         let storage = self.at.storage();
-        let found =
-            self.link.ask(format_args!("storage {entry}"), storage.try_fetch(dynamic::storage::<K, V>(PALLET, entry), keys)).await?;
-        found
-            .map(|value| value.decode().map_err(|e| self.link.decode_error(format_args!("storage {entry}"), e)))
-            .transpose()
+        let address = dynamic::storage::<K, V>(PALLET, entry);
+        let found = self.link.ask(&what, storage.try_fetch(address, keys)).await?;
+        found.map(|value| value.decode().map_err(|e| self.link.decode_error(&what, e))).transpose()
     }
 
     /// As [`Reader::value`], for what every Subtensor runtime has.
@@ -61,7 +60,9 @@ impl Reader {
         K: IntoEncodableValues + IntoDecodableValues + Send + Sync,
         V: DecodeAsType + Send + Sync,
     {
-        self.value(entry, keys).await?.ok_or_else(|| self.link.not_in_metadata(format_args!("storage {PALLET}.{entry}")))
+        self.value(entry, keys)
+            .await?
+            .ok_or_else(|| self.link.not_in_metadata(format_args!("storage {PALLET}.{entry}")))
     }
 
     /// All values of a double map under its first key, by the second.

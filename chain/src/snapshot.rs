@@ -16,13 +16,17 @@ use subxt::ext::scale_decode::DecodeAsType;
 use subxt::utils::AccountId32;
 
 use crate::link::Link;
-use crate::read::{Reader, MAX_NEURONS};
+use crate::read::{MAX_NEURONS, Reader};
 use crate::{BlockHash, ChainClient, ChainError};
 
 /// Storage reads of the fallback in flight at once.
 const PARALLEL_READS: usize = 16;
-/// The runtime API with the whole state of a subnet, and its method.
-const STATE_API: (&str, &str) = ("SubnetInfoRuntimeApi", "get_subnet_state");
+/// The runtime API about subnets.
+const API: &str = "SubnetInfoRuntimeApi";
+/// Its method that returns the whole state of a subnet.
+const STATE: &str = "get_subnet_state";
+/// Its method that foretells the next epoch.
+const NEXT_EPOCH: &str = "get_next_epoch_start_block";
 
 /// One registered hotkey of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +144,9 @@ fn assemble(state: SubnetState) -> Result<Vec<Neuron>, String> {
 }
 
 impl Reader {
-    fn has_state_api(&self) -> bool {
-        let api = self.at.metadata_ref().runtime_api_trait_by_name(STATE_API.0);
-        api.is_some_and(|api| api.method_by_name(STATE_API.1).is_some())
+    fn has_api(&self, method: &str) -> bool {
+        let api = self.at.metadata_ref().runtime_api_trait_by_name(API);
+        api.is_some_and(|api| api.method_by_name(method).is_some())
     }
 
     fn no_such_subnet(&self, netuid: u16) -> ChainError {
@@ -150,9 +154,9 @@ impl Reader {
     }
 
     async fn state_by_api(&self, netuid: u16) -> Result<SubnetState, ChainError> {
-        let payload = dynamic::runtime_api_call::<_, Option<SubnetState>>(STATE_API.0, STATE_API.1, (netuid,));
+        let payload = dynamic::runtime_api_call::<_, Option<SubnetState>>(API, STATE, (netuid,));
         let apis = self.at.runtime_apis();
-        let state = self.link.ask(format_args!("{}.{}", STATE_API.0, STATE_API.1), apis.call(payload)).await?;
+        let state = self.link.ask(STATE, apis.call(payload)).await?;
         state.ok_or_else(|| self.no_such_subnet(netuid))
     }
 
@@ -203,11 +207,8 @@ impl Reader {
 
     /// The whole snapshot of this block.
     pub(crate) async fn snapshot(&self, netuid: u16) -> Result<MetagraphSnapshot, ChainError> {
-        let state = if self.has_state_api() {
-            self.state_by_api(netuid).await?
-        } else {
-            self.state_by_storage(netuid).await?
-        };
+        let state =
+            if self.has_api(STATE) { self.state_by_api(netuid).await? } else { self.state_by_storage(netuid).await? };
         let neurons = assemble(state).map_err(|reason| self.link.inconsistent(reason))?;
         let epoch_index = self.epoch_index(netuid).await?;
         let tempo = self.required("Tempo", (netuid,)).await?;
@@ -242,6 +243,21 @@ impl ChainClient {
         self.reader(at).await?.hyper(netuid).await
     }
 
+    /// The block in which the subnet's next epoch starts, as foreseen at the finalized block
+    /// `at` (`None`: the head). For showing progress only: the owner may change the tempo.
+    /// `None` if no epoch is due or the runtime does not say.
+    ///
+    /// # Errors
+    /// As [`ChainClient::snapshot`].
+    pub async fn next_epoch_start(&self, netuid: u16, at: Option<BlockHash>) -> Result<Option<u64>, ChainError> {
+        let reader = self.reader(at).await?;
+        if !reader.has_api(NEXT_EPOCH) {
+            return Ok(None);
+        }
+        let payload = dynamic::runtime_api_call::<_, Option<u64>>(API, NEXT_EPOCH, (netuid,));
+        reader.link.ask(NEXT_EPOCH, reader.at.runtime_apis().call(payload)).await
+    }
+
     /// The snapshot read from the storage maps, whatever the metadata offers: what runtimes
     /// without the state API get. For tests and for comparing the two.
     ///
@@ -255,12 +271,21 @@ impl ChainClient {
     }
 }
 
+/// Checks that a runtime's own `get_subnet_state` type has our columns: its zero value (no
+/// neurons) decodes to no neurons.
+#[cfg(test)]
+pub(crate) fn check_state_type(metadata: &subxt::Metadata, ty: u32) {
+    // Some, a compact netuid, and eighteen empty columns at most: all zeros.
+    let bytes = [&[1u8][..], &[0; 64]].concat();
+    let state = Option::<SubnetState>::decode_as_type(&mut &bytes[..], ty, metadata.types());
+    assert_eq!(state.ok().flatten().map(assemble), Some(Ok(Vec::new())));
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use scale::{Compact, Encode};
-    use subxt::ext::scale_decode::DecodeAsType as _;
 
     fn state(n: u8) -> SubnetState {
         SubnetState {

@@ -119,6 +119,9 @@ pub struct Submission {
     /// The height from which the chain's rate limit allows an update, as last read.
     #[serde(skip)]
     allowed_from: u64,
+    /// Our nonce at the finalized head, as last read.
+    #[serde(skip)]
+    nonce: u64,
 }
 
 /// What is to be done next.
@@ -128,8 +131,12 @@ pub enum Step {
     Look,
     /// Wait for this finalized height.
     WaitForBlock(u64),
-    /// Sign the call.
-    Sign,
+    /// Sign the call with this nonce, that of the finalized head that was looked at: should
+    /// anything of ours land meanwhile, what is signed now can land no more.
+    Sign {
+        /// The nonce.
+        nonce: u64,
+    },
     /// Send this extrinsic and wait for its block.
     Send(SignedWeights),
     /// Read the weights at this block.
@@ -194,6 +201,7 @@ impl Submission {
             wake_at_block: 0,
             looked: false,
             allowed_from: 0,
+            nonce: 0,
         }
     }
 
@@ -219,7 +227,7 @@ impl Submission {
             State::Finalized { submitted } => Step::ReadBack(*submitted),
             _ if self.wake_at_block > finalized => Step::WaitForBlock(self.wake_at_block),
             _ if !self.looked => Step::Look,
-            State::Due => Step::Sign,
+            State::Due => Step::Sign { nonce: self.nonce },
             State::Signed { signed } | State::InBlock { signed, .. } => Step::Send(signed.clone()),
         }
     }
@@ -248,12 +256,15 @@ impl Submission {
     }
 
     fn is_ours(&self, on_chain: &[(u16, u16)]) -> bool {
-        normal(on_chain) == normal(&self.agreed.call.weights)
+        // An empty vector is no submission: a fresh registration stores the same.
+        let ours = normal(&self.agreed.call.weights);
+        !ours.is_empty() && normal(on_chain) == ours
     }
 
     fn looked_at(&mut self, facts: &ChainFacts) {
         self.looked = true;
         self.allowed_from = facts.last_update.saturating_add(facts.rate_limit);
+        self.nonce = facts.finalized_nonce;
         if facts.uid.is_none() {
             return self.fail(&SubmitError::NotRegistered);
         }
@@ -270,10 +281,10 @@ impl Submission {
                     // another extrinsic took the nonce, or it waited too long.
                     let why = if used { SubmitError::NonceUsed } else { SubmitError::EraPassed };
                     self.again(&why, facts.finalized, false);
+                    // Nothing was wrong with the vector: sign anew without a wait.
+                    self.wake_at_block = facts.finalized;
                 } else if facts.best_nonce > signed.nonce {
-                    // Something of ours is in a block that is not finalized yet.
-                    self.looked = false;
-                    self.wake_at_block = facts.finalized.saturating_add(1);
+                    self.await_finality(facts.finalized);
                 }
             }
             State::Due if self.agreed.expires_after_epoch.is_some_and(|last| facts.epoch_index > last) => {
@@ -285,8 +296,15 @@ impl Submission {
                 );
                 self.state = State::Failed { reason };
             }
+            State::Due if facts.best_nonce > facts.finalized_nonce => self.await_finality(facts.finalized),
             _ => {}
         }
+    }
+
+    /// Something of ours is in a block that is not finalized yet: it may be this vector.
+    fn await_finality(&mut self, finalized: u64) {
+        self.looked = false;
+        self.wake_at_block = finalized.saturating_add(1);
     }
 
     fn read_back(&mut self, on_chain: &[(u16, u16)]) {
@@ -331,11 +349,7 @@ impl Submission {
         if !keep && matches!(self.state, State::Signed { .. } | State::InBlock { .. }) {
             self.state = State::Due;
         }
-        let wait = match error {
-            // Nothing was wrong with the vector: sign anew with the next block.
-            SubmitError::NonceUsed | SubmitError::EraPassed => 0,
-            _ => (1u64 << self.attempts.saturating_sub(1).min(6)).min(MAX_WAIT_BLOCKS),
-        };
+        let wait = (1u64 << self.attempts.saturating_sub(1).min(6)).min(MAX_WAIT_BLOCKS);
         self.wake_at_block = finalized.saturating_add(wait);
         if *error == SubmitError::TooFast {
             // The update is accepted in block `allowed_from`, which follows this height.

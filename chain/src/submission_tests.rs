@@ -47,7 +47,7 @@ fn the_usual_way_looks_signs_sends_and_reads_back() {
     let mut s = Submission::new(agreed());
     assert_eq!(s.next(110), Step::Look);
     s.apply(Event::Looked(facts(110)));
-    assert_eq!(s.next(110), Step::Sign);
+    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
     s.apply(Event::Signed(signed(4, 110)));
     assert_eq!(s.next(110), Step::Send(signed(4, 110)));
     s.apply(Event::InBlock(BlockHash([2; 32])));
@@ -86,7 +86,7 @@ fn a_restart_sends_the_same_bytes_again_if_they_have_not_landed() {
 fn the_same_vector_of_an_earlier_epoch_does_not_count_as_landed() {
     let mut s = Submission::new(agreed());
     s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 99, ..facts(110) }));
-    assert_eq!(s.next(110), Step::Sign);
+    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
 }
 
 #[test]
@@ -103,7 +103,14 @@ fn nothing_is_signed_anew_while_the_old_extrinsic_may_still_land() {
     s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
     assert_eq!((&s.state, s.next(113)), (&State::Due, Step::Look));
     s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
-    assert_eq!(s.next(113), Step::Sign);
+    assert_eq!(s.next(113), Step::Sign { nonce: 5 });
+}
+
+#[test]
+fn nothing_is_signed_while_another_extrinsic_of_ours_is_not_finalized() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(ChainFacts { best_nonce: 5, ..facts(110) }));
+    assert_eq!(s.next(110), Step::WaitForBlock(111));
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn waits_grow_and_the_vector_is_given_up_in_the_end() {
     let mut waits = Vec::new();
     while !s.is_over() {
         s.apply(Event::Looked(facts(height)));
-        if s.next(height) == Step::Sign {
+        if matches!(s.next(height), Step::Sign { .. }) {
             s.apply(Event::Signed(signed(4, height)));
         }
         s.apply(Event::Refused(SubmitError::NoPermit, height));
@@ -184,7 +191,7 @@ fn a_lasting_refusal_ends_it_with_what_to_do() {
 fn a_vector_too_late_for_its_epoch_is_given_up_before_it_is_signed() {
     let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(6), ..agreed() });
     s.apply(Event::Looked(facts(110)));
-    assert_eq!(s.next(110), Step::Sign);
+    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
     let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(5), ..agreed() });
     s.apply(Event::Looked(facts(110)));
     assert!(matches!(s.state, State::Failed { .. }));
@@ -259,7 +266,7 @@ proptest! {
                 Step::Look if choice == 0 => s.apply(Event::Refused(away(), chain.finalized())),
                 Step::Look => s.apply(Event::Looked(chain.facts())),
                 Step::WaitForBlock(_) => chain.block(),
-                Step::Sign => s.apply(Event::Signed(signed(chain.nonce, chain.finalized()))),
+                Step::Sign { nonce } => s.apply(Event::Signed(signed(nonce, chain.finalized()))),
                 Step::Send(x) => {
                     // 1: lost on the way. Others: it reaches the pool.
                     if choice != 1 {

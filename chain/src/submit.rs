@@ -1,14 +1,14 @@
 //! Signing weights, sending them and waiting until they are finalized.
 //!
 //! Signing and sending are two steps, so that a caller can save the signed bytes in between: the
-//! same bytes may be sent any number of times and land at most once. The nonce is that of the
-//! best block, never of the pool: two extrinsics signed for one purpose share it, and only one
-//! of them can land. The era is 64 blocks from the finalized head.
+//! same bytes may be sent any number of times and land at most once. The nonce is that of a
+//! block, never of the pool: two extrinsics signed for one purpose share it, and only one of
+//! them can land. The era is 64 blocks from the finalized head.
 
-use futures::StreamExt as _;
 use perturb_types::HotkeyPair;
 use serde::{Deserialize, Serialize};
-use subxt::config::{DefaultExtrinsicParamsBuilder, Hasher as _};
+use subxt::Metadata;
+use subxt::config::{DefaultExtrinsicParams, DefaultExtrinsicParamsBuilder, Hasher as _};
 use subxt::dynamic::Value;
 use subxt::error::DispatchError;
 use subxt::events::Phase;
@@ -19,7 +19,7 @@ use subxt_signer::sr25519::Keypair;
 use crate::error::one_line;
 use crate::extensions;
 use crate::link::{At, Config, Link};
-use crate::{storage_index, BlockHash, ChainClient, ChainError, SubmitError, PALLET};
+use crate::{BlockHash, ChainClient, ChainError, PALLET, SubmitError, storage_index};
 
 /// Blocks that a signed extrinsic may be included in: about 13 minutes of Subtensor, enough to
 /// outlast a busy pool, short enough to know soon that it can land no more.
@@ -87,6 +87,9 @@ fn check(call: &WeightsCall) -> Result<(), SubmitError> {
     if storage_index(call.netuid, call.mecid).is_none() {
         return Err(ChainError::BadMechanism { netuid: call.netuid, mecid: call.mecid }.into());
     }
+    if call.weights.iter().all(|(_, w)| *w == 0) {
+        return Err(SubmitError::TooFewWeights);
+    }
     if call.weights.len() > MAX_WEIGHTS {
         return Err(SubmitError::TooManyUids);
     }
@@ -94,9 +97,9 @@ fn check(call: &WeightsCall) -> Result<(), SubmitError> {
 }
 
 /// The call's name and arguments for this runtime.
-fn arguments(call: &WeightsCall, at: &At) -> Result<(&'static str, Composite<()>), SubmitError> {
+pub(crate) fn arguments(call: &WeightsCall, metadata: &Metadata) -> Result<(&'static str, Composite<()>), SubmitError> {
     let has = |name| {
-        let pallet = at.metadata_ref().pallet_by_name(PALLET);
+        let pallet = metadata.pallet_by_name(PALLET);
         pallet.is_some_and(|p| p.call_variant_by_name(name).is_some())
     };
     let column = |f: fn(&(u16, u16)) -> u16| {
@@ -114,9 +117,28 @@ fn arguments(call: &WeightsCall, at: &At) -> Result<(&'static str, Composite<()>
     } else if call.mecid == 0 && has("set_weights") {
         "set_weights"
     } else {
-        return Err(SubmitError::CannotEncode(format!("the runtime has no call to set weights of mechanism {}", call.mecid)));
+        return Err(SubmitError::CannotEncode(format!(
+            "the runtime has no call to set weights of mechanism {}",
+            call.mecid
+        )));
     };
     Ok((name, Composite::named(fields)))
+}
+
+/// What is signed besides the call: the nonce, an era from that block, and the values of
+/// extensions that subxt does not know.
+pub(crate) fn params(
+    nonce: u64,
+    number: u64,
+    hash: BlockHash,
+    custom: Vec<(String, Value)>,
+) -> DefaultExtrinsicParams<Config> {
+    let era = DefaultExtrinsicParamsBuilder::<Config>::new().nonce(nonce).mortal_from_unchecked(
+        ERA_BLOCKS,
+        number,
+        hash.to_h256(),
+    );
+    custom.into_iter().fold(era, |params, (name, value)| params.custom_extension(name, value)).build()
 }
 
 impl Link {
@@ -133,32 +155,34 @@ impl Link {
 }
 
 impl ChainClient {
-    /// Signs `call` for the finalized head, without sending it.
+    /// Signs `call` for the finalized head, without sending it; with `nonce`, or the account's
+    /// nonce at the best block if `None`.
     ///
     /// # Errors
     /// The chain is away, or its runtime has no such call or an extension that cannot be
     /// encoded (then nothing is signed).
-    pub async fn sign_weights(&self, pair: &HotkeyPair, call: &WeightsCall) -> Result<SignedWeights, SubmitError> {
+    pub async fn sign_weights(
+        &self,
+        pair: &HotkeyPair,
+        call: &WeightsCall,
+        nonce: Option<u64>,
+    ) -> Result<SignedWeights, SubmitError> {
         check(call)?;
         let link = self.link().await?;
         let (number, hash) = link.finalized().await?;
         let at = link.at(number, hash).await?;
         let custom = extensions::values_for(at.metadata_ref())?;
-        let (name, fields) = arguments(call, &at)?;
-        let nonce = link.nonce(&pair.hotkey().0, None).await?;
-        let mut params = DefaultExtrinsicParamsBuilder::<Config>::new().nonce(nonce).mortal_from_unchecked(
-            ERA_BLOCKS,
-            number,
-            hash.to_h256(),
-        );
-        for (extension, value) in custom {
-            params = params.custom_extension(extension, value);
-        }
+        let (name, fields) = arguments(call, at.metadata_ref())?;
+        let nonce = match nonce {
+            Some(nonce) => nonce,
+            None => link.nonce(&pair.hotkey().0, None).await?,
+        };
+        let params = params(nonce, number, hash, custom);
         let payload = subxt::dynamic::tx(PALLET, name, fields);
         let cannot = |e: subxt::error::ExtrinsicError| SubmitError::CannotEncode(one_line(e));
         let transactions = at.tx();
         let signed = {
-            let mut signable = transactions.create_v4_signable_offline(&payload, params.build()).map_err(cannot)?;
+            let mut signable = transactions.create_v4_signable_offline(&payload, params).map_err(cannot)?;
             signable.sign(&signer(pair)?).map_err(cannot)?
         };
         Ok(SignedWeights {
@@ -243,17 +267,15 @@ impl ChainClient {
         version_key: u64,
     ) -> Result<Submitted, SubmitError> {
         let call = WeightsCall { netuid, mecid, weights: weights.to_vec(), version_key };
-        let signed = self.sign_weights(pair, &call).await?;
+        let signed = self.sign_weights(pair, &call, None).await?;
         self.broadcast(&signed, |_| {}).await
     }
 }
 
 /// How the extrinsic fared in its block, from the block's events.
 async fn outcome(link: &Link, block: BlockHash, extrinsic: BlockHash) -> Result<Submitted, SubmitError> {
-    let number = link
-        .number_of(block)
-        .await?
-        .ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
+    let number =
+        link.number_of(block).await?.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
     let at = link.at(number, block).await?;
     let body = link.ask("chain_getBlock", link.legacy().chain_get_block(Some(block.to_h256()))).await?;
     let body = body.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
@@ -308,17 +330,13 @@ mod tests {
         assert!(matches!(check(&call(4096, 0, 2)), Err(SubmitError::Chain(ChainError::BadMechanism { .. }))));
         assert!(matches!(check(&call(1, 16, 2)), Err(SubmitError::Chain(ChainError::BadMechanism { .. }))));
         assert_eq!(check(&call(1, 0, 4097)), Err(SubmitError::TooManyUids));
+        assert_eq!(check(&call(1, 0, 0)), Err(SubmitError::TooFewWeights));
     }
 
     #[test]
     fn a_signed_extrinsic_reads_back_from_json() {
-        let signed = SignedWeights {
-            bytes: vec![1, 2, 3],
-            hash: BlockHash([9; 32]),
-            nonce: 4,
-            signed_at: 10,
-            expires_at: 74,
-        };
+        let signed =
+            SignedWeights { bytes: vec![1, 2, 3], hash: BlockHash([9; 32]), nonce: 4, signed_at: 10, expires_at: 74 };
         let json = serde_json::to_string(&signed).unwrap();
         assert!(json.contains("\"010203\""));
         assert_eq!(serde_json::from_str::<SignedWeights>(&json).unwrap(), signed);

@@ -146,7 +146,9 @@ impl SubmitError {
     /// What the refusal means and what to do, in one sentence.
     pub fn what_it_means(&self) -> &'static str {
         match self {
-            Self::Chain(_) => "The node cannot be reached or answered with an error; the submission goes on when it returns.",
+            Self::Chain(_) => {
+                "The node cannot be reached or answered with an error; the submission goes on when it returns."
+            }
             Self::Extension(_) | Self::CannotEncode(_) => {
                 "The chain's runtime has changed its form; update this program."
             }
@@ -157,13 +159,19 @@ impl SubmitError {
             }
             Self::NonceAhead => "An earlier extrinsic of this hotkey is missing; a new one is signed.",
             Self::EraPassed => "The extrinsic waited too long; a new one is signed.",
-            Self::BadSignature => "A new one is signed with the runtime's present version; if it goes on, check the hotkey.",
+            Self::BadSignature => {
+                "A new one is signed with the runtime's present version; if it goes on, check the hotkey."
+            }
             Self::NoRoom | Self::Dropped | Self::Banned => "The node is busy; it is sent again a little later.",
             Self::CannotPay => "Weights are free of fees on Subtensor; this chain charges for them: fund the hotkey.",
             Self::NoSuchSubnet => "Check NETUID and that the endpoint serves the right network.",
-            Self::NoSuchMechanism => "The challenge is mapped to a mechanism that the subnet does not have; ask its owner.",
+            Self::NoSuchMechanism => {
+                "The challenge is mapped to a mechanism that the subnet does not have; ask its owner."
+            }
             Self::RootNetwork => "NETUID must not be 0.",
-            Self::UnequalLengths | Self::DuplicateUids => "The vector is malformed: report this as a fault of this program.",
+            Self::UnequalLengths | Self::DuplicateUids => {
+                "The vector is malformed: report this as a fault of this program."
+            }
             Self::TooManyUids | Self::UnknownUid => {
                 "The subnet shrank since the vector was agreed; the next epoch's vector will fit."
             }
@@ -174,7 +182,9 @@ impl SubmitError {
             Self::TooFast => "The chain allows one update per rate limit; it is sent again when the limit has passed.",
             Self::NoPermit => "The hotkey is not among the subnet's top validators by stake; weights count once it is.",
             Self::TooFewWeights => "The subnet demands more rated miners than the epoch had.",
-            Self::MaxWeightExceeded => "The agreed vector was not clipped to the subnet's limit; the next epoch's will be.",
+            Self::MaxWeightExceeded => {
+                "The agreed vector was not clipped to the subnet's limit; the next epoch's will be."
+            }
             Self::CommitRevealEnabled => {
                 "The subnet's owner switched commit-reveal on; this version submits plain weights only."
             }
@@ -300,7 +310,7 @@ impl SubmitError {
         let text = one_line(format_args!("{} {data}", error.message));
         Some(match error.code {
             1010 => Self::from_invalid(&text),
-            1011 => Self::Pool(text),
+            1001 | 1002 | 1011 | 1017 | 1018 => Self::Pool(text),
             1012 => Self::Banned,
             1013 => Self::AlreadyInPool,
             1014 => Self::NonceTaken,
@@ -327,6 +337,28 @@ impl SubmitError {
         known.map_or_else(|| Self::Pool(text.to_owned()), |(_, error)| error)
     }
 }
+
+/// The pallet's errors that a submission of weights may meet.
+#[cfg(test)]
+pub(crate) const DOCUMENTED: [&str; 17] = [
+    "WeightVecNotEqualSize",
+    "MechanismDoesNotExist",
+    "UidsLengthExceedUidsInSubNet",
+    "HotKeyNotRegisteredInSubNet",
+    "NotEnoughStakeToSetWeights",
+    "IncorrectWeightVersionKey",
+    "SettingWeightsTooFast",
+    "NeuronNoValidatorPermit",
+    "DuplicateUids",
+    "UidVecContainInvalidOne",
+    "WeightVecLengthIsLow",
+    "MaxWeightExceeded",
+    "CommitRevealEnabled",
+    "CommittingWeightsTooFast",
+    "TooManyUnrevealedCommits",
+    "IncorrectCommitRevealVersion",
+    "CommitRevealDisabled",
+];
 
 /// The number in `Custom error: N`.
 fn custom_code(text: &str) -> Option<u8> {
@@ -375,14 +407,7 @@ mod tests {
 
     #[test]
     fn every_documented_dispatch_error_has_its_variant_and_its_sentence() {
-        let documented = [
-            "WeightVecNotEqualSize", "MechanismDoesNotExist", "UidsLengthExceedUidsInSubNet",
-            "HotKeyNotRegisteredInSubNet", "NotEnoughStakeToSetWeights", "IncorrectWeightVersionKey",
-            "SettingWeightsTooFast", "NeuronNoValidatorPermit", "DuplicateUids", "UidVecContainInvalidOne",
-            "WeightVecLengthIsLow", "MaxWeightExceeded", "CommitRevealEnabled", "CommittingWeightsTooFast",
-            "TooManyUnrevealedCommits", "IncorrectCommitRevealVersion", "CommitRevealDisabled",
-        ];
-        for name in documented {
+        for name in DOCUMENTED {
             let error = SubmitError::from_dispatch(PALLET, name);
             assert!(!matches!(error, SubmitError::Dispatch(_)), "{name}");
             assert!(!error.what_it_means().is_empty());

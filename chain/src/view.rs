@@ -6,16 +6,18 @@
 
 use std::sync::Arc;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::client::backoff;
 use crate::link::Link;
 use crate::read::Reader;
 use crate::{BlockHash, ChainClient, ChainError};
 
 /// The finalized head of the chain as last seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainView {
     /// Height of the finalized head; 0 before the first one is seen.
     pub number: u64,
@@ -39,18 +41,23 @@ impl ChainView {
 
 /// Keeps `tx` up to date until all receivers are gone.
 pub(crate) async fn follow(client: ChainClient, netuid: u16, tx: watch::Sender<ChainView>) {
+    // Links that opened and then served nothing: without a wait of their own, a node that answers
+    // nonsense would be connected to without end.
+    let mut in_vain = 0u32;
     loop {
+        let before = tx.borrow().number;
         let error = tokio::select! {
             () = tx.closed() => return,
             error = follow_link(&client, netuid, &tx) => error,
         };
+        in_vain = if tx.borrow().number > before { 0 } else { in_vain.saturating_add(1) };
         let was_connected = tx.send_if_modified(|view| std::mem::replace(&mut view.connected, false));
         if was_connected {
             tracing::warn!(error = %error, "the chain is away");
         } else {
             tracing::debug!(error = %error, "the chain is still away");
         }
-        let wait = client.retry_in().await;
+        let wait = client.retry_in().await.max(backoff(in_vain, rand::random()));
         tokio::select! {
             () = tx.closed() => return,
             () = tokio::time::sleep(wait) => {}

@@ -24,7 +24,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "batch" => options.batch = value.parse()?,
             "learning_rate" => options.learning_rate = value.parse()?,
             "label_smoothing" => options.label_smoothing = value.parse()?,
-            "adversarial_levels" => options.adversarial_levels = value.parse()?,
             "threads" => options.threads = value.parse()?,
             "held_out" => options.held_out = value.parse()?,
             "histogram" => options.histogram = value.parse()?,

@@ -7,7 +7,7 @@ use crate::weights;
 use perturb_challenge::classifier::{Classifier, ClassifierError};
 use perturb_challenge::demo::CLASSES;
 use perturb_challenge::pixels::Pixels;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -16,8 +16,9 @@ use tch::{Device, Tensor};
 /// The embedded weights: `weights/README.md` says how they were made.
 const EMBEDDED: &[u8] = include_bytes!("../weights/demo.safetensors");
 
-/// Images per forward pass: bounds the memory of a large request.
+/// Images per forward pass, and pixels in all: bounds the memory of a large request.
 const MAX_BATCH: usize = 64;
+const MAX_BATCH_PIXELS: u64 = 1 << 22;
 
 /// A classifier whose gradient miners may take.
 pub trait Differentiable: Classifier {
@@ -103,7 +104,9 @@ impl TchClassifier {
         let mut rows = Vec::with_capacity(images.len());
         let same_size = |a: &&Pixels, b: &&Pixels| (a.width, a.height) == (b.width, b.height);
         for group in images.chunk_by(same_size) {
-            for batch in group.chunks(MAX_BATCH) {
+            let area = group.first().map_or(1, |p| u64::from(p.width) * u64::from(p.height));
+            let fit = (MAX_BATCH_PIXELS / area.max(1)).clamp(1, MAX_BATCH as u64);
+            for batch in group.chunks(fit as usize) {
                 let x = to_tensor(batch, self.device)?;
                 rows.extend(to_rows(&tch::no_grad(|| net.forward(&x))?)?);
             }
@@ -127,8 +130,8 @@ impl Classifier for TchClassifier {
         ARCHITECTURE
     }
 
-    fn digest(&self) -> [u8; 32] {
-        self.digest
+    fn digest(&self) -> perturb_types::Digest {
+        perturb_types::Digest(self.digest)
     }
 
     fn classes(&self) -> usize {

@@ -38,7 +38,9 @@ pub enum ModelError {
     #[error("model input: {0}")]
     Input(String),
     /// The asked-for device does not exist here.
-    #[error("CUDA device {asked} was asked for, but libtorch sees {available}; use the CPU or install the CUDA libtorch")]
+    #[error(
+        "CUDA device {asked} was asked for, but libtorch sees {available}; use the CPU or install the CUDA libtorch"
+    )]
     NoDevice {
         /// Index that was asked for.
         asked: usize,
@@ -49,7 +51,7 @@ pub enum ModelError {
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
     /// An option outside its bounds.
-    #[error("option {name} = {value} is outside {allowed}")]
+    #[error("option {name} = {value} is not allowed; give {allowed}")]
     Option {
         /// Name of the option.
         name: &'static str,

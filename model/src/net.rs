@@ -15,7 +15,8 @@
 //! ```
 //!
 //! 165,818 parameters. Convolutions ask for deterministic kernels and never for TF32, and matrix
-//! products in libtorch use full fp32 unless told otherwise.
+//! products in libtorch use full fp32 unless told otherwise: logits are fp32 on every device. (On
+//! CUDA the gradient's own convolutions follow the library's default; a miner may not care.)
 
 use crate::error::ModelError;
 use crate::weights::{HostTensor, TensorSpec};
@@ -106,8 +107,7 @@ impl DemoNet {
     /// Another handle on the same parameters.
     #[must_use]
     pub fn share(&self) -> Self {
-        let layers =
-            self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.shallow_clone())).collect();
+        let layers = self.layers.iter().map(|(w, b)| (w.shallow_clone(), b.shallow_clone())).collect();
         Self { layers }
     }
 

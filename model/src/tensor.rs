@@ -3,14 +3,11 @@
 use crate::classifier::Differentiable;
 use crate::error::ModelError;
 use perturb_challenge::pixels::Pixels;
+use perturb_types::limits::{MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE};
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// Most torch threads that can be asked for; more only quarrel over the cores.
 pub const MAX_THREADS: usize = 256;
-
-/// Longest side of an image a model takes, in pixels: a bound on memory (48 MiB of floats... per
-/// image at this side), far above any challenge.
-pub const MAX_SIDE: u32 = 2048;
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +48,25 @@ impl DeviceChoice {
     }
 }
 
+impl std::str::FromStr for DeviceChoice {
+    type Err = ModelError;
+
+    /// `cpu`, `auto`, `cuda` (the first) or `cuda:N`.
+    fn from_str(text: &str) -> Result<Self, ModelError> {
+        let index = match text {
+            "cpu" => return Ok(Self::Cpu),
+            "auto" => return Ok(Self::Auto),
+            "cuda" => Some(0),
+            _ => text.strip_prefix("cuda:").and_then(|index| index.parse().ok()),
+        };
+        index.map(Self::Cuda).ok_or_else(|| ModelError::Option {
+            name: "device",
+            value: text.escape_default().take(32).collect(),
+            allowed: "cpu, auto, cuda or cuda:N",
+        })
+    }
+}
+
 /// Sets how many threads torch uses for one operation, for the whole process (1 to
 /// [`MAX_THREADS`]; other numbers are moved to the nearest). Call it before the first inference.
 pub fn set_threads(threads: usize) {
@@ -61,16 +77,19 @@ pub fn set_threads(threads: usize) {
 /// A batch of equally sized images as an `N×3×H×W` fp32 tensor of 8-bit levels.
 ///
 /// # Errors
-/// `Input` for no image, an image whose bytes do not fill its size, a side of 0 or above
-/// [`MAX_SIDE`], or images of different sizes.
+/// `Input` for no image, an image whose bytes do not fill its size, one outside the network's limits
+/// ([`MAX_IMAGE_SIDE`], [`MAX_IMAGE_PIXELS`]), or images of different sizes.
 pub fn to_tensor(images: &[&Pixels], device: Device) -> Result<Tensor, ModelError> {
     let Some(first) = images.first() else {
         return Err(ModelError::Input("an empty batch".to_owned()));
     };
     let (width, height) = (first.width, first.height);
-    if width < 1 || height < 1 || width > MAX_SIDE || height > MAX_SIDE {
+    let sides = 1..=MAX_IMAGE_SIDE;
+    let area = u64::from(width) * u64::from(height);
+    if !sides.contains(&width) || !sides.contains(&height) || area > MAX_IMAGE_PIXELS {
         return Err(ModelError::Input(format!(
-            "an image of {width}x{height} pixels; sides of 1 to {MAX_SIDE} are accepted"
+            "an image of {width}x{height} pixels; sides of 1 to {MAX_IMAGE_SIDE} and at most \
+             {MAX_IMAGE_PIXELS} pixels are accepted"
         )));
     }
     let bytes = width as usize * height as usize * 3;
@@ -88,11 +107,7 @@ pub fn to_tensor(images: &[&Pixels], device: Device) -> Result<Tensor, ModelErro
     }
     let size = [images.len() as i64, i64::from(height), i64::from(width), 3];
     let levels = Tensor::f_from_data_size(&batch, &size, Kind::Uint8)?;
-    Ok(levels
-        .f_to_device(device)?
-        .f_permute([0_i64, 3, 1, 2].as_slice())?
-        .f_to_kind(Kind::Float)?
-        .f_contiguous()?)
+    Ok(levels.f_to_device(device)?.f_permute([0_i64, 3, 1, 2].as_slice())?.f_to_kind(Kind::Float)?.f_contiguous()?)
 }
 
 /// The images of an `N×3×H×W` tensor of levels, rounded to the nearest level and kept in `0..=255`.
@@ -147,11 +162,7 @@ pub fn to_rows(x: &Tensor) -> Result<Vec<Vec<f32>>, ModelError> {
 ///
 /// # Errors
 /// What the model, the objective or libtorch report.
-pub fn input_gradient<M, F>(
-    model: &M,
-    x: &Tensor,
-    objective: F,
-) -> Result<(Tensor, Tensor), ModelError>
+pub fn input_gradient<M, F>(model: &M, x: &Tensor, objective: F) -> Result<(Tensor, Tensor), ModelError>
 where
     M: Differentiable + ?Sized,
     F: FnOnce(&Tensor) -> Result<Tensor, ModelError>,
@@ -202,7 +213,8 @@ mod tests {
         let fit = pixels(4, 4, 0);
         let short = Pixels { width: 4, height: 4, rgb: vec![0; 47] };
         let empty = Pixels { width: 0, height: 4, rgb: vec![] };
-        let wide = Pixels { width: MAX_SIDE + 1, height: 1, rgb: vec![0; 3 * (MAX_SIDE as usize + 1)] };
+        let side = MAX_IMAGE_SIDE + 1;
+        let wide = Pixels { width: side, height: 1, rgb: vec![0; 3 * side as usize] };
         let other = pixels(3, 4, 0);
         for batch in [&[][..], &[&short], &[&empty], &[&wide], &[&fit, &other]] {
             assert!(matches!(to_tensor(batch, Device::Cpu), Err(ModelError::Input(_))));
@@ -223,5 +235,20 @@ mod tests {
         assert!(error.contains("CUDA device 4096"), "{error}");
         assert_eq!(DeviceChoice::Cpu.resolve().unwrap(), Device::Cpu);
         assert!(DeviceChoice::Auto.resolve().is_ok());
+    }
+
+    #[test]
+    fn devices_are_named_as_in_torch() {
+        for (text, choice) in [
+            ("cpu", DeviceChoice::Cpu),
+            ("auto", DeviceChoice::Auto),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "CPU"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
     }
 }

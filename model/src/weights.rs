@@ -63,8 +63,7 @@ pub fn read(bytes: &[u8], specs: &[TensorSpec]) -> Result<Vec<HostTensor>, Weigh
     let (header, data) = split(bytes)?;
     let entries = parse_header(header)?;
     check_ranges(&entries, data.len() as u64)?;
-    if let Some((name, entry)) =
-        entries.iter().find(|(name, _)| !specs.iter().any(|spec| spec.name == **name))
+    if let Some((name, entry)) = entries.iter().find(|(name, _)| !specs.iter().any(|spec| spec.name == **name))
         && specs.iter().all(|spec| entries.contains_key(&spec.name))
     {
         return Err(WeightsError::Unknown { name: printable(name), found: entry.shape.clone() });
@@ -74,26 +73,23 @@ pub fn read(bytes: &[u8], specs: &[TensorSpec]) -> Result<Vec<HostTensor>, Weigh
 
 /// Separates the header's bytes from the data's.
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), WeightsError> {
-    let (length, rest) =
-        bytes.split_first_chunk::<8>().ok_or_else(|| malformed("shorter than 8 bytes"))?;
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| malformed("shorter than 8 bytes"))?;
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES {
-        return Err(malformed(format!(
-            "the header claims {length} bytes, at most {MAX_HEADER_BYTES} are accepted"
-        )));
+        return Err(malformed(format!("the header claims {length} bytes, at most {MAX_HEADER_BYTES} are accepted")));
     }
     rest.split_at_checked(length as usize)
         .ok_or_else(|| malformed(format!("cut off inside a header of {length} bytes")))
 }
 
 fn parse_header(header: &[u8]) -> Result<BTreeMap<String, Entry>, WeightsError> {
-    let mut fields: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header)
-        .map_err(|error| malformed(format!("the header is not JSON: {error}")))?;
+    let mut fields: BTreeMap<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(|error| malformed(format!("the header is not JSON: {error}")))?;
     fields.remove(METADATA);
     let mut entries = BTreeMap::new();
     for (name, value) in fields {
-        let entry = serde_json::from_value(value)
-            .map_err(|error| malformed(format!("entry {}: {error}", printable(&name))))?;
+        let entry =
+            serde_json::from_value(value).map_err(|error| malformed(format!("entry {}: {error}", printable(&name))))?;
         entries.insert(name, entry);
     }
     Ok(entries)
@@ -110,22 +106,13 @@ fn check_ranges(entries: &BTreeMap<String, Entry>, length: u64) -> Result<(), We
         }
         at = end;
     }
-    if at == length {
-        Ok(())
-    } else {
-        Err(malformed(format!("{length} bytes of data, the header accounts for {at}")))
-    }
+    if at == length { Ok(()) } else { Err(malformed(format!("{length} bytes of data, the header accounts for {at}"))) }
 }
 
-fn read_tensor(
-    spec: &TensorSpec,
-    entries: &BTreeMap<String, Entry>,
-    data: &[u8],
-) -> Result<HostTensor, WeightsError> {
+fn read_tensor(spec: &TensorSpec, entries: &BTreeMap<String, Entry>, data: &[u8]) -> Result<HostTensor, WeightsError> {
     let name = || spec.name.clone();
-    let entry = entries
-        .get(&spec.name)
-        .ok_or_else(|| WeightsError::Missing { name: name(), expected: spec.shape.clone() })?;
+    let entry =
+        entries.get(&spec.name).ok_or_else(|| WeightsError::Missing { name: name(), expected: spec.shape.clone() })?;
     if entry.dtype != "F32" {
         return Err(WeightsError::Type { name: name(), found: printable(&entry.dtype) });
     }
@@ -144,12 +131,7 @@ fn read_tensor(
     let raw = data
         .get(start as usize..end as usize)
         .ok_or_else(|| malformed(format!("tensor {} lies outside the file", spec.name)))?;
-    let values: Vec<f32> = raw
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect();
+    let values: Vec<f32> = raw.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     if values.iter().all(|value| value.is_finite()) {
         Ok(HostTensor { shape: spec.shape.clone(), values })
     } else {
@@ -181,8 +163,7 @@ pub fn write(tensors: &BTreeMap<String, HostTensor>) -> Result<Vec<u8>, WeightsE
         let shape = tensor.shape.clone();
         entries.insert(name, Entry { dtype: "F32".to_owned(), shape, data_offsets });
     }
-    let mut header =
-        serde_json::to_vec(&entries).map_err(|error| malformed(format!("header: {error}")))?;
+    let mut header = serde_json::to_vec(&entries).map_err(|error| malformed(format!("header: {error}")))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend_from_slice(&header);
@@ -196,10 +177,7 @@ mod tests {
     use super::*;
 
     fn specs() -> Vec<TensorSpec> {
-        vec![
-            TensorSpec { name: "b".into(), shape: vec![2, 3] },
-            TensorSpec { name: "a".into(), shape: vec![1] },
-        ]
+        vec![TensorSpec { name: "b".into(), shape: vec![2, 3] }, TensorSpec { name: "a".into(), shape: vec![1] }]
     }
 
     fn file() -> Vec<u8> {
@@ -289,14 +267,8 @@ mod tests {
             Err(WeightsError::Shape { name: "b".into(), expected: vec![3, 2], found: vec![2, 3] })
         );
         let missing = vec![TensorSpec { name: "c".into(), shape: vec![4] }];
-        assert_eq!(
-            read(&file(), &missing),
-            Err(WeightsError::Missing { name: "c".into(), expected: vec![4] })
-        );
-        assert_eq!(
-            read(&file(), &specs()[1..]),
-            Err(WeightsError::Unknown { name: "b".into(), found: vec![2, 3] })
-        );
+        assert_eq!(read(&file(), &missing), Err(WeightsError::Missing { name: "c".into(), expected: vec![4] }));
+        assert_eq!(read(&file(), &specs()[1..]), Err(WeightsError::Unknown { name: "b".into(), found: vec![2, 3] }));
         let half = r#"{"a":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
         assert_eq!(
             read(&with_header(half, &[0; 2]), &specs()[1..]),

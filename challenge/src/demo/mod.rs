@@ -28,18 +28,8 @@ pub const SIDE: u32 = 64;
 pub const CLASSES: usize = FAMILIES.len();
 
 /// Names of the classes; the position is the class.
-pub const LABELS: [&str; CLASSES] = [
-    "stripes",
-    "grating",
-    "checks",
-    "dots",
-    "rings",
-    "crosshatch",
-    "grain",
-    "clouds",
-    "zigzag",
-    "bricks",
-];
+pub const LABELS: [&str; CLASSES] =
+    ["stripes", "grating", "checks", "dots", "rings", "crosshatch", "grain", "clouds", "zigzag", "bricks"];
 
 /// Seed of the images that the embedded classifier is trained on; never challenge with it.
 pub const TRAIN_SEED: u64 = 0x7065_7274_7572_6201;
@@ -58,7 +48,7 @@ mod range {
     /// Share of the overlaid texture.
     pub(super) const OVERLAY: (f64, f64) = (0.0, 0.32);
     /// Largest excursion of the grain, 8-bit levels.
-    pub(super) const GRAIN: (f64, f64) = (6.0, 18.0);
+    pub(super) const GRAIN: (f64, f64) = (8.0, 22.0);
     /// Slope of the luminance ramp from edge to edge, 8-bit levels.
     pub(super) const RAMP: (f64, f64) = (-24.0, 24.0);
 }

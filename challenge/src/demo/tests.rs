@@ -16,9 +16,9 @@ fn digest(seed: u64, count: u64) -> String {
 
 #[test]
 fn drawing_is_pinned() {
-    assert_eq!(digest(1, 1), "FIXTURE_A");
-    assert_eq!(digest(HELD_OUT_SEED, 64), "FIXTURE_B");
-    assert_eq!(digest(u64::MAX, 16), "FIXTURE_C");
+    assert_eq!(digest(1, 1), "7100f674fbcd7c166ca06026334797bbbe37ebba35872f0a5e89a096f33668dd");
+    assert_eq!(digest(HELD_OUT_SEED, 64), "260c59dd6e5928320d3daad7162206d7def50e8072aefeb61480590736a4cbe7");
+    assert_eq!(digest(u64::MAX, 16), "dd39583d6799330f77a2ca282fe83b21a1f7effaa3fb2b1b56a84349b57ecf31");
 }
 
 #[test]

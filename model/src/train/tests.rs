@@ -66,7 +66,8 @@ fn options_outside_their_bounds_are_named() {
         (TrainOptions { batch: 1, ..fit.clone() }, "batch"),
         (TrainOptions { learning_rate: f64::NAN, ..fit.clone() }, "learning_rate"),
         (TrainOptions { label_smoothing: 1.0, ..fit.clone() }, "label_smoothing"),
-        (TrainOptions { adversarial_levels: -1.0, ..fit.clone() }, "adversarial_levels"),
+        (TrainOptions { held_out: u64::MAX, ..fit.clone() }, "held_out"),
+        (TrainOptions { histogram: u64::MAX, ..fit.clone() }, "histogram"),
     ] {
         let error = train_demo(&options, |_| {}).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");

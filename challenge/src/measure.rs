@@ -1,0 +1,75 @@
+//! Exact measurements of an answer against its clean image.
+
+use perturb_types::Measurement;
+
+use crate::pixels::Pixels;
+use crate::ssim;
+
+/// Two images that cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the answer has {found:?} pixels, the clean image {expected:?}")]
+pub struct ShapeMismatch {
+    /// Width and height of the clean image.
+    pub expected: (u32, u32),
+    /// Width and height of the answer.
+    pub found: (u32, u32),
+}
+
+/// Level, sum of squares, changed values and SSIM of `adversarial` against `clean`.
+///
+/// # Errors
+/// The shapes differ.
+pub fn measure(clean: &Pixels, adversarial: &Pixels) -> Result<Measurement, ShapeMismatch> {
+    if !clean.same_shape(adversarial) {
+        let expected = (clean.width, clean.height);
+        return Err(ShapeMismatch { expected, found: (adversarial.width, adversarial.height) });
+    }
+    let mut m = differences(&clean.rgb, &adversarial.rgb);
+    m.ssim = ssim::ssim(clean, adversarial);
+    Ok(m)
+}
+
+/// Everything but SSIM.
+fn differences(clean: &[u8], adversarial: &[u8]) -> Measurement {
+    let (mut level, mut sum_squares, mut changed) = (0u8, 0u64, 0u32);
+    for (&a, &b) in clean.iter().zip(adversarial) {
+        let d = a.abs_diff(b);
+        level = level.max(d);
+        sum_squares += u64::from(u32::from(d) * u32::from(d));
+        changed += u32::from(d != 0);
+    }
+    let channels = u32::try_from(clean.len()).unwrap_or(u32::MAX);
+    Measurement { level, sum_squares, changed, channels, ..Measurement::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use perturb_types::Millionths;
+
+    #[test]
+    fn a_hand_computed_difference() {
+        let clean = Pixels::new(2, 1, vec![10, 20, 30, 40, 50, 60]).unwrap();
+        let other = Pixels::new(2, 1, vec![10, 23, 28, 40, 50, 61]).unwrap();
+        let m = measure(&clean, &other).unwrap();
+        assert_eq!((m.level, m.sum_squares, m.changed, m.channels), (3, 14, 3, 6));
+        let same = measure(&clean, &clean).unwrap();
+        assert_eq!((same.level, same.sum_squares, same.changed, same.ssim), (0, 0, 0, Millionths::ONE));
+    }
+
+    #[test]
+    fn the_largest_difference_does_not_overflow() {
+        let black = Pixels::new(64, 64, vec![0; 64 * 64 * 3]).unwrap();
+        let white = Pixels::new(64, 64, vec![255; 64 * 64 * 3]).unwrap();
+        let m = measure(&black, &white).unwrap();
+        assert_eq!((m.level, m.sum_squares), (255, 64 * 64 * 3 * 65_025));
+    }
+
+    #[test]
+    fn other_shapes_are_refused_also_with_the_same_number_of_values() {
+        let a = Pixels::new(2, 1, vec![0; 6]).unwrap();
+        let b = Pixels::new(1, 2, vec![0; 6]).unwrap();
+        assert!(measure(&a, &b).is_err());
+    }
+}

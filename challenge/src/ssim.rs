@@ -1,0 +1,229 @@
+//! SSIM, the same in the last millionth on every machine.
+//!
+//! Window 11×11, uniform, stride 1; the image is padded with 5 zeros on each side, and these count
+//! in the means: there is one window per pixel, always over 121 values. Per channel; c1 = 0.01²,
+//! c2 = 0.03² on the 0..1 scale; the result is the mean over all windows of all three channels.
+//!
+//! With the window sums X = Σx, Y = Σy, P = Σxy and Q = Σx² + Σy² of 8-bit values, multiplying
+//! numerator and denominator by 121²·255² makes both factors integers but for the constants, and
+//! by 10⁴ the constants too:
+//!
+//! ```text
+//! ssim = (10⁴·2XY + C1)·(10⁴·2(121·P − XY) + C2)
+//!      / (10⁴·(X² + Y²) + C1)·(10⁴·(121·Q − X² − Y²) + C2)
+//! C1 = 1·121²·255² = 952 031 025,   C2 = 9·C1
+//! ```
+//!
+//! Every factor is an integer below 2⁵³, so only the two products, the quotient and the sum over
+//! the windows round, in `f64` and in the order channel, row, column. Millionths are rounded to the
+//! nearest, halves upwards, and kept within 0 and 1.
+
+use perturb_types::Millionths;
+
+use crate::pixels::{CHANNELS, Pixels};
+
+/// Pixels that the window reaches to each side.
+const REACH: usize = 5;
+
+/// Values of a window.
+const AREA: i64 = 121;
+
+/// 10⁴·c1·121²·255².
+const C1: i64 = 952_031_025;
+
+/// 10⁴·c2·121²·255².
+const C2: i64 = 9 * C1;
+
+/// 10⁴: makes c1 and c2 whole.
+const SCALE: i64 = 10_000;
+
+/// Sums over a window, or over one of its columns.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    x: u32,
+    y: u32,
+    products: u32,
+    squares: u32,
+}
+
+impl Sums {
+    fn of(x: u8, y: u8) -> Self {
+        let (x, y) = (u32::from(x), u32::from(y));
+        Self { x, y, products: x * y, squares: x * x + y * y }
+    }
+
+    fn add(&mut self, o: &Self) {
+        self.x += o.x;
+        self.y += o.y;
+        self.products += o.products;
+        self.squares += o.squares;
+    }
+
+    fn sub(&mut self, o: &Self) {
+        self.x -= o.x;
+        self.y -= o.y;
+        self.products -= o.products;
+        self.squares -= o.squares;
+    }
+
+    fn ssim(&self) -> f64 {
+        let (x, y) = (i64::from(self.x), i64::from(self.y));
+        let (xy, xx_yy) = (x * y, x * x + y * y);
+        let cross = 2 * (AREA * i64::from(self.products) - xy);
+        let spread = AREA * i64::from(self.squares) - xx_yy;
+        let over = (SCALE * 2 * xy + C1) as f64 * (SCALE * cross + C2) as f64;
+        let under = (SCALE * xx_yy + C1) as f64 * (SCALE * spread + C2) as f64;
+        over / under
+    }
+}
+
+/// SSIM of two images of the same shape; 0 where the shapes differ.
+#[must_use]
+pub fn ssim(a: &Pixels, b: &Pixels) -> Millionths {
+    if !a.same_shape(b) || a.rgb.is_empty() {
+        return Millionths::ZERO;
+    }
+    let total: f64 = (0..CHANNELS).fold(0.0, |sum, channel| sum_of_channel(a, b, channel, sum));
+    let mean = total / a.rgb.len() as f64;
+    Millionths((mean * 1e6 + 0.5).floor().clamp(0.0, 1e6) as u32)
+}
+
+/// Adds the channel's windows to `sum`, row by row: column sums slide down, window sums slide right.
+fn sum_of_channel(a: &Pixels, b: &Pixels, channel: usize, mut sum: f64) -> f64 {
+    let (width, height) = (a.width as usize, a.height as usize);
+    let row = |r: usize| {
+        let range = r * width * CHANNELS..(r + 1) * width * CHANNELS;
+        let pick = |p: &'_ Pixels| p.rgb[range.clone()].iter().skip(channel).step_by(CHANNELS).copied().collect();
+        let (x, y): (Vec<u8>, Vec<u8>) = (pick(a), pick(b));
+        x.into_iter().zip(y).map(|(x, y)| Sums::of(x, y)).collect::<Vec<_>>()
+    };
+    // The rows of the current window, oldest first: at most 11.
+    let mut window = std::collections::VecDeque::with_capacity(2 * REACH + 1);
+    let mut columns = vec![Sums::default(); width];
+    let enter = |columns: &mut Vec<Sums>, window: &mut std::collections::VecDeque<Vec<Sums>>, r| {
+        let entering = row(r);
+        columns.iter_mut().zip(&entering).for_each(|(c, e)| c.add(e));
+        window.push_back(entering);
+    };
+    for r in 0..REACH.min(height) {
+        enter(&mut columns, &mut window, r);
+    }
+    for r in 0..height {
+        if r + REACH < height {
+            enter(&mut columns, &mut window, r + REACH);
+        }
+        if r > REACH
+            && let Some(leaving) = window.pop_front()
+        {
+            columns.iter_mut().zip(&leaving).for_each(|(c, l)| c.sub(l));
+        }
+        sum = sum_of_row(&columns, sum);
+    }
+    sum
+}
+
+fn sum_of_row(columns: &[Sums], mut sum: f64) -> f64 {
+    let mut window = Sums::default();
+    columns.iter().take(REACH).for_each(|c| window.add(c));
+    for at in 0..columns.len() {
+        if let Some(entering) = columns.get(at + REACH) {
+            window.add(entering);
+        }
+        if at > REACH {
+            window.sub(&columns[at - REACH - 1]);
+        }
+        sum += window.ssim();
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The textbook formula on the 0..1 scale, window by window.
+    fn naive(a: &Pixels, b: &Pixels) -> f64 {
+        let at = |p: &Pixels, x: i64, y: i64, c: usize| {
+            if x < 0 || y < 0 || x >= i64::from(p.width) || y >= i64::from(p.height) {
+                return 0.0;
+            }
+            f64::from(p.rgb[(y as usize * p.width as usize + x as usize) * 3 + c]) / 255.0
+        };
+        let (c1, c2) = (0.0001, 0.0009);
+        let mut total = 0.0;
+        for c in 0..3 {
+            for y in 0..i64::from(a.height) {
+                for x in 0..i64::from(a.width) {
+                    let (mut sx, mut sy, mut sxx, mut syy, mut sxy) = (0.0, 0.0, 0.0, 0.0, 0.0);
+                    for dy in -5..=5 {
+                        for dx in -5..=5 {
+                            let (u, v) = (at(a, x + dx, y + dy, c), at(b, x + dx, y + dy, c));
+                            sx += u;
+                            sy += v;
+                            sxx += u * u;
+                            syy += v * v;
+                            sxy += u * v;
+                        }
+                    }
+                    let (mx, my) = (sx / 121.0, sy / 121.0);
+                    let (vx, vy, cov) = (sxx / 121.0 - mx * mx, syy / 121.0 - my * my, sxy / 121.0 - mx * my);
+                    total += (2.0 * mx * my + c1) * (2.0 * cov + c2)
+                        / ((mx * mx + my * my + c1) * (vx + vy + c2));
+                }
+            }
+        }
+        total / a.rgb.len() as f64
+    }
+
+    fn flat(width: u32, height: u32, value: u8) -> Pixels {
+        Pixels::new(width, height, vec![value; (width * height * 3) as usize]).unwrap()
+    }
+
+    #[test]
+    fn equal_images_have_one_and_other_shapes_nothing() {
+        assert_eq!(ssim(&flat(20, 13, 77), &flat(20, 13, 77)), Millionths::ONE);
+        assert_eq!(ssim(&flat(1, 1, 0), &flat(1, 1, 0)), Millionths::ONE);
+        assert_eq!(ssim(&flat(3, 1, 0), &flat(1, 3, 0)), Millionths::ZERO);
+    }
+
+    #[test]
+    fn a_single_pixel_by_hand() {
+        // One window over one value v: mean v/121, variance v²/121 − (v/121)². Black against white:
+        // x = 0, so ssim = c1/(my² + c1) · c2/(vy + c2) with my = 1/121, vy = 1/121 − 1/121².
+        let (my, vy) = (1.0 / 121.0, 1.0 / 121.0 - 1.0 / 14641.0);
+        let expected = 0.0001 / (my * my + 0.0001) * (0.0009 / (vy + 0.0009));
+        let got = ssim(&flat(1, 1, 0), &flat(1, 1, 255)).as_f64();
+        assert!((got - expected).abs() < 1e-6, "{got} {expected}");
+    }
+
+    #[test]
+    fn dense_level_one_passes_the_gate_even_on_the_worst_flat_patch() {
+        // ±1 on a checkerboard over black: the published worst case of 0.9832 holds inside.
+        let base = flat(96, 96, 128);
+        let mut other = base.clone();
+        for (i, v) in other.rgb.iter_mut().enumerate() {
+            let (x, y) = ((i / 3) % 96, i / 3 / 96);
+            *v = if (x + y) % 2 == 0 { 129 } else { 127 };
+        }
+        let got = ssim(&base, &other).0;
+        assert!((980_000..1_000_000).contains(&got), "{got}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn agrees_with_the_textbook(width in 1u32..20, height in 1u32..20, seed: u64, spread in 1u8..=255) {
+            use rand::{Rng, SeedableRng};
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+            let n = (width * height * 3) as usize;
+            let a: Vec<u8> = (0..n).map(|_| rng.random()).collect();
+            let b: Vec<u8> = a.iter().map(|v| v.saturating_add(rng.random_range(0..=spread))).collect();
+            let (a, b) = (Pixels::new(width, height, a).unwrap(), Pixels::new(width, height, b).unwrap());
+            let expected = naive(&a, &b).max(0.0);
+            prop_assert!((ssim(&a, &b).as_f64() - expected).abs() < 1.1e-6);
+            prop_assert_eq!(ssim(&a, &b), ssim(&b, &a));
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The secret transform of a round.
+//!
+//! A public data set can be attacked in advance; so each round changes its image by a transform that
+//! follows from 32 secret bytes: mirror left to right or not, crop, brighten or darken by a whole number of
+//! levels (values are kept within 0..=255). The crop takes `crop` pixels off each axis in all, at a
+//! secret offset: every offset gives the same size, (width − crop) × (height − crop), and no pixel is
+//! made up. An image with a side of at most 2·crop is not cropped.
+//!
+//! The opening of the round carries the secret's commitment ([`TransformSecret::commitment`]), the
+//! result the secret: whoever has the source image can then repeat the transform and compare.
+
+use perturb_types::round::TransformSecret;
+use perturb_types::{Digest, NetworkId, RoundId};
+
+use crate::pixels::{CHANNELS, Pixels};
+use crate::rules::TransformRules;
+use crate::stream::Stream;
+
+/// A transform, with its choices made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// Mirror left to right.
+    pub flip: bool,
+    /// Pixels taken off each axis in all.
+    pub crop: u16,
+    /// Columns of these that are taken off the left side.
+    pub left: u16,
+    /// Rows of these that are taken off the top.
+    pub top: u16,
+    /// Levels added to every channel value.
+    pub brightness: i16,
+}
+
+/// A reveal that does not fit what was committed to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevealError {
+    /// Another secret.
+    #[error("round {round}: the revealed secret gives commitment {found}, the opening has {expected}")]
+    Commitment {
+        /// The round.
+        round: Box<RoundId>,
+        /// The opening's.
+        expected: Digest,
+        /// The secret's.
+        found: Digest,
+    },
+    /// The image that was sent does not follow from source and secret.
+    #[error("the image sent is not the source image under the revealed transform")]
+    Image,
+}
+
+impl Transform {
+    /// The transform that follows from a secret.
+    #[must_use]
+    pub fn derive(secret: &TransformSecret, rules: &TransformRules) -> Self {
+        let mut stream = Stream::new("perturb/transform-stream/1", &secret.0, 0);
+        let flip = stream.below(2) == 1;
+        let offsets = u64::from(rules.crop) + 1;
+        let (left, top) = (stream.below(offsets) as u16, stream.below(offsets) as u16);
+        let brightness = stream.below(2 * u64::from(rules.brightness) + 1) as i16 - i16::from(rules.brightness);
+        Self { flip: flip && rules.flip, crop: rules.crop, left, top, brightness }
+    }
+
+    /// The transformed image.
+    #[must_use]
+    pub fn apply(&self, source: &Pixels) -> Pixels {
+        let crop = u32::from(self.crop);
+        let cropped = source.width > 2 * crop && source.height > 2 * crop;
+        let (crop, left, top) =
+            if cropped { (crop, usize::from(self.left), usize::from(self.top)) } else { (0, 0, 0) };
+        let (width, height) = (source.width - crop, source.height - crop);
+        let stride = source.width as usize * CHANNELS;
+        let mut rgb = Vec::with_capacity(width as usize * height as usize * CHANNELS);
+        for row in source.rgb.chunks_exact(stride).skip(top).take(height as usize) {
+            let pixels = row.chunks_exact(CHANNELS).skip(left).take(width as usize);
+            if self.flip {
+                pixels.rev().for_each(|p| rgb.extend(p.iter().map(|v| self.brighten(*v))));
+            } else {
+                pixels.for_each(|p| rgb.extend(p.iter().map(|v| self.brighten(*v))));
+            }
+        }
+        Pixels { width, height, rgb }
+    }
+
+    fn brighten(&self, value: u8) -> u8 {
+        i16::from(value).saturating_add(self.brightness).clamp(0, 255) as u8
+    }
+}
+
+/// Checks a revealed secret against the opening's commitment.
+///
+/// # Errors
+/// It is another secret's commitment.
+pub fn check_reveal(
+    secret: &TransformSecret,
+    network: &NetworkId,
+    round: &RoundId,
+    commitment: &Digest,
+) -> Result<(), RevealError> {
+    let found = secret.commitment(network, round);
+    if found == *commitment {
+        return Ok(());
+    }
+    Err(RevealError::Commitment { round: Box::new(*round), expected: *commitment, found })
+}
+
+/// Checks that the image a round sent is its source under the revealed transform.
+///
+/// # Errors
+/// It is not.
+pub fn check_image(
+    secret: &TransformSecret,
+    rules: &TransformRules,
+    source: &Pixels,
+    sent: &Pixels,
+) -> Result<(), RevealError> {
+    if Transform::derive(secret, rules).apply(source) == *sent { Ok(()) } else { Err(RevealError::Image) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::rules::Rules;
+    use perturb_types::{ChallengeId, Hotkey};
+    use proptest::prelude::*;
+
+    fn secret(byte: u8) -> TransformSecret {
+        TransformSecret([byte; 32])
+    }
+
+    #[test]
+    fn a_transform_by_hand() {
+        // 3×3, one distinct red value per pixel; crop 1 at (1, 0), flipped, brighter by 250.
+        let source = Pixels::new(3, 3, (0..9).flat_map(|i| [i, 0, 9]).collect()).unwrap();
+        let t = Transform { flip: true, crop: 1, left: 1, top: 0, brightness: 250 };
+        let got = t.apply(&source);
+        let red: Vec<u8> = got.rgb.iter().step_by(3).copied().collect();
+        assert_eq!((got.width, got.height, red), (2, 2, vec![252, 251, 255, 254]));
+        assert_eq!(got.rgb[2], 255, "brightness stays within 8 bits");
+        let dark = Transform { flip: false, crop: 2, left: 0, top: 0, brightness: -4 };
+        assert_eq!(dark.apply(&source).width, 3, "too small to crop");
+        assert_eq!(dark.apply(&source).rgb[..3], [0, 0, 5]);
+    }
+
+    #[test]
+    fn every_choice_occurs_and_stays_within_the_rules() {
+        let rules = Rules::subnet().transform;
+        let all: Vec<Transform> = (0..=255).map(|b| Transform::derive(&secret(b), &rules)).collect();
+        assert!(all.iter().any(|t| t.flip) && all.iter().any(|t| !t.flip));
+        for offset in 0..=rules.crop {
+            assert!(all.iter().any(|t| t.left == offset) && all.iter().any(|t| t.top == offset));
+        }
+        assert!(all.iter().all(|t| t.left <= rules.crop && t.top <= rules.crop));
+        assert!(all.iter().all(|t| t.brightness.unsigned_abs() <= u16::from(rules.brightness)));
+        assert!(all.iter().any(|t| t.brightness > 0) && all.iter().any(|t| t.brightness < 0));
+        let still = TransformRules { flip: false, crop: 0, brightness: 0 };
+        let none = Transform { flip: false, crop: 0, left: 0, top: 0, brightness: 0 };
+        assert_eq!(Transform::derive(&secret(9), &still), none);
+    }
+
+    #[test]
+    fn a_reveal_is_bound_to_secret_round_and_network() {
+        let (net, other) = (NetworkId([1; 32]), NetworkId([2; 32]));
+        let round = RoundId { validator: Hotkey([3; 32]), challenge: ChallengeId(0), seq: 4 };
+        let commitment = secret(7).commitment(&net, &round);
+        assert!(check_reveal(&secret(7), &net, &round, &commitment).is_ok());
+        assert!(check_reveal(&secret(8), &net, &round, &commitment).is_err());
+        assert!(check_reveal(&secret(7), &other, &round, &commitment).is_err());
+        assert!(check_reveal(&secret(7), &net, &RoundId { seq: 5, ..round }, &commitment).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn the_transform_is_deterministic_and_checkable(bytes: [u8; 32], side in 1u32..40) {
+            let rules = Rules::subnet().transform;
+            let source = Pixels::new(side, side, (0..side * side * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
+            let secret = TransformSecret(bytes);
+            let sent = Transform::derive(&secret, &rules).apply(&source);
+            prop_assert!(Pixels::new(sent.width, sent.height, sent.rgb.clone()).is_ok());
+            prop_assert!(check_image(&secret, &rules, &source, &sent).is_ok());
+            let mut forged = sent;
+            forged.rgb[0] ^= 1;
+            prop_assert!(check_image(&secret, &rules, &source, &forged).is_err());
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! The machine: one `step` from an event to actions.
+//!
+//! A height goes through these phases:
+//!
+//! ```text
+//! Stopped --Start--> Waiting --time, caught up--> Running --decided--> Committing --Committed--> Waiting
+//!                       \------- a verified block of a range ------------^
+//! ```
+//!
+//! - *Waiting*: the block interval, the start-up's wait for peers, or catching up. The engine does
+//!   not run, so a node that has not caught up never votes.
+//! - *Running*: the engine works at the height after the head.
+//! - *Committing*: the driver writes the one synced batch of the height.
+//!
+//! Pure: the clock comes with each step, and the same events give the same actions.
+
+mod catchup;
+mod gossip;
+mod outputs;
+mod propose;
+
+use std::collections::BTreeMap;
+
+use perturb_ledger::{Ledger, StateStore};
+use perturb_types::{ConsensusKey, ConsensusPair, NetworkId};
+
+use crate::Millis;
+use crate::candidates::Candidates;
+use crate::chain_view::ChainView;
+use crate::engine::{Engine, Set};
+use crate::event::{Action, Event, Status, TimerId};
+use crate::guard::{Guard, GuardMark};
+use crate::mempool::Mempool;
+use crate::record::{Record, Wait};
+use crate::sync::Sync;
+use crate::wire::{Peer, SignedProposal};
+use gossip::Quota;
+
+/// Milliseconds between two ticks: the grain of retries and deadlines.
+pub const TICK_MS: Millis = 100;
+
+/// Milliseconds between two beacons.
+const BEACON_MS: Millis = 1_000;
+
+/// Milliseconds a starting node waits to hear how far the others are.
+pub const STARTUP_GRACE_MS: Millis = 3_000;
+
+/// Milliseconds by which a block's time may be ahead of this node's clock.
+pub const MAX_DRIFT_MS: Millis = 2_000;
+
+/// What a machine needs besides its ledger.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The consensus key.
+    pub pair: ConsensusPair,
+    /// This node's own name among peers.
+    pub peer: Peer,
+    /// Milliseconds to wait at the start for peers' beacons: [`STARTUP_GRACE_MS`].
+    pub startup_grace_ms: Millis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Stopped,
+    Waiting { at: Millis, starting: bool },
+    Running,
+    Committing { height: u64, next_at: Millis },
+}
+
+/// The consensus of one node.
+pub struct Machine<S: StateStore> {
+    ledger: Ledger<S>,
+    config: Config,
+    network: NetworkId,
+    now: Millis,
+    phase: Phase,
+    engine: Engine,
+    candidates: Candidates,
+    mempool: Mempool,
+    sync: Sync,
+    chain: ChainView,
+    quota: Quota,
+    timers: BTreeMap<TimerId, Millis>,
+    actions: Vec<Action>,
+    halted: bool,
+    /// Records appended since the last sync of the log.
+    unsynced: bool,
+    /// The furthest position given to the guard's file.
+    released: Option<GuardMark>,
+    /// Heights up to this one are followed without voting: the guard's file knows of signatures
+    /// that the log has lost.
+    muted_to: u64,
+    height_started: Millis,
+    wanted: Option<propose::Wanted>,
+    own_proposal: Option<SignedProposal>,
+    last_beacon: Option<Millis>,
+    beacons_sent: u64,
+    next_ask: u64,
+}
+
+/// A machine that cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The ledger's validator set is empty or too powerful for the engine's arithmetic.
+    #[error("the validator set of height {height} is empty or its power exceeds the engine's range")]
+    BadSet {
+        /// The height it is for.
+        height: u64,
+    },
+}
+
+impl<S: StateStore> Machine<S> {
+    /// A machine over a ledger; it does nothing before [`Event::Start`].
+    ///
+    /// # Errors
+    /// The ledger's validator set is none that the engine can work with.
+    pub fn new(config: Config, ledger: Ledger<S>) -> Result<Self, SetupError> {
+        let network = ledger.network();
+        let height = ledger.head().height + 1;
+        let set = engine_set(&ledger).ok_or(SetupError::BadSet { height })?;
+        let engine = Engine::new(network, config.pair.clone(), Guard::default(), height, set);
+        Ok(Self {
+            ledger,
+            config,
+            network,
+            now: 0,
+            phase: Phase::Stopped,
+            engine,
+            candidates: Candidates::default(),
+            mempool: Mempool::default(),
+            sync: Sync::default(),
+            chain: ChainView::default(),
+            quota: Quota::default(),
+            timers: BTreeMap::new(),
+            actions: Vec::new(),
+            halted: false,
+            unsynced: false,
+            released: None,
+            muted_to: 0,
+            height_started: 0,
+            wanted: None,
+            own_proposal: None,
+            last_beacon: None,
+            beacons_sent: 0,
+            next_ask: 0,
+        })
+    }
+
+    /// Takes one event and says what to do. `now` is Unix milliseconds; a clock that goes back is
+    /// held at its latest value.
+    pub fn step(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        if self.halted {
+            return Vec::new();
+        }
+        self.now = self.now.max(now);
+        match event {
+            Event::Start { records, guard } => self.on_start(&records, guard),
+            Event::Gossip { id, topic, from, bytes } => self.on_gossip(id, topic, from, bytes),
+            Event::Submit { id, bytes } => self.on_submit(id, &bytes),
+            Event::Timer(id) => self.on_timer(id),
+            Event::Committed { height } => self.on_committed(height),
+            Event::ChainTip(tip) => self.chain.set_tip(tip),
+            Event::ChainAnswer { reference, answer } => self.chain.answer(self.now, &reference, answer),
+            Event::PeerStatus { peer, height } => self.sync.hint(self.now, peer, height),
+            Event::PeerGone(peer) => self.sync.gone(&peer),
+            Event::Request { id, from, bytes } => self.on_request(id, from, &bytes),
+            Event::Response { id, from, bytes } => self.on_response(id, from, bytes),
+        }
+        self.settle();
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The ledger, for queries.
+    pub fn ledger(&self) -> &Ledger<S> {
+        &self.ledger
+    }
+
+    /// The ledger, for a driver that writes its commits into the store itself.
+    pub fn ledger_mut(&mut self) -> &mut Ledger<S> {
+        &mut self.ledger
+    }
+
+    /// Where the machine stands.
+    pub fn status(&self) -> Status {
+        let head = self.ledger.head();
+        let set = self.engine.set();
+        let network_height = self.sync.credible(|k| set.power(k), set.total());
+        let step = match self.phase {
+            _ if self.halted => "halted",
+            Phase::Stopped | Phase::Waiting { starting: true, .. } => "starting",
+            Phase::Waiting { .. } if network_height > head.height + 1 => "catching up",
+            Phase::Waiting { .. } => "waiting",
+            Phase::Running => self.engine.step(),
+            Phase::Committing { .. } => "commit",
+        };
+        let (peers, peers_behind) = self.sync.counts(head.height);
+        Status {
+            height: head.height,
+            digest: head.digest,
+            time_ms: head.time_ms,
+            round: if self.is_running() { self.engine.round() } else { None },
+            step,
+            voting: self.votes_at(head.height + 1),
+            peers,
+            peers_behind,
+            network_height,
+            mempool: self.mempool.len(),
+        }
+    }
+
+    fn on_start(&mut self, records: &[Vec<u8>], guard: Option<GuardMark>) {
+        if self.phase != Phase::Stopped {
+            return;
+        }
+        let height = self.ledger.head().height + 1;
+        let mut log = Vec::with_capacity(records.len());
+        for bytes in records {
+            match Record::decode(bytes) {
+                Ok(record) => log.push(record),
+                Err(e) => return self.halt(format!("the consensus log is damaged: {e}")),
+            }
+        }
+        self.released = guard;
+        let logged = log.iter().filter_map(|r| self.own_position(r)).max();
+        if let Some(mark) = guard.filter(|m| m.height >= height && Some(m.position()) > logged) {
+            tracing::warn!(%mark, "the guard knows of a signature that the log has lost: following without voting");
+            self.muted_to = mark.height;
+        }
+        let Some(set) = engine_set(&self.ledger) else {
+            return self.halt(SetupError::BadSet { height }.to_string());
+        };
+        self.engine = Engine::new(self.network, self.config.pair.clone(), Guard::new(guard), height, set.clone());
+        self.set_timer(TimerId::Tick, self.now.saturating_add(TICK_MS));
+        self.height_started = self.now;
+        if log.is_empty() {
+            let at = self.now.saturating_add(self.config.startup_grace_ms);
+            self.phase = Phase::Waiting { at, starting: true };
+            self.set_timer(TimerId::NextHeight, at);
+            return;
+        }
+        // The height was in progress: take it up where it was left.
+        self.phase = Phase::Running;
+        self.candidates.start(height);
+        self.restore_candidates(&log);
+        let vote = self.votes_at(height);
+        let outputs = self.engine.replay(height, set, vote, &log);
+        self.perform(outputs);
+    }
+
+    fn on_timer(&mut self, id: TimerId) {
+        // A timer that was cancelled or set anew while it fired is not ours any more.
+        if self.timers.get(&id).is_none_or(|at| *at > self.now) {
+            return;
+        }
+        self.timers.remove(&id);
+        match id {
+            TimerId::Engine { height, round, wait } => {
+                if self.is_running() && height == self.engine.height() {
+                    let outputs = self.engine.timeout(wait, round);
+                    self.perform(outputs);
+                }
+            }
+            TimerId::NextHeight => {}
+            TimerId::Tick => {
+                self.on_tick();
+                self.set_timer(TimerId::Tick, self.now.saturating_add(TICK_MS));
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.last_beacon.is_none_or(|at| self.now >= at.saturating_add(BEACON_MS)) {
+            self.send_beacon();
+        }
+        self.plan_range();
+        for bytes in self.mempool.due(self.now) {
+            self.push(Action::Broadcast { topic: crate::wire::Topic::Rounds, bytes });
+        }
+    }
+
+    /// Moves on for as long as something can be moved without another event.
+    fn settle(&mut self) {
+        loop {
+            if self.halted {
+                return;
+            }
+            let moved = match self.phase {
+                Phase::Stopped | Phase::Committing { .. } => false,
+                Phase::Waiting { at, starting } => self.apply_queued() || self.maybe_start(at, starting),
+                Phase::Running => self.apply_queued() || self.work_on_candidates() || self.try_build(),
+            };
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn maybe_start(&mut self, at: Millis, starting: bool) -> bool {
+        let head = self.ledger.head().height;
+        let set = self.engine.set();
+        if self.sync.credible(|k| set.power(k), set.total()) > head + 1 {
+            return false;
+        }
+        let due = self.now >= at || (starting && self.quorum_heard());
+        if due {
+            self.start_height();
+        }
+        due
+    }
+
+    /// Whether the validators heard, this one included, are a quorum.
+    fn quorum_heard(&self) -> bool {
+        let set = self.engine.set();
+        let me = self.config.pair.public();
+        let others = self.sync.heard(|k| set.power(k).filter(|_| *k != me));
+        (others + u128::from(set.power(&me).unwrap_or(0))) * 3 > u128::from(set.total()) * 2
+    }
+
+    fn start_height(&mut self) {
+        let height = self.ledger.head().height + 1;
+        let Some(set) = engine_set(&self.ledger) else {
+            return self.halt(SetupError::BadSet { height }.to_string());
+        };
+        self.cancel(TimerId::NextHeight);
+        self.phase = Phase::Running;
+        self.height_started = self.now;
+        self.candidates.start(height);
+        self.quota.start(height);
+        let vote = self.votes_at(height);
+        let outputs = self.engine.start_height(height, set, vote);
+        self.perform(outputs);
+    }
+
+    fn on_committed(&mut self, height: u64) {
+        let Phase::Committing { height: expected, next_at } = self.phase else { return };
+        if height != expected {
+            return self.halt(format!("the driver committed height {height} where {expected} was due"));
+        }
+        self.mempool.recheck(&self.ledger);
+        let at = next_at.max(self.now);
+        self.phase = Phase::Waiting { at, starting: false };
+        self.set_timer(TimerId::NextHeight, at);
+        self.send_beacon();
+        self.plan_range();
+    }
+
+    fn votes_at(&self, height: u64) -> bool {
+        height > self.muted_to
+    }
+
+    fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
+    /// The height that gossip is for: the one after the head.
+    fn working_height(&self) -> u64 {
+        self.ledger.head().height + 1
+    }
+
+    fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
+        self.engine.proposer(height, round)
+    }
+
+    /// Whether a key will vote at the next height, as far as the ledger knows already.
+    fn is_next_member(&self, key: &ConsensusKey) -> bool {
+        engine_set(&self.ledger).is_some_and(|set| set.power(key).is_some())
+    }
+
+    fn push(&mut self, action: Action) {
+        if !self.halted {
+            self.actions.push(action);
+        }
+    }
+
+    fn halt(&mut self, reason: String) {
+        tracing::error!(%reason, "consensus halts");
+        self.push(Action::Halt { reason });
+        self.halted = true;
+    }
+
+    fn set_timer(&mut self, id: TimerId, at: Millis) {
+        self.timers.insert(id, at);
+        self.push(Action::SetTimer { id, at });
+    }
+
+    fn cancel(&mut self, id: TimerId) {
+        if self.timers.remove(&id).is_some() {
+            self.push(Action::CancelTimer { id });
+        }
+    }
+
+    fn cancel_engine_timers(&mut self) {
+        let live: Vec<TimerId> =
+            self.timers.keys().filter(|id| matches!(id, TimerId::Engine { .. })).copied().collect();
+        for id in live {
+            self.cancel(id);
+        }
+    }
+
+    fn engine_timer(&self, wait: Wait, round: u32) -> TimerId {
+        TimerId::Engine { height: self.engine.height(), round, wait }
+    }
+
+    fn ask_id(&mut self) -> u64 {
+        self.next_ask += 1;
+        self.next_ask
+    }
+}
+
+/// The engine's form of the set for the height after the head.
+fn engine_set<S: StateStore>(ledger: &Ledger<S>) -> Option<Set> {
+    Set::new(ledger.validators().iter().map(|v| (v.key, v.power)))
+}

@@ -1,0 +1,73 @@
+//! `dev_…`: what only a development chain offers. Each change is made in the next block; the answer, `{"block": hash,
+//! "uid": number or null}`, comes when that block is there.
+//!
+//! | method | arguments |
+//! |---|---|
+//! | `dev_registerHotkey` | netuid, hotkey, coldkey |
+//! | `dev_setStake` | netuid, hotkey, rao |
+//! | `dev_setPermit` | netuid, hotkey, permit |
+//! | `dev_setTempo` | netuid, blocks |
+//! | `dev_setCommitReveal` | netuid, enabled |
+//! | `dev_setWeightsRateLimit` | netuid, blocks |
+//! | `dev_deregister` | netuid, hotkey, new hotkey, new coldkey: the new one takes the old one's uid |
+//! | `dev_setFault` | one object, see [`Fault`]; what it does not name is switched off |
+
+use super::{Account, Answer, Module};
+use crate::faults::Fault;
+use crate::node::{Node, OpDone, OpError};
+use crate::runtime::admin::DevOp;
+use jsonrpsee::core::RegisterMethodError;
+use jsonrpsee::types::{ErrorObjectOwned, Params, ParamsSequence};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const REFUSED: i32 = 5001;
+
+type Parse = fn(&mut ParamsSequence<'_>) -> Answer<DevOp>;
+
+const CHANGES: [(&str, Parse); 7] = [
+    ("dev_registerHotkey", |params| {
+        let (netuid, Account(hotkey), Account(coldkey)) = (params.next()?, params.next()?, params.next()?);
+        Ok(DevOp::Register { netuid, hotkey, coldkey })
+    }),
+    ("dev_setStake", |params| {
+        let (netuid, Account(hotkey), rao) = (params.next()?, params.next()?, params.next()?);
+        Ok(DevOp::SetStake { netuid, hotkey, rao })
+    }),
+    ("dev_setPermit", |params| {
+        let (netuid, Account(hotkey), permit) = (params.next()?, params.next()?, params.next()?);
+        Ok(DevOp::SetPermit { netuid, hotkey, permit })
+    }),
+    ("dev_setTempo", |params| Ok(DevOp::SetTempo { netuid: params.next()?, tempo: params.next()? })),
+    ("dev_setCommitReveal", |params| Ok(DevOp::SetCommitReveal { netuid: params.next()?, enabled: params.next()? })),
+    ("dev_setWeightsRateLimit", |params| Ok(DevOp::SetRateLimit { netuid: params.next()?, blocks: params.next()? })),
+    ("dev_deregister", |params| {
+        let (netuid, Account(hotkey)) = (params.next()?, params.next()?);
+        let (Account(new_hotkey), Account(new_coldkey)) = (params.next()?, params.next()?);
+        Ok(DevOp::Replace { netuid, hotkey, new_hotkey, new_coldkey })
+    }),
+];
+
+pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
+    for (name, parse) in CHANGES {
+        module.register_async_method(name, move |params, node, _| change(params, node, parse))?;
+    }
+    module.register_method("dev_setFault", |params, node, _| -> Answer<Fault> {
+        let fault = params.sequence().optional_next::<Fault>()?.unwrap_or_default();
+        node.faults.set(fault);
+        Ok(fault)
+    })?;
+    Ok(())
+}
+
+async fn change(params: Params<'static>, node: Arc<Node>, parse: Parse) -> Answer<Value> {
+    let op = parse(&mut params.sequence())?;
+    let OpDone { block, uid } = node.change(op).await?;
+    Ok(json!({ "block": block, "uid": uid }))
+}
+
+impl From<OpError> for ErrorObjectOwned {
+    fn from(error: OpError) -> Self {
+        Self::owned(REFUSED, error.to_string(), None::<()>)
+    }
+}

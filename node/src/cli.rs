@@ -1,0 +1,241 @@
+//! The command line. Secrets are never taken here: they come from the environment or from files.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+/// Perturb: a validator network that pays for adversarial examples.
+#[derive(Debug, Parser)]
+#[command(name = "perturb", version, propagate_version = true)]
+pub struct Cli {
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands, by role.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a validator.
+    Validator(ValidatorArgs),
+    /// Run a miner.
+    Miner(MinerArgs),
+    /// Run a bootnode.
+    Bootnode(BootnodeArgs),
+    /// Run a whole network of processes on this machine and watch it.
+    Localnet(LocalnetArgs),
+    /// Make and inspect keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Train and inspect models.
+    #[command(subcommand)]
+    Model(ModelCommand),
+    /// Ask a running validator how it is.
+    Status(StatusArgs),
+    /// Score an adversarial image as a validator would.
+    Score(ScoreArgs),
+}
+
+/// Options shared by every role. Each can also come from the environment or the TOML file.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct CommonArgs {
+    /// TOML file with any of these options (underscores for dashes).
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Folder for everything this process keeps [env PERTURB_DATA_DIR] [default: perturb-data].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// The network's genesis file [env PERTURB_GENESIS] [default: genesis.json].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// Multiaddress of a bootnode, repeatable [env PERTURB_BOOTNODES].
+    #[arg(long = "bootnode", value_name = "MULTIADDR")]
+    #[serde(rename = "bootnodes", skip_serializing_if = "Vec::is_empty")]
+    pub bootnodes: Vec<String>,
+    /// Address that the network listens on; TCP and QUIC use the same port
+    /// [env PERTURB_P2P_LISTEN] [default: 0.0.0.0:9000].
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p2p_listen: Option<SocketAddr>,
+    /// Exempt loopback from the per-address limits: for networks on one machine only
+    /// [env PERTURB_DEV_LOOPBACK].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dev_loopback: Option<bool>,
+    /// WebSocket address of a Subtensor node, repeatable [env SUBTENSOR_ENDPOINT, comma-separated].
+    #[arg(long = "subtensor-endpoint", value_name = "URL")]
+    #[serde(rename = "subtensor_endpoints", skip_serializing_if = "Vec::is_empty")]
+    pub subtensor_endpoints: Vec<String>,
+    /// The subnet's number; must be the genesis file's [env NETUID].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netuid: Option<u16>,
+    /// File with the hotkey's secret: a BIP39 phrase or 32 bytes of hex
+    /// [env PERTURB_HOTKEY_FILE] [default: DATA_DIR/hotkey].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hotkey_file: Option<PathBuf>,
+    /// Address of /livez, /readyz and /metrics [env PERTURB_HTTP_LISTEN] [default: 127.0.0.1:9615].
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_listen: Option<SocketAddr>,
+    /// Torch threads [env PERTURB_TORCH_THREADS] [default: 1].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub torch_threads: Option<u16>,
+}
+
+/// `perturb validator`.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct ValidatorArgs {
+    /// Shared options.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// Address of the JSON-RPC server [env PERTURB_RPC_LISTEN] [default: 127.0.0.1:8545].
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_listen: Option<SocketAddr>,
+}
+
+/// `perturb miner`.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct MinerArgs {
+    /// Shared options.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+    /// The attack: `ladder` or `baseline` [env PERTURB_ATTACK] [default: ladder].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<String>,
+    /// Misbehave on purpose (local networks): `garbage`, or `slow` with --drill-delay-ms.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<String>,
+    /// How long a slow drill waits, milliseconds.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_delay_ms: Option<u64>,
+}
+
+/// `perturb bootnode`.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct BootnodeArgs {
+    /// Shared options.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub common: CommonArgs,
+}
+
+/// `perturb localnet`.
+#[derive(Debug, Clone, Args)]
+pub struct LocalnetArgs {
+    /// Validators.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub validators: u16,
+    /// Miners: the gradient attacker, a weaker one, garbage, slow, and so on round.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub miners: u16,
+    /// Epochs with weights before the end.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub epochs: u16,
+    /// Seed of all keys and of the demo data.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Leave the network running at the end, until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+    /// Kill, cut off and restart parts of it on the way.
+    #[arg(long)]
+    pub drill: bool,
+    /// Folder for the processes' data and logs; emptied first.
+    #[arg(long, default_value = "localnet")]
+    pub dir: PathBuf,
+    /// The dev chain's binary [default: beside this one].
+    #[arg(long)]
+    pub devchain: Option<PathBuf>,
+}
+
+/// `perturb keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Write a new random hotkey secret (hex) to a file that only its owner can read.
+    New {
+        /// The file; must not exist.
+        file: PathBuf,
+    },
+    /// Show the public side of a hotkey file.
+    Show {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// `perturb model`.
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Draw the demo images, train the demo classifier and write its weights.
+    TrainDemo {
+        /// The safetensors file to write.
+        #[arg(long, default_value = "model/weights/demo.safetensors")]
+        out: PathBuf,
+        /// Seed of data and training.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Torch threads.
+        #[arg(long, default_value_t = 2)]
+        threads: u16,
+    },
+    /// Check a weights file against the demo architecture and report its digest and accuracy.
+    Inspect {
+        /// The safetensors file [default: the embedded one].
+        file: Option<PathBuf>,
+    },
+    /// Minimal dense flip levels of the demo classifier over held-out images.
+    Histogram {
+        /// Images.
+        #[arg(long, default_value_t = 1000)]
+        images: u64,
+    },
+}
+
+/// `perturb status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The validator's JSON-RPC address.
+    #[arg(long, default_value = "http://127.0.0.1:8545")]
+    pub rpc: String,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `perturb score`.
+#[derive(Debug, Clone, Args)]
+pub struct ScoreArgs {
+    /// The clean image, 8-bit RGB PNG.
+    pub clean: PathBuf,
+    /// The adversarial image.
+    pub adversarial: PathBuf,
+    /// `subnet` or `whitepaper`.
+    #[arg(long, default_value = "subnet")]
+    pub rules: String,
+    /// Response time, milliseconds.
+    #[arg(long)]
+    pub time_ms: u32,
+    /// ε of the 0..1 pixel range, in place of the preset's.
+    #[arg(long)]
+    pub epsilon: Option<f64>,
+    /// `demo` or a safetensors file; without it the flip is taken as given.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}

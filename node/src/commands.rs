@@ -1,0 +1,92 @@
+//! `perturb keys` and `perturb model`.
+
+use std::path::Path;
+
+use color_eyre::eyre::{Result, bail};
+use perturb_model::train::{self, Measured, TrainOptions};
+use perturb_model::{TchClassifier, set_threads};
+use perturb_types::{Digest, HotkeyPair};
+use tch::Device;
+
+use crate::cli::{KeysCommand, ModelCommand};
+use crate::keys;
+
+/// Held-out images that `inspect` measures the accuracy on.
+const INSPECT_IMAGES: u64 = 1000;
+
+/// Makes and shows keys. Only public keys are ever printed.
+///
+/// # Errors
+/// A file that is there already, cannot be read, or holds no key.
+pub fn keys(command: KeysCommand) -> Result<()> {
+    match command {
+        KeysCommand::New { file } => {
+            let seed = keys::random_seed();
+            keys::write_secret(&file, &seed)?;
+            println!("wrote a new secret to {}", file.display());
+            println!("hotkey {}", HotkeyPair::from_seed(&seed)?.hotkey());
+        }
+        KeysCommand::Show { file } => println!("hotkey {}", keys::hotkey_file(&file)?.hotkey()),
+    }
+    Ok(())
+}
+
+/// Trains and inspects models.
+///
+/// # Errors
+/// A file that cannot be read or written, or that does not fit.
+pub fn model(command: ModelCommand) -> Result<()> {
+    match command {
+        ModelCommand::TrainDemo { out, seed, threads } => train_demo(&out, seed, threads),
+        ModelCommand::Inspect { file } => {
+            set_threads(1);
+            let model = open(file.as_deref())?;
+            println!("sha256    {}", Digest(model.file_digest()));
+            print_measured(&train::measure(&model, INSPECT_IMAGES, 200)?);
+            Ok(())
+        }
+        ModelCommand::Histogram { images } => {
+            if !(1..=100_000).contains(&images) {
+                bail!("--images {images}: choose 1 to 100000");
+            }
+            set_threads(1);
+            print_measured(&train::measure(&open(None)?, images, images)?);
+            Ok(())
+        }
+    }
+}
+
+fn open(file: Option<&Path>) -> Result<TchClassifier> {
+    Ok(match file {
+        Some(path) => TchClassifier::load(path, Device::Cpu)?,
+        None => TchClassifier::embedded(Device::Cpu)?,
+    })
+}
+
+fn train_demo(out: &Path, seed: Option<u64>, threads: u16) -> Result<()> {
+    let defaults = TrainOptions::default();
+    let options = TrainOptions {
+        out: out.to_owned(),
+        seed: seed.unwrap_or(defaults.seed),
+        threads: usize::from(threads),
+        ..defaults
+    };
+    let report = train::train_demo(&options, |p| {
+        println!("step {:>6} of {}  loss {:.4}  accuracy {:.2} %", p.step, p.steps, p.loss, p.accuracy * 100.0);
+    })?;
+    println!("wrote {} ({} bytes, {} parameters)", report.out.display(), report.file_bytes, report.parameters);
+    println!("sha256    {}", Digest(report.digest));
+    println!("trained   on {} drawn images in {:.0} s", report.images, report.train_ms as f64 / 1e3);
+    print_measured(&report.measured);
+    Ok(())
+}
+
+fn print_measured(m: &Measured) {
+    println!("accuracy  {:.2} % of {} held-out images", m.accuracy() * 100.0, m.images);
+    println!("smallest level of a dense flip, over {} held-out images:", m.levels.total());
+    let shares = m.levels.shares();
+    for (i, share) in shares.iter().enumerate() {
+        let name = if i + 1 == shares.len() { "more".to_owned() } else { format!("{}/255", i + 1) };
+        println!("  {name:<6} {:>5.1} %", share * 100.0);
+    }
+}

@@ -1,0 +1,155 @@
+//! One configuration from four places: flag over environment over TOML file over default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// What a role runs with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder for everything this process keeps.
+    pub data_dir: PathBuf,
+    /// The network's genesis file.
+    pub genesis: PathBuf,
+    /// Bootnodes' multiaddresses.
+    pub bootnodes: Vec<String>,
+    /// Where the network listens (TCP and QUIC).
+    pub p2p_listen: SocketAddr,
+    /// Loopback is exempt from the per-address limits.
+    pub dev_loopback: bool,
+    /// WebSocket addresses of Subtensor nodes.
+    pub subtensor_endpoints: Vec<String>,
+    /// The subnet, if the operator wants it checked against the genesis file.
+    pub netuid: Option<u16>,
+    /// File with the hotkey's secret.
+    pub hotkey_file: Option<PathBuf>,
+    /// Health and metrics.
+    pub http_listen: SocketAddr,
+    /// JSON-RPC (validators).
+    pub rpc_listen: SocketAddr,
+    /// Torch threads.
+    pub torch_threads: u16,
+    /// The miner's attack.
+    pub attack: String,
+    /// The miner's misbehaviour.
+    pub drill: Option<String>,
+    /// How long a slow drill waits, milliseconds.
+    pub drill_delay_ms: u64,
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "perturb-data".into(),
+            genesis: "genesis.json".into(),
+            bootnodes: Vec::new(),
+            p2p_listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000),
+            dev_loopback: false,
+            subtensor_endpoints: Vec::new(),
+            netuid: None,
+            hotkey_file: None,
+            http_listen: loopback(9615),
+            rpc_listen: loopback(8545),
+            torch_threads: 1,
+            attack: "ladder".into(),
+            drill: None,
+            drill_delay_ms: 2000,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file given with --config is not there.
+    #[error("configuration file {0} cannot be read: {1}; check the path given with --config")]
+    File(PathBuf, std::io::Error),
+    /// A value of the wrong kind, or an option nobody knows.
+    #[error("configuration: {0}")]
+    Value(Box<figment::Error>),
+    /// Something that the role cannot do without.
+    #[error("configuration: {0}")]
+    Missing(String),
+}
+
+impl Config {
+    /// Reads the configuration of a role from its flags, the environment, and the TOML file.
+    ///
+    /// Environment: `PERTURB_<OPTION>`, and the documented `SUBTENSOR_ENDPOINT` and `NETUID`.
+    ///
+    /// # Errors
+    /// An unreadable file, a value of the wrong kind, an unknown option.
+    pub fn load(flags: &impl Serialize, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let lists = |name: &str| -> Option<Vec<String>> {
+            let text = std::env::var(name).ok()?;
+            Some(text.split(',').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect())
+        };
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path).map_err(|e| ConfigError::File(path.into(), e))?;
+            figment = figment.merge(Toml::string(&text));
+        }
+        figment = figment.merge(Env::prefixed("PERTURB_").ignore(&["bootnodes", "config"]));
+        if let Some(list) = lists("PERTURB_BOOTNODES") {
+            figment = figment.merge(("bootnodes", list));
+        }
+        if let Some(list) = lists("SUBTENSOR_ENDPOINT") {
+            figment = figment.merge(("subtensor_endpoints", list));
+        }
+        if let Ok(netuid) = std::env::var("NETUID") {
+            let netuid: u16 =
+                netuid.trim().parse().map_err(|_| ConfigError::Missing(format!("NETUID `{netuid}` is no subnet number")))?;
+            figment = figment.merge(("netuid", netuid));
+        }
+        figment.merge(Serialized::defaults(flags)).extract().map_err(|e| ConfigError::Value(Box::new(e)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::result_large_err)]
+    use super::*;
+    use crate::cli::{CommonArgs, ValidatorArgs};
+    use figment::Jail;
+
+    #[test]
+    fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+        Jail::expect_with(|jail| {
+            jail.create_file("c.toml", "torch_threads = 3\nattack = \"baseline\"\ndata_dir = \"from-file\"\n")?;
+            jail.set_env("PERTURB_DATA_DIR", "from-env");
+            jail.set_env("PERTURB_TORCH_THREADS", "4");
+            jail.set_env("SUBTENSOR_ENDPOINT", "ws://a:1, ws://b:2");
+            jail.set_env("NETUID", "7");
+            let common = CommonArgs { torch_threads: Some(5), ..CommonArgs::default() };
+            let flags = ValidatorArgs { common, ..ValidatorArgs::default() };
+            let c = Config::load(&flags, Some(Path::new("c.toml"))).unwrap();
+            assert_eq!(c.torch_threads, 5);
+            assert_eq!(c.data_dir, PathBuf::from("from-env"));
+            assert_eq!(c.attack, "baseline");
+            assert_eq!(c.http_listen, Config::default().http_listen);
+            assert_eq!(c.subtensor_endpoints, ["ws://a:1", "ws://b:2"]);
+            assert_eq!(c.netuid, Some(7));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn a_misspelt_option_and_a_missing_file_are_named() {
+        Jail::expect_with(|jail| {
+            jail.create_file("c.toml", "torch_treads = 3\n")?;
+            let e = Config::load(&ValidatorArgs::default(), Some(Path::new("c.toml"))).unwrap_err();
+            assert!(e.to_string().contains("torch_treads"), "{e}");
+            let e = Config::load(&ValidatorArgs::default(), Some(Path::new("none.toml"))).unwrap_err();
+            assert!(e.to_string().contains("none.toml"), "{e}");
+            Ok(())
+        });
+    }
+}

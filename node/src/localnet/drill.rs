@@ -1,0 +1,135 @@
+//! Trouble on purpose: what a network must survive, and how long it takes to be whole again.
+
+use std::time::{Duration, Instant};
+
+use color_eyre::eyre::{Result, eyre};
+
+use super::Run;
+use super::plan::{CHAIN_BLOCK_MS, TEMPO};
+use super::summary::DrillStep;
+use crate::cli::LocalnetArgs;
+use crate::report::{EpochReport, Status};
+
+/// How long any one recovery may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the chain stays away: several of its blocks, within one epoch.
+const CHAIN_AWAY: Duration = Duration::from_secs(12);
+
+/// Epochs that the play needs: trouble, the fifth validator's registration, its first votes, calm.
+const LEAST_EPOCHS: u64 = 4;
+
+fn height(statuses: &[Option<Status>]) -> u64 {
+    statuses.iter().flatten().map(|s| s.height).max().unwrap_or(0)
+}
+
+fn miners_of(statuses: &[Option<Status>]) -> Vec<usize> {
+    statuses.iter().flatten().map(|s| s.peers.miners).collect()
+}
+
+impl Run {
+    fn did(&mut self, what: &str, recovered: Duration) {
+        let recovered_s = recovered.as_secs_f64();
+        self.view.say(&format!("drill: {what}: whole again after {recovered_s:.1} s"));
+        self.summary.drill.push(DrillStep { what: what.to_owned(), recovered_s });
+    }
+
+    /// Plays the drill and records at least the asked epochs.
+    ///
+    /// # Errors
+    /// Something did not recover.
+    pub async fn drill(&mut self, args: &LocalnetArgs) -> Result<Vec<EpochReport>> {
+        let founders = self.network.plan.founders;
+        let miners = self.network.plan.miners.len();
+        let all_up = move |s: &[Option<Status>]| {
+            s.iter().flatten().count() >= founders && s.iter().flatten().all(|s| s.height >= 3 && s.peers.miners >= miners)
+        };
+        self.until("the network stands", PATIENCE, all_up).await?;
+
+        self.killed_validator().await?;
+        self.absent_miner().await?;
+        let mut reports = vec![self.next_epoch().await?];
+        self.late_validator().await?;
+        self.chain_away().await?;
+        self.bootnode_gone().await?;
+        while (reports.len() as u64) < u64::from(args.epochs).max(LEAST_EPOCHS) {
+            reports.push(self.next_epoch().await?);
+        }
+        let late = founders;
+        let votes = move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
+        let waited = self.until("the fifth validator votes", PATIENCE, votes).await?;
+        self.did("the fifth validator is a member and votes", waited);
+        Ok(reports)
+    }
+
+    /// SIGKILL in the middle of an epoch, and a start on the same folder.
+    async fn killed_validator(&mut self) -> Result<()> {
+        let middle = u64::from(TEMPO) / 3;
+        let in_the_middle = move |s: &[Option<Status>]| s.iter().flatten().any(|s| s.chain.into_epoch >= middle);
+        let epoch = Duration::from_millis(u64::from(TEMPO) * CHAIN_BLOCK_MS);
+        self.until("the middle of an epoch", PATIENCE + epoch, in_the_middle).await?;
+        let victim = self.network.plan.founders - 1;
+        let process = self.network.validators.get_mut(victim).and_then(Option::as_mut);
+        process.ok_or_else(|| eyre!("no such validator"))?.kill().await?;
+        let at = height(&self.look().await);
+        self.until("blocks go on without the killed validator", PATIENCE, |s| height(s) >= at + 5).await?;
+        let process = self.network.validators.get_mut(victim).and_then(Option::as_mut);
+        process.ok_or_else(|| eyre!("no such validator"))?.restart()?;
+        let back = move |s: &[Option<Status>]| {
+            let top = height(s);
+            s.get(victim).and_then(Option::as_ref).is_some_and(|v| !v.syncing && v.height + 1 >= top)
+        };
+        let waited = self.until("the killed validator is back", PATIENCE, back).await?;
+        self.did("a validator was killed with SIGKILL in the middle of an epoch and started again", waited);
+        Ok(())
+    }
+
+    async fn absent_miner(&mut self) -> Result<()> {
+        let all = self.network.plan.miners.len();
+        let Some(i) = all.checked_sub(1) else { return Ok(()) };
+        if let Some(m) = self.network.miners.get_mut(i) {
+            m.stop().await?;
+        }
+        self.until("the miner is gone", PATIENCE, |s| miners_of(s).iter().any(|n| *n < all)).await?;
+        if let Some(m) = self.network.miners.get_mut(i) {
+            m.restart()?;
+        }
+        let waited = self.until("the miner is back", PATIENCE, |s| miners_of(s).iter().all(|n| *n >= all)).await?;
+        self.did("a miner disappeared and came back", waited);
+        Ok(())
+    }
+
+    /// A validator absent from genesis joins with an empty folder and catches up.
+    async fn late_validator(&mut self) -> Result<()> {
+        let i = self.network.plan.founders;
+        self.network.start_validator(i)?;
+        let up = move |s: &[Option<Status>]| {
+            let top = height(s);
+            s.get(i).and_then(Option::as_ref).is_some_and(|v| !v.syncing && v.height + 2 >= top)
+        };
+        let waited = self.until("the fifth validator has caught up", PATIENCE, up).await?;
+        self.did("a fifth validator joined with an empty data folder and caught up", waited);
+        Ok(())
+    }
+
+    async fn chain_away(&mut self) -> Result<()> {
+        let began = Instant::now();
+        self.network.chain.stop().await?;
+        let at = height(&self.look().await);
+        let away = move |s: &[Option<Status>]| began.elapsed() >= CHAIN_AWAY && height(s) >= at + 5;
+        self.until("blocks go on without the chain", PATIENCE, away).await?;
+        self.network.chain.restart_and_listen(Duration::from_secs(30)).await?;
+        let back = |s: &[Option<Status>]| s.iter().flatten().all(|s| s.chain.connected);
+        let waited = self.until("everybody sees the chain again", PATIENCE, back).await?;
+        self.did(&format!("the chain was away for {} s", CHAIN_AWAY.as_secs()), waited);
+        Ok(())
+    }
+
+    async fn bootnode_gone(&mut self) -> Result<()> {
+        self.network.bootnode.stop().await?;
+        let at = height(&self.look().await);
+        let waited = self.until("blocks go on without the bootnode", PATIENCE, |s| height(s) >= at + 5).await?;
+        self.did("the bootnode was stopped for good", waited);
+        Ok(())
+    }
+}

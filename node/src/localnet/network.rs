@@ -1,0 +1,276 @@
+//! The running processes and what can be asked of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use color_eyre::eyre::{Context, Result, bail, eyre};
+use futures::future::join_all;
+use jsonrpsee::core::client::ClientT;
+use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
+use jsonrpsee::rpc_params;
+use perturb_chain::ChainClient;
+use perturb_types::{Digest, Hotkey};
+
+use super::plan::{CHAIN_BLOCK_MS, Member, NETUID, Plan};
+use super::process::{Process, Spec};
+use crate::report::{EpochReport, Status};
+
+/// How long a process may take until it listens.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a validator may take to answer.
+const RPC_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The processes of a local network.
+pub struct Network {
+    /// Names, keys, ports.
+    pub plan: Plan,
+    /// The dev chain.
+    pub chain: Process,
+    /// The bootnode.
+    pub bootnode: Process,
+    /// The validators, in the plan's order; `None` for one that has not been started.
+    pub validators: Vec<Option<Process>>,
+    /// The miners.
+    pub miners: Vec<Process>,
+    client: ChainClient,
+    rpc: Vec<HttpClient>,
+    chain_url: String,
+    bootnode_addr: String,
+}
+
+fn sibling(name: &str) -> Result<PathBuf> {
+    let me = std::env::current_exe().wrap_err("where is this program?")?;
+    Ok(me.with_file_name(name))
+}
+
+fn strings(args: &[&str]) -> Vec<String> {
+    args.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn path(p: &Path) -> String {
+    p.display().to_string()
+}
+
+impl Network {
+    /// Starts everything but the validators that are absent from genesis.
+    ///
+    /// # Errors
+    /// A process cannot be started or does not say that it listens.
+    pub async fn start(plan: Plan, devchain: Option<&Path>) -> Result<Self> {
+        let program = match devchain {
+            Some(p) => p.to_owned(),
+            None => sibling("perturb-devchain")?,
+        };
+        let chain_dir = plan.dir.join("chain");
+        std::fs::create_dir_all(&chain_dir)?;
+        let chain_genesis = chain_dir.join("genesis.json");
+        std::fs::write(&chain_genesis, serde_json::to_vec_pretty(&plan.chain_genesis())?)?;
+        let spec = Spec {
+            name: "devchain".into(),
+            program,
+            args: strings(&[
+                "--rpc-port",
+                &plan.chain.port().to_string(),
+                "--block-time-ms",
+                &CHAIN_BLOCK_MS.to_string(),
+                "--genesis",
+                &path(&chain_genesis),
+                "--data-dir",
+                &path(&chain_dir),
+            ]),
+            dir: plan.dir.clone(),
+        };
+        let (chain, line) = spec.start_and_listen(START_PATIENCE).await?;
+        let chain_url = line
+            .split_whitespace()
+            .find(|w| w.starts_with("ws://"))
+            .ok_or_else(|| eyre!("the dev chain said `{line}` instead of where it listens"))?
+            .to_owned();
+        let client = ChainClient::connect(std::slice::from_ref(&chain_url)).await?;
+
+        let genesis = plan.dir.join("genesis.json");
+        super::genesis::write(&plan, &client, &genesis).await?;
+
+        let mut args = strings(&["bootnode"]);
+        args.extend(common(&plan.bootnode, &genesis));
+        let spec = Spec { name: "bootnode".into(), program: sibling("perturb")?, args, dir: plan.dir.clone() };
+        let (bootnode, line) = spec.start_and_listen(START_PATIENCE).await?;
+        let bootnode_addr = line
+            .strip_prefix("listening ")
+            .ok_or_else(|| eyre!("the bootnode said `{line}` instead of where it listens"))?
+            .trim()
+            .to_owned();
+
+        let rpc = plan.validators.iter().map(|v| client_of(v.rpc)).collect::<Result<_>>()?;
+        let mut this = Self {
+            validators: (0..plan.validators.len()).map(|_| None).collect(),
+            miners: Vec::new(),
+            plan,
+            chain,
+            bootnode,
+            client,
+            rpc,
+            chain_url,
+            bootnode_addr,
+        };
+        for i in 0..this.plan.founders {
+            this.start_validator(i)?;
+        }
+        for i in 0..this.plan.miners.len() {
+            let spec = this.miner_spec(i)?;
+            this.miners.push(spec.start()?);
+        }
+        Ok(this)
+    }
+
+    fn joining(&self, role: &str, member: &Member) -> Vec<String> {
+        let mut args = strings(&[role, "--bootnode", &self.bootnode_addr, "--subtensor-endpoint", &self.chain_url]);
+        args.extend(common(member, &self.plan.dir.join("genesis.json")));
+        args
+    }
+
+    fn miner_spec(&self, i: usize) -> Result<Spec> {
+        let m = &self.plan.miners[i];
+        let mut args = self.joining("miner", m);
+        args.extend(m.kind.map(super::plan::Kind::args).unwrap_or_default());
+        Ok(Spec { name: m.name.clone(), program: sibling("perturb")?, args, dir: self.plan.dir.clone() })
+    }
+
+    /// Starts a validator of the plan.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start_validator(&mut self, i: usize) -> Result<()> {
+        let v = &self.plan.validators[i];
+        let mut args = self.joining("validator", v);
+        args.extend(strings(&["--rpc-listen", &v.rpc.to_string()]));
+        let spec = Spec { name: v.name.clone(), program: sibling("perturb")?, args, dir: self.plan.dir.clone() };
+        self.validators[i] = Some(spec.start()?);
+        Ok(())
+    }
+
+    /// Fails if a process ended by itself.
+    ///
+    /// # Errors
+    /// Which one, with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.chain.check()?;
+        self.bootnode.check()?;
+        for p in self.validators.iter_mut().flatten().chain(&mut self.miners) {
+            p.check()?;
+        }
+        Ok(())
+    }
+
+    /// What every validator says; `None` for one that does not answer.
+    pub async fn statuses(&self) -> Vec<Option<Status>> {
+        join_all(self.rpc.iter().map(|c| async { c.request::<Status, _>("perturb_status", rpc_params![]).await.ok() })).await
+    }
+
+    async fn reports(&self, epoch: u64) -> BTreeMap<Hotkey, EpochReport> {
+        let asked = join_all(
+            self.rpc.iter().map(|c| async move { c.request::<Option<EpochReport>, _>("perturb_epoch", rpc_params![epoch]).await }),
+        )
+        .await;
+        let keys = self.plan.validators.iter().map(|v| v.hotkey.hotkey());
+        keys.zip(asked).filter_map(|(k, r)| Some((k, r.ok()??))).collect()
+    }
+
+    /// Closed epoch `next` (or the first closed one), once every caught-up validator has it.
+    pub async fn closed_epoch(&self, next: Option<u64>) -> Option<(EpochReport, BTreeMap<Hotkey, Digest>)> {
+        let statuses = self.statuses().await;
+        let newest = statuses.iter().flatten().map(|s| s.epoch).max()?;
+        let epoch = next.unwrap_or(newest.checked_sub(1)?);
+        if epoch >= newest {
+            return None;
+        }
+        let reports = self.reports(epoch).await;
+        let answering = statuses.iter().flatten().count();
+        let first = reports.values().next()?.clone();
+        if reports.len() < answering {
+            return None;
+        }
+        Some((first, reports.iter().map(|(v, r)| (*v, r.state_root)).collect()))
+    }
+
+    /// Hotkeys of the running validators that may put weights on chain for this epoch: those that
+    /// have it.
+    pub async fn members_of(&self, report: &EpochReport) -> BTreeSet<Hotkey> {
+        self.reports(report.epoch).await.into_keys().collect()
+    }
+
+    /// Every validator's weights as the chain has them, newer than `since`, uids resolved to hotkeys.
+    ///
+    /// # Errors
+    /// The chain is away.
+    pub async fn weights_on_chain(&self, netuid: u16, since: u64) -> Result<BTreeMap<Hotkey, BTreeMap<Hotkey, u16>>> {
+        let snapshot = self.client.snapshot(netuid, None).await?;
+        let updated = self.client.last_update(netuid, 0, Some(snapshot.block_hash)).await?;
+        let all = self.client.all_weights(netuid, 0, Some(snapshot.block_hash)).await?;
+        let mut out = BTreeMap::new();
+        for (uid, weights) in all {
+            let Some(validator) = snapshot.by_uid(uid) else { continue };
+            if updated.get(usize::from(uid)).is_none_or(|at| *at < since) {
+                continue;
+            }
+            let named = weights.iter().filter_map(|(u, w)| Some((snapshot.by_uid(*u)?.hotkey, *w))).collect();
+            out.insert(validator.hotkey, named);
+        }
+        Ok(out)
+    }
+
+    /// Ends everything, miners first.
+    pub async fn stop(&mut self) {
+        let all = self.miners.iter_mut().chain(self.validators.iter_mut().flatten());
+        join_all(all.map(Process::stop)).await;
+        let _ = self.bootnode.stop().await;
+        let _ = self.chain.stop().await;
+    }
+
+    /// The subnet's number; the dev chain's only one.
+    pub fn netuid(&self) -> u16 {
+        NETUID
+    }
+}
+
+fn client_of(addr: SocketAddr) -> Result<HttpClient> {
+    HttpClientBuilder::default()
+        .request_timeout(RPC_TIMEOUT)
+        .build(format!("http://{addr}"))
+        .wrap_err_with(|| format!("RPC client for {addr}"))
+}
+
+fn common(m: &Member, genesis: &Path) -> Vec<String> {
+    strings(&[
+        "--data-dir",
+        &path(&m.dir),
+        "--genesis",
+        &path(genesis),
+        "--p2p-listen",
+        &m.p2p.to_string(),
+        "--http-listen",
+        &m.http.to_string(),
+        "--dev-loopback",
+        "true",
+        "--torch-threads",
+        "1",
+    ])
+}
+
+/// Waits until `holds` says so, asking every quarter of a second.
+///
+/// # Errors
+/// It never did.
+pub async fn eventually(what: &str, patience: Duration, mut holds: impl AsyncFnMut() -> bool) -> Result<()> {
+    let end = tokio::time::Instant::now() + patience;
+    while !holds().await {
+        if tokio::time::Instant::now() > end {
+            bail!("{what}: not within {} s", patience.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! The binary `perturb`.
+
+fn main() -> std::process::ExitCode {
+    perturb::main()
+}

@@ -1,0 +1,103 @@
+//! The subnet as this node's own chain endpoint sees it: the finalized head, the newest snapshot,
+//! and who may be what.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use perturb_chain::snapshot::MetagraphSnapshot;
+use perturb_chain::view::ChainView;
+use perturb_chain::{BlockHash, ChainClient, ChainError};
+use perturb_p2p::{Authority, Denial, Role};
+use perturb_types::Hotkey;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two refreshes of the snapshot that admits peers.
+const REFRESH: Duration = Duration::from_secs(10);
+
+/// The subnet, followed in the background.
+pub struct Metagraph {
+    client: ChainClient,
+    netuid: u16,
+    min_stake_rao: u64,
+    view: watch::Receiver<ChainView>,
+    snapshot: RwLock<Option<Arc<MetagraphSnapshot>>>,
+}
+
+impl Metagraph {
+    /// Follows the subnet until `stop`. Members need `min_stake_rao`.
+    pub fn follow(client: ChainClient, netuid: u16, min_stake_rao: u64, stop: CancellationToken) -> Arc<Self> {
+        let view = client.subscribe_finalized(netuid);
+        let this = Arc::new(Self { client, netuid, min_stake_rao, view, snapshot: RwLock::new(None) });
+        let refresher = this.clone();
+        tokio::spawn(async move {
+            loop {
+                let pause = match refresher.refresh().await {
+                    Ok(()) => REFRESH,
+                    Err(error) => {
+                        tracing::debug!(%error, "the metagraph was not read");
+                        Duration::from_secs(1)
+                    }
+                };
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        });
+        this
+    }
+
+    async fn refresh(&self) -> Result<(), ChainError> {
+        let fresh = Arc::new(self.client.snapshot(self.netuid, None).await?);
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+        Ok(())
+    }
+
+    /// The client.
+    pub fn client(&self) -> &ChainClient {
+        &self.client
+    }
+
+    /// The subnet.
+    pub fn netuid(&self) -> u16 {
+        self.netuid
+    }
+
+    /// The finalized head, as a watch.
+    pub fn view(&self) -> watch::Receiver<ChainView> {
+        self.view.clone()
+    }
+
+    /// The newest snapshot read.
+    pub fn newest(&self) -> Option<Arc<MetagraphSnapshot>> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The snapshot at a block.
+    ///
+    /// # Errors
+    /// The chain is away or no longer holds that block's state.
+    pub async fn at(&self, hash: BlockHash) -> Result<MetagraphSnapshot, ChainError> {
+        self.client.snapshot(self.netuid, Some(hash)).await
+    }
+}
+
+impl Authority for Metagraph {
+    /// Validators need permit and stake, miners a registration. While no snapshot could be read
+    /// nobody is admitted: a stranger must not get in because the chain is away.
+    fn allows(&self, hotkey: &Hotkey, role: Role) -> Result<(), Denial> {
+        let snapshot = self.newest().ok_or_else(|| Denial("the metagraph is not known yet".into()))?;
+        let Some(neuron) = snapshot.neuron(hotkey) else {
+            return Err(Denial(format!("{hotkey} is not registered on subnet {}", self.netuid)));
+        };
+        match role {
+            Role::Validator if !neuron.permit => Err(Denial(format!("{hotkey} has no validator permit"))),
+            Role::Validator if neuron.stake_rao < self.min_stake_rao => Err(Denial(format!(
+                "{hotkey} has a stake of {} rao, at least {} are needed",
+                neuron.stake_rao, self.min_stake_rao
+            ))),
+            _ => Ok(()),
+        }
+    }
+}

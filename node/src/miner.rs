@@ -1,0 +1,126 @@
+//! `perturb miner`: finds validators through a bootnode and answers their challenges.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use color_eyre::eyre::{Result, bail};
+use perturb_chain::ChainClient;
+use perturb_chain::options::ChainOptions;
+use perturb_miner::drill::Drill;
+use perturb_miner::service::Loaded;
+use perturb_miner::tensor::TensorModel;
+use perturb_miner::{Service, attack};
+use perturb_model::TchClassifier;
+use perturb_p2p::{self as p2p, Decline, NetworkEvent, Protocol};
+use perturb_types::Digest;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::metagraph::Metagraph;
+use crate::role::{self, Role};
+
+/// Challenges worked on or waiting at once; more are declined. Several validators of a full set
+/// may ask at the same time, and every answer needs the one model.
+const MAX_CHALLENGES: usize = 32;
+
+fn drill(config: &Config) -> Result<Drill> {
+    Ok(match config.drill.as_deref() {
+        None => Drill::honest(),
+        Some("garbage") => Drill::garbage(),
+        Some("slow") => Drill::slow(Duration::from_millis(config.drill_delay_ms)),
+        Some(other) => bail!("unknown drill `{other}`: `garbage` or `slow`"),
+    })
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// Configuration, keys, model, or an address that cannot be listened on.
+pub async fn run(config: Config) -> Result<()> {
+    let role = Role::prepare(&config)?;
+    let pair = role.hotkey(&config)?;
+    let Some(attack) = attack::by_name(&config.attack) else {
+        bail!("unknown attack `{}`: one of {}", config.attack, attack::NAMES.join(", "));
+    };
+    perturb_model::set_threads(usize::from(config.torch_threads));
+    let classifier = TchClassifier::embedded(perturb_model::DeviceChoice::Auto.resolve()?)?;
+    let digest = Digest(classifier.file_digest());
+    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel(classifier)) };
+
+    let stop = role::stop_on_signal()?;
+    let hotkey = pair.hotkey();
+    let client = ChainClient::new(&config.subtensor_endpoints, ChainOptions::default())?;
+    let metagraph = Metagraph::follow(client, role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
+    let net = role.network(&config, p2p::Role::Miner, Some(pair.clone()), metagraph)?;
+    let (network, mut events) = p2p::Network::start(net).await?;
+    let service = Arc::new(Service::new(role.network, pair, attack, loaded, drill(&config)?));
+
+    let validators = Arc::new(AtomicU64::new(0));
+    let seen = validators.clone();
+    let ready = Arc::new(move || match seen.load(Ordering::Relaxed) {
+        0 => Err("no validator is connected".to_owned()),
+        _ => Ok(()),
+    });
+    let mut registry = Registry::with_prefix("perturb");
+    registry.register("info", "Version of the program", ConstGauge::new(1u64));
+    crate::http::start(config.http_listen, ready, registry, stop.clone()).await?;
+    tracing::info!(%hotkey, attack = %config.attack, "miner started");
+
+    let slots = Arc::new(Semaphore::new(MAX_CHALLENGES));
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => break,
+            event = events.recv() => event,
+        };
+        match event {
+            None => break,
+            Some(NetworkEvent::Request(request)) => answer(&service, &slots, request),
+            Some(NetworkEvent::PeerUp(peer)) => {
+                tracing::info!(peer = %peer.peer_id, role = ?peer.role, "connected");
+                validators.store(count(&network), Ordering::Relaxed);
+            }
+            Some(NetworkEvent::PeerDown { peer, why }) => {
+                tracing::info!(peer = %peer.peer_id, %why, "disconnected");
+                validators.store(count(&network), Ordering::Relaxed);
+            }
+            Some(NetworkEvent::Refused { peer_id, refusal, .. }) => {
+                tracing::warn!(peer = %peer_id, %refusal, "refused");
+            }
+            Some(_) => {}
+        }
+    }
+    network.shutdown().await;
+    let counts = service.counts();
+    tracing::info!(counts.answered, counts.declined, "miner stopped");
+    Ok(())
+}
+
+fn count(network: &p2p::NetworkHandle) -> u64 {
+    network.peers().iter().filter(|p| p.role == p2p::Role::Validator).count() as u64
+}
+
+fn answer(service: &Arc<Service>, slots: &Arc<Semaphore>, request: p2p::Request) {
+    let (Protocol::Challenge, Some(validator)) = (request.protocol, request.peer.hotkey) else {
+        return request.reply.decline(Decline::NotAllowed);
+    };
+    let Ok(slot) = slots.clone().try_acquire_owned() else {
+        return request.reply.decline(Decline::Busy);
+    };
+    let service = service.clone();
+    // The attack computes: it belongs on a blocking thread, not on the runtime's.
+    tokio::task::spawn_blocking(move || {
+        let _slot = slot;
+        match service.answer(&validator, &request.data) {
+            Some(bytes) => request.reply.answer(bytes),
+            // A drill's silence: hold the reply back until the validator gives up.
+            None => {
+                while request.reply.is_open() {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    });
+}

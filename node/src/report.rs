@@ -1,0 +1,142 @@
+//! What a node tells about itself over JSON-RPC: the shapes that `status`, the live view and
+//! other programs read.
+//!
+//! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_peers`, `rpc_methods`.
+
+use std::collections::BTreeMap;
+
+use perturb_types::{ConsensusKey, Digest, Hotkey, NetworkId};
+use serde::{Deserialize, Serialize};
+
+/// `perturb_status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// The network.
+    pub network: NetworkId,
+    /// This validator.
+    pub hotkey: Hotkey,
+    /// Its consensus key.
+    pub consensus_key: ConsensusKey,
+    /// Its peer id.
+    pub peer_id: String,
+    /// Height of the newest agreed block.
+    pub height: u64,
+    /// Its digest.
+    pub block: Digest,
+    /// Its state root.
+    pub state_root: Digest,
+    /// Its time, Unix milliseconds.
+    pub block_time_ms: u64,
+    /// The consensus round of the height in the making.
+    pub round: i64,
+    /// The epoch in the making.
+    pub epoch: u64,
+    /// Whether this validator is a member of the current set.
+    pub member: bool,
+    /// Members of the current set.
+    pub validators: usize,
+    /// Whether it is fetching blocks instead of voting.
+    pub syncing: bool,
+    /// Transactions waiting for a block.
+    pub mempool: usize,
+    /// Connected validators and miners.
+    pub peers: Peers,
+    /// The chain, as this validator sees it.
+    pub chain: ChainStatus,
+    /// This validator's own rounds since it started.
+    pub rounds: Rounds,
+    /// Answers judged by all validators in agreed blocks of this epoch.
+    pub epoch_results: u64,
+    /// Every miner's running score in the agreed state.
+    pub miners: Vec<Running>,
+    /// Newest epoch whose weights this validator has read back from the chain.
+    pub weights_epoch: Option<u64>,
+}
+
+/// Connected peers by role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Validators.
+    pub validators: usize,
+    /// Miners.
+    pub miners: usize,
+}
+
+/// The chain's side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainStatus {
+    /// Whether new blocks arrive.
+    pub connected: bool,
+    /// The newest final block.
+    pub finalized: u64,
+    /// The subnet's epoch index there.
+    pub epoch_index: u64,
+    /// Blocks since the subnet's last epoch, of `tempo`.
+    pub into_epoch: u64,
+    /// Blocks per epoch.
+    pub tempo: u16,
+}
+
+/// A validator's own rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rounds {
+    /// Opened.
+    pub opened: u64,
+    /// Closed with a signed result.
+    pub closed: u64,
+    /// Answers judged.
+    pub answers: u64,
+}
+
+/// A miner's running score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its number on the subnet.
+    pub uid: u16,
+    /// The miner.
+    pub hotkey: Hotkey,
+    /// Answers counted over all validators.
+    pub results: u64,
+    /// Mean over the validators' recent means, 0 to 1.
+    pub mean_score: f64,
+}
+
+/// `perturb_epoch(n)`: an epoch that is closed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// The epoch.
+    pub epoch: u64,
+    /// The closing block's height.
+    pub height: u64,
+    /// The state root after it.
+    pub state_root: Digest,
+    /// Answers that entered the histories in it.
+    pub results: u64,
+    /// Block of the chain whose metagraph the weights refer to.
+    pub snapshot_block: u64,
+    /// The ranked miners of challenge 0.
+    pub miners: Vec<EpochMiner>,
+    /// The agreed vector of challenge 0, by hotkey; a uid without a hotkey does not occur.
+    pub weights: BTreeMap<Hotkey, u16>,
+}
+
+/// A miner in a closed epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMiner {
+    /// Its number on the subnet.
+    pub uid: u16,
+    /// The miner.
+    pub hotkey: Hotkey,
+    /// Answers counted so far, over all validators.
+    pub results: u64,
+    /// The agreed score, 0 to 1.
+    pub aggregate: f64,
+    /// exp(−σ/0.1).
+    pub confidence: f64,
+    /// Share of the emission, 0 to 1.
+    pub share: f64,
+    /// The agreed u16 weight.
+    pub weight: u16,
+}

@@ -1,0 +1,132 @@
+//! What every role starts with: folder, genesis, keys, network configuration, signals.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use color_eyre::eyre::{Context, Result, bail, eyre};
+use perturb_ledger::Genesis;
+use perturb_p2p as p2p;
+use perturb_types::{HotkeyPair, NetworkId};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::keys;
+
+/// Bytes of a genesis file that are read: a full subnet's snapshot in JSON is far below.
+const MAX_GENESIS_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A role's ground: the genesis file and the network it names.
+pub struct Role {
+    /// The genesis file.
+    pub genesis: Genesis,
+    /// The network.
+    pub network: NetworkId,
+}
+
+/// Reads a genesis file.
+///
+/// # Errors
+/// It cannot be read, or is not a valid genesis file.
+pub fn read_genesis(path: &Path) -> Result<Genesis> {
+    let size = std::fs::metadata(path).wrap_err_with(|| format!("genesis file {}", path.display()))?.len();
+    if size > MAX_GENESIS_BYTES {
+        bail!("genesis file {}: {size} bytes, at most {MAX_GENESIS_BYTES} are read", path.display());
+    }
+    let bytes = std::fs::read(path).wrap_err_with(|| format!("genesis file {}", path.display()))?;
+    Genesis::load(&bytes).wrap_err_with(|| format!("genesis file {}", path.display()))
+}
+
+impl Role {
+    /// Makes the data folder and reads the genesis file.
+    ///
+    /// # Errors
+    /// Folder or file, or a subnet that is not the configured one.
+    pub fn prepare(config: &Config) -> Result<Self> {
+        std::fs::create_dir_all(&config.data_dir)
+            .wrap_err_with(|| format!("data folder {}", config.data_dir.display()))?;
+        let genesis = read_genesis(&config.genesis)?;
+        if let Some(netuid) = config.netuid
+            && netuid != genesis.netuid
+        {
+            bail!("NETUID is {netuid}, but the genesis file {} is of subnet {}", config.genesis.display(), genesis.netuid);
+        }
+        let network = genesis.network_id();
+        Ok(Self { genesis, network })
+    }
+
+    /// The hotkey of this process.
+    ///
+    /// # Errors
+    /// No secret, or one that cannot be used.
+    pub fn hotkey(&self, config: &Config) -> Result<HotkeyPair> {
+        let file = config.hotkey_file.clone().unwrap_or_else(|| config.data_dir.join("hotkey"));
+        Ok(keys::hotkey(&file)?)
+    }
+
+    /// The network configuration of a role.
+    ///
+    /// # Errors
+    /// A key file or an address that cannot be used.
+    pub fn network(
+        &self,
+        config: &Config,
+        role: p2p::Role,
+        hotkey: Option<HotkeyPair>,
+        authority: Arc<dyn p2p::Authority>,
+    ) -> Result<p2p::Config> {
+        let key = p2p::NetworkKey::from_seed(*keys::network(&config.data_dir)?);
+        let mut net = p2p::Config::new(key, self.network, role, authority);
+        net.hotkey = hotkey;
+        net.dev_loopback = config.dev_loopback;
+        if role != p2p::Role::Miner {
+            net.listen = listen(config.p2p_listen)?;
+        }
+        net.bootnodes = config
+            .bootnodes
+            .iter()
+            .map(|b| b.parse().map_err(|e| eyre!("bootnode `{b}` is no multiaddress: {e}")))
+            .collect::<Result<_>>()?;
+        Ok(net)
+    }
+}
+
+fn listen(addr: SocketAddr) -> Result<Vec<p2p::Multiaddr>> {
+    let ip = match addr {
+        SocketAddr::V4(a) => format!("/ip4/{}", a.ip()),
+        SocketAddr::V6(a) => format!("/ip6/{}", a.ip()),
+    };
+    let port = addr.port();
+    [format!("{ip}/tcp/{port}"), format!("{ip}/udp/{port}/quic-v1")]
+        .iter()
+        .map(|t| t.parse().map_err(|e| eyre!("address `{t}`: {e}")))
+        .collect()
+}
+
+/// The addresses a bootnode prints for others to use.
+pub fn announce(network: &p2p::NetworkHandle, config: &Config) -> Vec<String> {
+    let id = network.peer_id();
+    listen(config.p2p_listen)
+        .map(|list| list.into_iter().map(|a| format!("{a}/p2p/{id}")).collect())
+        .unwrap_or_default()
+}
+
+/// A token that SIGINT or SIGTERM cancels.
+///
+/// # Errors
+/// The signal handlers cannot be installed.
+pub fn stop_on_signal() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        tracing::info!("stopping");
+        token.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,73 @@
+//! `perturb status`: how a running validator is.
+
+use std::time::Duration;
+
+use color_eyre::eyre::{Context, Result};
+use jsonrpsee::core::client::ClientT;
+use jsonrpsee::http_client::HttpClientBuilder;
+use jsonrpsee::rpc_params;
+
+use crate::cli::StatusArgs;
+use crate::report::Status;
+
+/// Asks and prints.
+///
+/// # Errors
+/// No validator answers there.
+pub async fn run(args: StatusArgs) -> Result<()> {
+    let client = HttpClientBuilder::default()
+        .request_timeout(Duration::from_secs(5))
+        .build(&args.rpc)
+        .wrap_err_with(|| format!("`{}` is no RPC address", args.rpc))?;
+    let status: Status = client
+        .request("perturb_status", rpc_params![])
+        .await
+        .wrap_err_with(|| format!("no validator answers at {}; is it running, and is this its --rpc-listen?", args.rpc))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", text(&status));
+    }
+    Ok(())
+}
+
+fn text(s: &Status) -> String {
+    let doing = if s.syncing {
+        "fetching blocks"
+    } else if s.member {
+        "voting"
+    } else {
+        "following (not a member of this epoch's set)"
+    };
+    let mut out = format!(
+        "validator   {}\nversion     {}\nnetwork     {}\npeer        {}\nstate       {doing}\n\
+         height      {} round {} epoch {}\nblock       {}\nstate root  {}\n\
+         peers       {} validators, {} miners\nmempool     {} transactions\n\
+         chain       {} at block {}, subnet epoch {} ({} of {} blocks)\n\
+         rounds      {} opened, {} closed, {} answers judged\n",
+        s.hotkey,
+        s.version,
+        s.network,
+        s.peer_id,
+        s.height,
+        s.round,
+        s.epoch,
+        s.block,
+        s.state_root,
+        s.peers.validators,
+        s.peers.miners,
+        s.mempool,
+        if s.chain.connected { "connected" } else { "away" },
+        s.chain.finalized,
+        s.chain.epoch_index,
+        s.chain.into_epoch,
+        s.chain.tempo,
+        s.rounds.opened,
+        s.rounds.closed,
+        s.rounds.answers,
+    );
+    for m in &s.miners {
+        out.push_str(&format!("miner       uid {:<4} {}  {:.6} over {} results\n", m.uid, m.hotkey, m.mean_score, m.results));
+    }
+    out
+}

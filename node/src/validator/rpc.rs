@@ -1,0 +1,79 @@
+//! JSON-RPC over HTTP and WebSocket.
+//!
+//! | method | parameters | answer |
+//! |---|---|---|
+//! | `perturb_status` | | [`Status`] |
+//! | `perturb_epoch` | epoch | [`EpochReport`] or null where it is not closed |
+//! | `perturb_peers` | | connected peers |
+//! | `rpc_methods` | | the names of all methods |
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jsonrpsee::RpcModule;
+use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
+use jsonrpsee::types::ErrorObjectOwned;
+use serde::Serialize;
+
+use super::view::NodeView;
+use crate::http::ListenError;
+use crate::report::{EpochReport, Status};
+
+/// Connections at once: dashboards and scripts of one operator.
+const MAX_CONNECTIONS: u32 = 64;
+
+/// Bytes of a request: a method name and a number.
+const MAX_REQUEST_BYTES: u32 = 16 * 1024;
+
+/// Bytes of an answer: a full subnet's table.
+const MAX_RESPONSE_BYTES: u32 = 4 * 1024 * 1024;
+
+/// A connected peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Peer {
+    /// Its peer id.
+    pub peer_id: String,
+    /// The hotkey it proved.
+    pub hotkey: Option<String>,
+    /// Its role.
+    pub role: String,
+    /// Where the connection leads.
+    pub address: String,
+}
+
+fn internal(error: impl std::fmt::Display) -> ErrorObjectOwned {
+    ErrorObjectOwned::owned(-32603, error.to_string(), None::<()>)
+}
+
+fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::core::RegisterMethodError> {
+    let mut m = RpcModule::new(view);
+    m.register_blocking_method("perturb_status", |_, v, _| -> Result<Status, ErrorObjectOwned> {
+        v.status().map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_epoch", |p, v, _| -> Result<Option<EpochReport>, ErrorObjectOwned> {
+        let epoch: u64 = p.one()?;
+        v.epoch(epoch).map_err(internal)
+    })?;
+    m.register_method("perturb_peers", |_, v, _| -> Vec<Peer> { v.peers() })?;
+    let mut names: Vec<&'static str> = m.method_names().collect();
+    names.push("rpc_methods");
+    names.sort_unstable();
+    m.register_method("rpc_methods", move |_, _, _| serde_json::json!({ "methods": names }))?;
+    Ok(m)
+}
+
+/// Starts the server; it ends when the handle is dropped or stopped.
+///
+/// # Errors
+/// The address cannot be listened on.
+pub async fn start(addr: SocketAddr, view: Arc<NodeView>) -> Result<ServerHandle, ListenError> {
+    let fail = |source| ListenError { what: "JSON-RPC", addr, flag: "--rpc-listen", source };
+    let config = ServerConfig::builder()
+        .max_connections(MAX_CONNECTIONS)
+        .max_request_body_size(MAX_REQUEST_BYTES)
+        .max_response_body_size(MAX_RESPONSE_BYTES)
+        .build();
+    let server = Server::builder().set_config(config).build(addr).await.map_err(fail)?;
+    let module = module(view).map_err(|e| fail(std::io::Error::other(e.to_string())))?;
+    Ok(server.start(module))
+}
