@@ -49,7 +49,7 @@ async fn stop(handle: ServerHandle) {
 }
 
 fn options() -> ChainOptions {
-    ChainOptions { request_timeout_ms: 200, connect_timeout_ms: 1_000, ..ChainOptions::default() }
+    ChainOptions { request_timeout_ms: 1_000, ..ChainOptions::default() }
 }
 
 /// Asks until it succeeds; the client's own backoff paces it.
@@ -124,8 +124,8 @@ async fn a_node_that_does_not_answer_costs_the_request_timeout_and_no_more() {
     let client = ChainClient::connect_with(&[format!("ws://{address}")], options()).await.unwrap();
     let started = Instant::now();
     let error = client.finalized().await.unwrap_err();
-    assert!(matches!(error, ChainError::Timeout { after_ms: 200, .. }), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(2));
+    assert!(matches!(error, ChainError::Timeout { after_ms: 1_000, .. }), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(10));
     drop(handle);
 }
 

@@ -96,7 +96,9 @@ impl Net {
     }
 
     async fn fault(&self, fault: serde_json::Value) {
-        let _: serde_json::Value = self.ask("dev_setFault", rpc_params![fault]).await;
+        let rpc = RpcClient::from_insecure_url(&self.url).await.unwrap();
+        // A cut takes this connection too, so that there may be no answer.
+        let _: Result<serde_json::Value, _> = rpc.request("dev_setFault", rpc_params![fault]).await;
     }
 }
 
@@ -234,7 +236,7 @@ async fn a_vector_agreed_while_the_chain_is_away_lands_once_when_it_returns() {
 
     // A restart with the store: nothing is sent. A restart that lost the store: it looks first.
     let again = Submitter::new(client.clone(), net.store(), pair(1)).drive(agreed.clone(), &mut view).await.unwrap();
-    assert_eq!(again, done);
+    assert_eq!(again.state, done.state);
     let elsewhere = Arc::new(FileStore::open(net.folder.path().join("lost")).unwrap());
     let found = Submitter::new(client.clone(), elsewhere, pair(1)).drive(agreed, &mut view).await.unwrap();
     assert!(matches!(found.state, State::ReadBack { submitted: None, .. }), "{found:?}");

@@ -128,13 +128,18 @@ pub enum DecodeError {
 #[error("the image cannot be written as a PNG: {0}")]
 pub struct EncodeError(pub String);
 
+/// Channel values of an image of these sides.
+fn values(width: u32, height: u32) -> u64 {
+    (u64::from(width) * u64::from(height)).saturating_mul(CHANNELS as u64)
+}
+
 impl Pixels {
     /// An image of `width` × `height` pixels.
     ///
     /// # Errors
     /// `rgb` is not `width·height·3` long, or a side is 0.
     pub fn new(width: u32, height: u32, rgb: Vec<u8>) -> Result<Self, ShapeError> {
-        let expected = u64::from(width) * u64::from(height) * CHANNELS as u64;
+        let expected = values(width, height);
         if expected == 0 || expected != rgb.len() as u64 {
             return Err(ShapeError { width, height, expected, found: rgb.len() });
         }
@@ -147,10 +152,11 @@ impl Pixels {
         self.rgb.len()
     }
 
-    /// Whether another image has the same sides.
+    /// Whether another image has the same sides; `false` where a buffer does not fit its sides.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
-        (self.width, self.height, self.rgb.len()) == (other.width, other.height, other.rgb.len())
+        let whole = |p: &Self| p.rgb.len() as u64 == values(p.width, p.height);
+        (self.width, self.height) == (other.width, other.height) && whole(self) && whole(other)
     }
 
     /// Width and height of a PNG whose structure holds; nothing is inflated.
@@ -174,7 +180,7 @@ impl Pixels {
         bound.max_image_height = Some(limits.max_side);
         bound.max_alloc = Some(limits.max_pixels.saturating_mul(CHANNELS as u64).saturating_add(1 << 20));
         let decoder = PngDecoder::with_limits(Cursor::new(&essence), bound).map_err(data)?;
-        let expected = u64::from(structure.width) * u64::from(structure.height) * CHANNELS as u64;
+        let expected = values(structure.width, structure.height);
         if decoder.total_bytes() != expected {
             return Err(DecodeError::Structure("the image data is not RGB".into()));
         }
@@ -188,7 +194,7 @@ impl Pixels {
     /// # Errors
     /// The buffer does not fit the sides.
     pub fn encode_png(&self) -> Result<Vec<u8>, EncodeError> {
-        if self.rgb.len() as u64 != u64::from(self.width) * u64::from(self.height) * CHANNELS as u64 {
+        if self.rgb.len() as u64 != values(self.width, self.height) {
             return Err(EncodeError(format!("{}×{} pixels, {} values", self.width, self.height, self.rgb.len())));
         }
         let mut out = Vec::new();

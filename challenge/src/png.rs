@@ -56,9 +56,8 @@ fn header(data: &[u8], limits: &PngLimits) -> Result<(u32, u32), DecodeError> {
     if width == 0 || height == 0 {
         return Err(DecodeError::Structure(format!("{width}×{height} pixels")));
     }
-    let too_large = width > limits.max_side
-        || height > limits.max_side
-        || u64::from(width) * u64::from(height) > limits.max_pixels;
+    let too_large =
+        width > limits.max_side || height > limits.max_side || u64::from(width) * u64::from(height) > limits.max_pixels;
     if too_large {
         return Err(DecodeError::TooLarge { width, height, limits: *limits });
     }

@@ -97,13 +97,7 @@ mod tests {
     fn candidate(uid: u16, coldkey: u8, group: Option<u8>, processed: u64) -> Candidate {
         let mut hotkey = [0; 32];
         hotkey[..2].copy_from_slice(&uid.to_le_bytes());
-        Candidate {
-            uid,
-            hotkey: Hotkey(hotkey),
-            coldkey: [coldkey; 32],
-            ip_group: group.map(|g| [g; 16]),
-            processed,
-        }
+        Candidate { uid, hotkey: Hotkey(hotkey), coldkey: [coldkey; 32], ip_group: group.map(|g| [g; 16]), processed }
     }
 
     #[test]

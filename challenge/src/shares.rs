@@ -150,7 +150,9 @@ mod tests {
     #[test]
     fn the_whitepaper_emission_by_hand() {
         let e = emission(&Rules::whitepaper().emission, 12);
-        assert_eq!((e[0], e[1], e[2]), (50 * PERCENT + 1, 30 * PERCENT + 1, 10 * PERCENT + 1));
+        for (got, percent) in e.iter().zip([50, 30, 10]) {
+            assert!(got.abs_diff(percent * PERCENT) <= 3, "{got}");
+        }
         // Ranks 4–10: 1/4 of Σ 1/4…1/10; ranks 11, 12: 12 to 11.
         let h: f64 = (4..=10).map(|k| 1.0 / f64::from(k)).sum();
         assert!((e[3] as f64 - 5e10 * 0.25 / h).abs() < 3.0, "{}", e[3]);
@@ -203,8 +205,9 @@ mod tests {
             let got = shares(&rules, &scores);
             let order = ranking(&scores);
             prop_assert_eq!(got.iter().sum::<u64>(), if order.is_empty() { 0 } else { WHOLE });
-            // Better ranks never get less, but for the unit that rounding leaves over.
-            if !paper || scheme != WeightScheme::Emission {
+            // Better ranks never get less, but for the unit that rounding leaves over. (Under the
+            // whitepaper's schedule they may: a lone rank 11 has the 5 % of the tail to itself.)
+            if !paper || !matches!(scheme, WeightScheme::Emission | WeightScheme::Blend { .. }) {
                 prop_assert!(order.windows(2).all(|w| got[w[0]] + 1 >= got[w[1]]));
             }
             prop_assert!(scores.iter().zip(&got).all(|(s, g)| s.1.0 > 0 || *g == 0));

@@ -169,8 +169,7 @@ mod tests {
                     }
                     let (mx, my) = (sx / 121.0, sy / 121.0);
                     let (vx, vy, cov) = (sxx / 121.0 - mx * mx, syy / 121.0 - my * my, sxy / 121.0 - mx * my);
-                    total += (2.0 * mx * my + c1) * (2.0 * cov + c2)
-                        / ((mx * mx + my * my + c1) * (vx + vy + c2));
+                    total += (2.0 * mx * my + c1) * (2.0 * cov + c2) / ((mx * mx + my * my + c1) * (vx + vy + c2));
                 }
             }
         }
@@ -200,7 +199,9 @@ mod tests {
 
     #[test]
     fn dense_level_one_passes_the_gate_even_on_the_worst_flat_patch() {
-        // ±1 on a checkerboard over black: the published worst case of 0.9832 holds inside.
+        // ±1 on a checkerboard over a flat grey. Inside, the means agree and vy = 1/255², so
+        // ssim = c2/(1/255² + c2) = 0.98320; the 5 rows at each border see padding beside the patch,
+        // a variance that drowns the ±1: about 1. Together 0.9832·(86/96)² + 1 − (86/96)².
         let base = flat(96, 96, 128);
         let mut other = base.clone();
         for (i, v) in other.rgb.iter_mut().enumerate() {
@@ -208,7 +209,7 @@ mod tests {
             *v = if (x + y) % 2 == 0 { 129 } else { 127 };
         }
         let got = ssim(&base, &other).0;
-        assert!((980_000..1_000_000).contains(&got), "{got}");
+        assert!((986_400..986_600).contains(&got), "{got}");
     }
 
     proptest! {

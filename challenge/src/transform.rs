@@ -66,10 +66,9 @@ impl Transform {
     pub fn apply(&self, source: &Pixels) -> Pixels {
         let crop = u32::from(self.crop);
         let cropped = source.width > 2 * crop && source.height > 2 * crop;
-        let (crop, left, top) =
-            if cropped { (crop, usize::from(self.left), usize::from(self.top)) } else { (0, 0, 0) };
+        let (crop, left, top) = if cropped { (crop, usize::from(self.left), usize::from(self.top)) } else { (0, 0, 0) };
         let (width, height) = (source.width - crop, source.height - crop);
-        let stride = source.width as usize * CHANNELS;
+        let stride = (source.width as usize * CHANNELS).max(1);
         let mut rgb = Vec::with_capacity(width as usize * height as usize * CHANNELS);
         for row in source.rgb.chunks_exact(stride).skip(top).take(height as usize) {
             let pixels = row.chunks_exact(CHANNELS).skip(left).take(width as usize);

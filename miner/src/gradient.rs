@@ -40,6 +40,16 @@ pub trait GradientModel {
     fn margin_gradient(&mut self, image: &Pixels, label: u16) -> Result<MarginGradient, ModelError>;
 }
 
+impl<M: GradientModel + ?Sized> GradientModel for &mut M {
+    fn logits(&mut self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ModelError> {
+        (**self).logits(images)
+    }
+
+    fn margin_gradient(&mut self, image: &Pixels, label: u16) -> Result<MarginGradient, ModelError> {
+        (**self).margin_gradient(image, label)
+    }
+}
+
 /// The label with the highest logit other than `label`, and `z_label − z_other`.
 /// `None` where there is no other class or a logit is not finite.
 pub fn margin(logits: &[f32], label: u16) -> Option<(u16, f32)> {

@@ -58,7 +58,11 @@ pub struct Bans {
     evicted: Vec<Subject>,
 }
 
-fn make_room<K: Copy + Eq + Hash, V>(map: &mut HashMap<K, V>, limit: usize, age: impl Fn(&V) -> Option<Instant>) -> Option<K> {
+fn make_room<K: Copy + Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
+    limit: usize,
+    age: impl Fn(&V) -> Option<Instant>,
+) -> Option<K> {
     if map.len() < limit {
         return None;
     }
@@ -147,12 +151,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    const POLICY: Policy = Policy {
-        failures: 10,
-        window: Duration::from_secs(600),
-        ban: Duration::from_secs(3600),
-        tracked: 3,
-    };
+    const POLICY: Policy =
+        Policy { failures: 10, window: Duration::from_secs(600), ban: Duration::from_secs(3600), tracked: 3 };
     const A: Subject = Subject::Hotkey(Hotkey([1; 32]));
     const B: Subject = Subject::Ip(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
 

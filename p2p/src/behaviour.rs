@@ -198,7 +198,7 @@ fn behaviour(config: &Config, keypair: &Keypair) -> Result<Behaviour, NetError> 
     let gossip = if role.gossips() { Some(gossip(config, keypair)?) } else { None };
     let identify = identify::Config::new(IDENTIFY.to_owned(), keypair.public())
         .with_agent_version(format!("perturb/{}", env!("CARGO_PKG_VERSION")))
-        // Addresses travel in signed records only.
+        // Peers hear the announced addresses only.
         .with_hide_listen_addrs(true)
         .with_cache_size(0);
     let ping = ping::Config::new().with_interval(config.timing.ping).with_timeout(config.timing.ping);

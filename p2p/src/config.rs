@@ -13,9 +13,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 /// What a node is to the others; claimed and proved in the handshake.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, BorshSerialize, BorshDeserialize, Serialize)]
 #[borsh(use_discriminant = true)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -103,7 +101,9 @@ pub struct Denial(pub String);
 
 /// The application's word on who may be what. Called on the network's own task: must not block.
 pub trait Authority: Send + Sync + 'static {
-    /// Whether `hotkey` may play `role`: a validator with permit and stake, a registered miner.
+    /// Whether `hotkey` may play `role`: a validator with permit and stake, a registered miner. A
+    /// bootnode or observer that proves a hotkey is asked about as well; those roles give no
+    /// rights to author rounds or votes.
     /// Asked at every handshake and again every [`Timing::recheck`] for every open session.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ pub struct Limits {
     pub author_messages_per_s: u32,
     /// Messages an author may send at once on top: a block's votes arrive together.
     pub author_burst: u32,
-    /// Inbound connections of one IP address (IPv6: /64) that have not yet proved themselves.
+    /// Inbound connections of one IP address (IPv6: /64) that have proved no hotkey (yet).
     pub unproven_per_ip: usize,
     /// Failed attempts of one identity within [`Limits::failure_window`] that lead to a ban.
     pub failures_to_ban: usize,

@@ -40,13 +40,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(limit: usize, exempt_loopback: bool) -> Self {
-        Self {
-            limit,
-            exempt_loopback,
-            banned: HashSet::new(),
-            unproven: HashMap::new(),
-            origin: HashMap::new(),
-        }
+        Self { limit, exempt_loopback, banned: HashSet::new(), unproven: HashMap::new(), origin: HashMap::new() }
     }
 
     /// The address the IP rules count for a connection; `None` where they do not apply.

@@ -347,10 +347,7 @@ mod tests {
         };
         let peer_hex = |n| hex::encode(peer(n).to_bytes());
         // Peer ids are identity multihashes of the protobuf of the ed25519 public key: 38 bytes.
-        assert_eq!(
-            peer_hex(1),
-            "0024080112208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"
-        );
+        assert_eq!(peer_hex(1), "0024080112208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
         let expected = [
             "0100".to_owned(),
             "02".to_owned(),

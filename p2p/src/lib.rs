@@ -23,12 +23,13 @@
 //!    miners alone are challenged; validators and observers may ask validators for sync, blob and body.
 //! 3. **One session per hotkey**; the newest proof wins.
 //! 4. **Gossip is judged before it travels.** Nothing is forwarded without [`Verdict::Accept`]. Ids
-//!    are author and sequence number, so repeating identical bytes works. 100 messages/s per
-//!    author; the relay is not punished for an author's noise.
+//!    are author and sequence number, so repeating identical bytes works; each number counts once.
+//!    100 messages/s per author; the relay is not punished for an author's noise.
 //! 5. **Direct lines.** Validators dial validators, miners dial validators and keep the connection;
 //!    validators never dial miners and answer them over the connection they came in on.
 //! 6. **Failures are counted**: ten within ten minutes ban the identity for an hour: the hotkey once
-//!    proved, else peer id and IP. Five unproven connections per IP. See [`bans`].
+//!    proved, else peer id and IP. Five connections per IP that have
+//!    proved no hotkey. See [`bans`].
 //! 7. **Everything is bounded** ([`Limits`], [`Protocol`], [`Topic`]); no channel is unbounded.
 //!
 //! # Codes
@@ -51,6 +52,7 @@ pub mod handshake;
 mod metrics;
 pub mod protocols;
 mod rates;
+mod replay;
 mod swarm;
 
 pub use config::{AllowAll, Authority, Config, Denial, Limits, NetworkKey, Role, Timing};

@@ -55,6 +55,8 @@ counters! {
     gossip_unknown_author,
     /// Ignored: the author is over its rate.
     gossip_rate_limited,
+    /// Ignored: the author's sequence number was seen before or is too old.
+    gossip_replayed,
     /// Ignored: the application was too slow to take or judge it.
     gossip_overflow,
     /// Requests received.

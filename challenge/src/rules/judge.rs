@@ -84,9 +84,8 @@ pub fn judge(rules: &Rules, label: u16, entry: &Entry, duplicate: bool) -> (Reas
 }
 
 fn failure(rules: &Rules, label: u16, entry: &Entry, duplicate: bool) -> Option<Reason> {
-    let stated = |allowed: &[Reason], otherwise| {
-        Some(if allowed.contains(&entry.reason) { entry.reason } else { otherwise })
-    };
+    let stated =
+        |allowed: &[Reason], otherwise| Some(if allowed.contains(&entry.reason) { entry.reason } else { otherwise });
     if entry.answer.is_none() {
         return stated(&[Reason::Timeout, Reason::BadSignature], Reason::ResponseMissing);
     }

@@ -34,7 +34,7 @@ pub struct Ladder {
 
 impl Default for Ladder {
     fn default() -> Self {
-        Self { relinearise: 4, shorten: 3 }
+        Self { relinearise: 10, shorten: 3 }
     }
 }
 
@@ -102,13 +102,13 @@ fn narrow(
 }
 
 impl Ladder {
-    /// Tries one level; whether something was found.
-    fn level(&self, context: &mut Context<'_>, k: u8, first: &[f32]) -> Result<bool, ModelError> {
+    /// Tries one level; whether something was found. `gradient` is the running average that one
+    /// level leaves to the next.
+    fn level(&self, context: &mut Context<'_>, k: u8, gradient: &mut Vec<f32>) -> Result<bool, ModelError> {
         let clean = context.clean();
         let allowed = context.criterion().most_changes(clean, k);
-        let mut gradient = first.to_vec();
         for turn in 0..self.relinearise {
-            let order = edits(clean, &gradient, k);
+            let order = edits(clean, gradient, k);
             let most = order.len().min(allowed);
             if most == 0 {
                 return Ok(false);
@@ -118,7 +118,7 @@ impl Ladder {
             let worths = context.offer(rungs.iter().map(|&n| apply(clean, &order[..n])).collect())?;
             if let Some(hit) = worths.iter().position(Option::is_some) {
                 let low = if hit == 0 { 0 } else { rungs[hit - 1] };
-                self.shorten(context, k, order, low, rungs[hit], gradient)?;
+                self.shorten(context, k, order, low, rungs[hit], gradient.clone())?;
                 return Ok(true);
             }
             if turn + 1 == self.relinearise {
@@ -126,7 +126,7 @@ impl Ladder {
             }
             // The densest candidate's gradient says what the first one could not see.
             let seen = context.gradient(&apply(clean, &order[..most]))?.gradient;
-            blend(&mut gradient, &seen, 0.5);
+            blend(gradient, &seen, 1.0 / (turn + 2).min(5) as f32);
         }
         Ok(false)
     }
@@ -174,10 +174,10 @@ impl Attack for Ladder {
     }
 
     fn search(&self, context: &mut Context<'_>) -> Result<(), ModelError> {
-        let first = context.gradient(context.clean())?.gradient;
+        let mut gradient = context.gradient(context.clean())?.gradient;
         let (lowest, highest) = context.criterion().levels();
         for k in lowest..=highest {
-            if self.level(context, k, &first)? {
+            if self.level(context, k, &mut gradient)? {
                 return Ok(());
             }
         }

@@ -6,12 +6,13 @@
 //! so the death of every bootnode costs nothing but newcomers. A bootnode that comes back is dialled
 //! and registered with again.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use libp2p::rendezvous::{self, Cookie, Namespace};
-use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, identify};
 use perturb_types::NetworkId;
 
@@ -52,8 +53,10 @@ pub(super) struct Discovery {
     /// The IP address that a bootnode saw.
     observed: Option<IpAddr>,
     announced: Vec<Multiaddr>,
+    /// What connected peers said about their own addresses, before their role was proved.
+    told: HashMap<PeerId, Vec<Multiaddr>>,
     /// As a bootnode: registrations of each peer in the current window.
-    registrations: std::collections::HashMap<PeerId, u32>,
+    registrations: HashMap<PeerId, u32>,
     window: Instant,
 }
 
@@ -80,7 +83,8 @@ impl Discovery {
             pause: Pause { base: config.timing.backoff_base, max: config.timing.backoff_max },
             observed: None,
             announced: Vec::new(),
-            registrations: std::collections::HashMap::new(),
+            told: HashMap::new(),
+            registrations: HashMap::new(),
             window: now,
         }
     }
@@ -122,9 +126,7 @@ impl Task {
             }
             boot.next_dial = now + pause.after(boot.failures, jitter()).max(Duration::from_secs(1));
             let opts = match boot.peer {
-                Some(peer) => {
-                    DialOpts::peer_id(peer).addresses(vec![boot.addr.clone()]).allocate_new_port().build()
-                }
+                Some(peer) => DialOpts::peer_id(peer).addresses(vec![boot.addr.clone()]).allocate_new_port().build(),
                 None => DialOpts::unknown_peer_id().address(boot.addr.clone()).allocate_new_port().build(),
             };
             boot.dialing = Some(opts.connection_id());
@@ -204,9 +206,18 @@ impl Task {
         }
     }
 
-    /// A bootnode says which IP address it sees; nobody else is believed.
+    /// A bootnode says which IP address it sees; nobody else is believed. Everybody says where it
+    /// can be reached; of validators that is remembered, so that both sides of a connection can
+    /// open it anew.
     pub(super) fn on_identify(&mut self, event: identify::Event, now: Instant) {
         let identify::Event::Received { peer_id, info, .. } = event else { return };
+        if self.links.contains_key(&peer_id) {
+            let local = self.config.dev_loopback;
+            let reachable = |a: &Multiaddr| local || !ip_of(a).is_some_and(|ip| ip.is_loopback());
+            let addrs = info.listen_addrs.iter().map(|a| split_peer(a).0).filter(reachable).take(MAX_ADDRS).collect();
+            self.discovery.told.insert(peer_id, addrs);
+            self.remember(&peer_id, now);
+        }
         if self.discovery.of(&peer_id).is_none() {
             return;
         }
@@ -216,6 +227,22 @@ impl Task {
             self.discovery.observed = Some(ip);
             self.announce(now);
         }
+    }
+
+    /// Puts a validator's own word on its addresses into the book, once it is known to be one.
+    pub(super) fn remember(&mut self, peer: &PeerId, now: Instant) {
+        let validator = self.sessions.get(peer).is_some_and(|s| s.info.role == Role::Validator);
+        if validator
+            && self.config.role.dials_validators()
+            && let Some(addrs) = self.discovery.told.remove(peer)
+        {
+            self.book.learn(*peer, addrs, now);
+            self.book.connected(peer);
+        }
+    }
+
+    pub(super) fn forget_told(&mut self, peer: &PeerId) {
+        self.discovery.told.remove(peer);
     }
 
     /// Settles which addresses the record holds; registers anew when they changed.

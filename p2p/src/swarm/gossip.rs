@@ -9,6 +9,7 @@
 //! | not proved | itself, handshake running | held until the handshake ends |
 //! | not proved | itself, otherwise | reject |
 //! | never met | a relay | ignore: the relay may know it, this node cannot judge |
+//! | proved, sequence number seen or too old | anybody | ignore: a replay must not use up the author's rate |
 //! | over its rate | anybody | ignore: the relay is not to blame |
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use crate::events::{Gossip, GossipId, NetworkEvent, Verdict};
 use crate::handle::PublishError;
 use crate::metrics::add;
 use crate::protocols::Topic;
+use crate::replay::ReplayWindow;
 
 /// Authors whose proof is remembered: more than the peers of the largest subnet.
 const MAX_AUTHORS: usize = 1024;
@@ -33,6 +35,7 @@ struct Author {
     hotkey: Option<Hotkey>,
     role: Role,
     seen: Instant,
+    window: ReplayWindow,
 }
 
 /// A message that waits for a handshake.
@@ -101,13 +104,18 @@ impl Task {
             self.settle(&id, &source, MessageAcceptance::Reject);
             return;
         };
-        let Some(proved) = self.gossip.authors.get(&author) else {
+        let Some(proved) = self.gossip.authors.get_mut(&author) else {
             return self.judge_stranger(source, author, Held { id, topic, message });
         };
         let (hotkey, role) = (proved.hotkey, proved.role);
         if !may_publish(role, topic) {
             add(&self.counters.gossip_wrong_role, 1);
             self.settle(&id, &source, MessageAcceptance::Reject);
+            return;
+        }
+        if !proved.window.fresh(message.sequence_number.unwrap_or_default()) {
+            add(&self.counters.gossip_replayed, 1);
+            self.settle(&id, &source, MessageAcceptance::Ignore);
             return;
         }
         if !self.rates.author(&author) {
@@ -157,7 +165,7 @@ impl Task {
                 authors.remove(&stalest);
             }
         }
-        authors.insert(peer, Author { hotkey, role, seen: now });
+        authors.insert(peer, Author { hotkey, role, seen: now, window: ReplayWindow::default() });
     }
 
     pub(super) fn forget_author(&mut self, peer: &PeerId) {

@@ -33,8 +33,10 @@ impl Task {
         self.book.connected(&peer);
         self.closing.remove(&peer);
         self.on_bootnode_connected(&peer, id);
-        if self.sessions.contains_key(&peer) {
-            self.swarm.behaviour_mut().gate.release(id);
+        if let Some(session) = self.sessions.get(&peer) {
+            if session.info.hotkey.is_some() {
+                self.swarm.behaviour_mut().gate.release(id);
+            }
         } else if !inbound && !self.outgoing.contains_key(&peer) {
             self.begin(peer, now);
         }
@@ -51,6 +53,7 @@ impl Task {
         self.outgoing.remove(&peer);
         self.incoming.remove(&peer);
         self.closing.remove(&peer);
+        self.forget_told(&peer);
         let stable = self.config.timing.stable;
         let good = self.sessions.get(&peer).is_some_and(|s| now.saturating_duration_since(s.since) >= stable);
         self.end_session(&peer, DownReason::Disconnected);
@@ -134,8 +137,7 @@ impl Task {
         now: Instant,
     ) -> Result<Response, (Refusal, Option<Hotkey>)> {
         let incoming = self.incoming.remove(peer).ok_or((Refusal::NoHandshake, None))?;
-        let hotkey =
-            self.introducer.check_proof(peer, incoming.role, incoming.nonce, proof).map_err(|e| (e, None))?;
+        let hotkey = self.introducer.check_proof(peer, incoming.role, incoming.nonce, proof).map_err(|e| (e, None))?;
         self.admit(hotkey, incoming.role, now).map_err(|e| (e, hotkey))?;
         self.establish(*peer, hotkey, incoming.role, now);
         Ok(Response::Welcome)
@@ -224,9 +226,10 @@ impl Task {
     /// Both sides have proved themselves.
     fn establish(&mut self, peer: PeerId, hotkey: Option<Hotkey>, role: Role, now: Instant) {
         self.learn_author(peer, hotkey, role, now);
-        if let Some(ids) = self.links.get(&peer).map(|l| l.keys().copied().collect::<Vec<_>>()) {
-            for id in ids {
-                self.swarm.behaviour_mut().gate.release(id);
+        // A session without a hotkey costs nothing to make: it still counts as unproven for its IP.
+        if hotkey.is_some() {
+            for id in self.links.get(&peer).into_iter().flat_map(|l| l.keys()) {
+                self.swarm.behaviour_mut().gate.release(*id);
             }
         }
         self.forgive(&peer, hotkey);
@@ -257,6 +260,7 @@ impl Task {
         self.publish_peers();
         self.emit(NetworkEvent::PeerUp(info));
         self.release_held(&peer, now);
+        self.remember(&peer, now);
         self.on_bootnode_session(&peer, now);
     }
 

@@ -61,6 +61,9 @@ async fn the_network_outlives_its_bootnode_and_registers_with_it_again() {
     let mut b = Node::start(joining(2, Role::Validator, &boot)).await;
     a.up(b.id()).await;
     b.up(a.id()).await;
+    // Whoever dialled, both know where to find the other.
+    a.metric("the address", |m| m.known_peers == 1).await;
+    b.metric("the address", |m| m.known_peers == 1).await;
     boot.net.shutdown().await;
     a.until("the bootnode's end", |e| {
         matches!(e, NetworkEvent::PeerDown { peer, .. } if peer.role == Role::Bootnode).then_some(())
@@ -100,6 +103,23 @@ async fn remembered_peers_are_enough_to_start_without_a_bootnode() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miner_returns_to_a_validator_that_was_restarted() {
+    let a = Node::start(config(1, Role::Validator)).await;
+    let mut miner = config(2, Role::Miner);
+    miner.known_peers = vec![a.addr()];
+    let mut m = Node::start(miner).await;
+    a.up(m.id()).await;
+    m.up(a.id()).await;
+    let mut again = config(1, Role::Validator);
+    again.listen = vec![split_peer(&a.addr()).0];
+    a.net.shutdown().await;
+    m.until("the end", |e| matches!(e, NetworkEvent::PeerDown { .. }).then_some(())).await;
+    let a = Node::start(again).await;
+    a.up(m.id()).await;
+    m.up(a.id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_in_use_and_a_missing_hotkey_are_told_in_one_line() {
     let a = Node::start(config(1, Role::Validator)).await;
     let mut same = config(2, Role::Validator);
@@ -107,6 +127,11 @@ async fn a_port_in_use_and_a_missing_hotkey_are_told_in_one_line() {
     let error = Network::start(same).await.unwrap_err();
     assert!(matches!(&error, NetError::Listen { .. }), "{error}");
     assert!(error.to_string().contains("cannot listen on /ip4/127.0.0.1/tcp/"));
+    let mut quic = config(5, Role::Validator);
+    quic.listen = vec![QUIC.parse().unwrap()];
+    let q = Node::start(quic.clone()).await;
+    quic.listen = vec![split_peer(&q.addr()).0];
+    assert!(matches!(Network::start(quic).await, Err(NetError::Listen { .. })));
     let mut bare = config(3, Role::Miner);
     bare.hotkey = None;
     assert!(matches!(Network::start(bare).await, Err(NetError::HotkeyMissing(Role::Miner))));

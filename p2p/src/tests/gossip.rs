@@ -41,9 +41,81 @@ async fn only_an_accepted_message_travels_on() {
     }
     // The far end has never met the author: it counts the message and does not blame the relay.
     c.metric("the relayed message", |m| m.gossip_unknown_author == 1).await;
+    assert_eq!(middle.net.metrics().gossip_replayed, 0);
     assert_eq!(c.net.metrics().gossip_in, 1, "what was rejected or ignored went no further");
     let m = middle.net.metrics();
     assert_eq!((m.gossip_rejected, m.gossip_ignored, m.gossip_accepted), (1, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_message_of_four_validators_reaches_the_other_three_once() {
+    const EACH: usize = 20;
+    let mut boot = config(100, Role::Bootnode);
+    boot.listen = vec![TCP.parse().unwrap()];
+    let boot = Node::start(boot).await;
+    let mut nodes = Vec::new();
+    for n in 1..=4 {
+        let mut config = config(n, Role::Validator);
+        config.bootnodes = vec![boot.addr()];
+        nodes.push(Node::start(config).await);
+    }
+    let ids: Vec<PeerId> = nodes.iter().map(Node::id).collect();
+    for (i, node) in nodes.iter().enumerate() {
+        for id in ids.iter().filter(|id| **id != ids[i]) {
+            node.up(*id).await;
+        }
+    }
+    // A first message may meet peers that have not heard of a subscription: wait until all have.
+    for (i, node) in nodes.iter().enumerate() {
+        let others = nodes.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, n)| n.net.clone());
+        let others: Vec<_> = others.collect();
+        let before: Vec<u64> = others.iter().map(|n| n.metrics().gossip_in).collect();
+        patiently("all subscriptions", async {
+            while others.iter().zip(&before).any(|(n, b)| n.metrics().gossip_in == *b) {
+                let _ = node.net.publish(Topic::Status, b"ready?".to_vec()).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+    for k in 0..EACH {
+        for (i, node) in nodes.iter().enumerate() {
+            node.publish(Topic::Rounds, &[i as u8, k as u8]).await;
+        }
+    }
+    for node in &mut nodes {
+        let mut seen = std::collections::HashSet::new();
+        while seen.len() < 3 * EACH {
+            let gossip = node.gossip().await;
+            if gossip.topic == Topic::Rounds {
+                assert!(seen.insert(gossip.data), "delivered twice");
+            }
+            node.net.report(gossip.id, Verdict::Accept).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_that_does_not_listen_loses_gossip_and_no_session() {
+    let mut narrow = config(1, Role::Validator);
+    narrow.limits.event_queue = 1;
+    let mut a = Node::start(narrow).await;
+    let b = friend(2, &a).await;
+    b.up(a.id()).await;
+    // The queue holds the listening address; everything else has to wait or to go.
+    for _ in 0..5 {
+        b.publish(Topic::Rounds, b"result").await;
+    }
+    a.metric("the overflow", |m| m.gossip_overflow >= 1).await;
+    let busy = b.net.request(a.id(), crate::Protocol::Sync, vec![1], PATIENCE).await;
+    assert_eq!(busy, Err(crate::RequestError::Declined(crate::Decline::Busy)));
+    let up = a
+        .until("the session", |e| match e {
+            NetworkEvent::PeerUp(info) => Some(info.peer_id),
+            _ => None,
+        })
+        .await;
+    assert_eq!(up, b.id());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,231 @@
+//! Where a challenge's images come from.
+
+use std::path::{Path, PathBuf};
+
+use perturb_types::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::demo::{self, DemoSet};
+use crate::pixels::{DecodeError, Pixels, PngLimits};
+use crate::traversal::MAX_IMAGES;
+
+/// An image of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceImage {
+    /// The image.
+    pub pixels: Pixels,
+    /// The set's own label, where it has one. Rounds go by the model's label.
+    pub label: Option<u16>,
+}
+
+/// An image that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No such image.
+    #[error("image {index} of a set of {len}")]
+    Range {
+        /// The index asked for.
+        index: u64,
+        /// Images of the set.
+        len: u64,
+    },
+    /// A file or folder that cannot be read.
+    #[error("{path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// The system's complaint.
+        error: std::io::Error,
+    },
+    /// A file that is no PNG of the accepted kind.
+    #[error("{path}: {error}")]
+    Png {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// A file that changed since the set was opened.
+    #[error("{path}: changed since the image set was opened; start again to use it")]
+    Changed {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A folder without PNGs, or with too many.
+    #[error("{path}: {found} PNG files; between 1 and {MAX_IMAGES} are needed")]
+    Count {
+        /// Where.
+        path: PathBuf,
+        /// How many.
+        found: u64,
+    },
+}
+
+/// A fixed, numbered set of images.
+pub trait ImageSource: Send + Sync {
+    /// Images of the set.
+    fn len(&self) -> u64;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A digest of what the set holds and in which order: another one is another set.
+    fn fingerprint(&self) -> Digest;
+
+    /// Image `index`, from 0.
+    ///
+    /// # Errors
+    /// Beyond the end, or unreadable.
+    fn get(&self, index: u64) -> Result<SourceImage, SourceError>;
+}
+
+/// The embedded set, drawn by the program.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoSource {
+    set: DemoSet,
+}
+
+impl DemoSource {
+    /// The first `len` images of `seed`.
+    #[must_use]
+    pub const fn new(seed: u64, len: u64) -> Self {
+        Self { set: DemoSet::new(seed, len) }
+    }
+}
+
+impl ImageSource for DemoSource {
+    fn len(&self) -> u64 {
+        self.set.len
+    }
+
+    fn fingerprint(&self) -> Digest {
+        // The first image stands for the way of drawing.
+        let (first, class) = demo::draw(self.set.seed, 0);
+        let mut h = Sha256::new().chain_update(b"perturb/demo-set/1").chain_update(self.set.seed.to_le_bytes());
+        h.update(self.set.len.to_le_bytes());
+        h.update(class.to_le_bytes());
+        h.update(&first.rgb);
+        Digest(h.finalize().into())
+    }
+
+    fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
+        let range = SourceError::Range { index, len: self.set.len };
+        let (pixels, class) = self.set.get(index).ok_or(range)?;
+        Ok(SourceImage { pixels, label: Some(class) })
+    }
+}
+
+/// The PNG files of a folder, in the order of their names.
+#[derive(Debug)]
+pub struct FolderSource {
+    files: Vec<(PathBuf, Digest)>,
+    fingerprint: Digest,
+    limits: PngLimits,
+}
+
+fn read(path: &Path, limits: &PngLimits) -> Result<Vec<u8>, SourceError> {
+    let io = |error| SourceError::Io { path: path.to_owned(), error };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    if size > limits.max_bytes as u64 {
+        let error = DecodeError::TooLong { size: size as usize, limit: limits.max_bytes };
+        return Err(SourceError::Png { path: path.to_owned(), error });
+    }
+    std::fs::read(path).map_err(io)
+}
+
+impl FolderSource {
+    /// Opens a folder: every `*.png` in it is read once and its structure checked.
+    ///
+    /// # Errors
+    /// Unreadable, none or too many files, or a file that is no PNG of the accepted kind.
+    pub fn open(folder: &Path, limits: PngLimits) -> Result<Self, SourceError> {
+        let io = |error| SourceError::Io { path: folder.to_owned(), error };
+        let mut paths = Vec::new();
+        for item in std::fs::read_dir(folder).map_err(io)? {
+            let path = item.map_err(io)?.path();
+            if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+                paths.push(path);
+            }
+        }
+        let found = paths.len() as u64;
+        if found == 0 || found > MAX_IMAGES {
+            return Err(SourceError::Count { path: folder.to_owned(), found });
+        }
+        paths.sort();
+        let mut all = Sha256::new().chain_update(b"perturb/folder-set/1");
+        let mut files = Vec::with_capacity(paths.len());
+        for path in paths {
+            let bytes = read(&path, &limits)?;
+            Pixels::png_shape(&bytes, &limits).map_err(|error| SourceError::Png { path: path.clone(), error })?;
+            let digest = Digest::of(&bytes);
+            let name = path.file_name().map(|n| n.as_encoded_bytes().to_vec()).unwrap_or_default();
+            all.update((name.len() as u64).to_le_bytes());
+            all.update(&name);
+            all.update(digest.0);
+            files.push((path, digest));
+        }
+        Ok(Self { files, fingerprint: Digest(all.finalize().into()), limits })
+    }
+}
+
+impl ImageSource for FolderSource {
+    fn len(&self) -> u64 {
+        self.files.len() as u64
+    }
+
+    fn fingerprint(&self) -> Digest {
+        self.fingerprint
+    }
+
+    fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
+        let range = SourceError::Range { index, len: self.len() };
+        let at = usize::try_from(index).ok();
+        let (path, digest) = at.and_then(|i| self.files.get(i)).ok_or(range)?;
+        let bytes = read(path, &self.limits)?;
+        if Digest::of(&bytes) != *digest {
+            return Err(SourceError::Changed { path: path.clone() });
+        }
+        let decoded = Pixels::decode_png(&bytes, &self.limits);
+        let pixels = decoded.map_err(|error| SourceError::Png { path: path.clone(), error })?;
+        Ok(SourceImage { pixels, label: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_demo_set_is_numbered_and_told_apart() {
+        let source = DemoSource::new(1, 5);
+        assert_eq!(source.get(4).unwrap().pixels, demo::draw(1, 4).0);
+        assert!(matches!(source.get(5), Err(SourceError::Range { index: 5, len: 5 })));
+        assert_eq!(source.fingerprint(), DemoSource::new(1, 5).fingerprint());
+        assert_ne!(source.fingerprint(), DemoSource::new(1, 6).fingerprint());
+        assert_ne!(source.fingerprint(), DemoSource::new(2, 5).fingerprint());
+    }
+
+    #[test]
+    fn a_folder_is_read_in_order_and_changes_are_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        assert!(matches!(FolderSource::open(folder.path(), PngLimits::default()), Err(SourceError::Count { .. })));
+        for (name, value) in [("b.png", 2u8), ("a.PNG", 1)] {
+            let image = Pixels::new(4, 3, vec![value; 36]).unwrap();
+            std::fs::write(path(name), image.encode_png().unwrap()).unwrap();
+        }
+        std::fs::write(path("notes.txt"), "not an image").unwrap();
+        let source = FolderSource::open(folder.path(), PngLimits::default()).unwrap();
+        assert_eq!((source.len(), source.get(0).unwrap().pixels.rgb[0]), (2, 1));
+        let before = source.fingerprint();
+        std::fs::write(path("b.png"), Pixels::new(4, 3, vec![9; 36]).unwrap().encode_png().unwrap()).unwrap();
+        assert!(matches!(source.get(1), Err(SourceError::Changed { .. })));
+        assert_ne!(FolderSource::open(folder.path(), PngLimits::default()).unwrap().fingerprint(), before);
+        std::fs::write(path("c.png"), "garbage").unwrap();
+        let refused = FolderSource::open(folder.path(), PngLimits::default()).unwrap_err().to_string();
+        assert!(refused.contains("c.png") && refused.contains("not a PNG"), "{refused}");
+    }
+}

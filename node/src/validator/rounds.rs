@@ -1,0 +1,281 @@
+//! The validator's rounds: draw, transform, open, ask, verify, close.
+//!
+//! What must not be lost is stored before it is told: the traversal after each draw, and each own
+//! transaction until the agreed state shows its effect. After a crash an opened round stays open
+//! (it counts against this validator), and the next one goes on with the next number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use color_eyre::eyre::{Context, Result, bail};
+use futures::future::join_all;
+use perturb_challenge::classifier::Classifier;
+use perturb_challenge::pixels::Pixels;
+use perturb_challenge::rules::Rules;
+use perturb_challenge::sampling::sample;
+use perturb_challenge::semantics::Exact;
+use perturb_challenge::source::ImageSource;
+use perturb_challenge::transform::Transform;
+use perturb_challenge::traversal::Traversal;
+use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
+use perturb_consensus::Verdict as Admission;
+use perturb_ledger::Transaction;
+use perturb_p2p::NetworkHandle;
+use perturb_types::envelope::Signed;
+use perturb_types::round::TransformSecret;
+use perturb_types::wire::{self, Challenge, MinerRequest};
+use perturb_types::{
+    ChallengeId, ConsensusPair, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode,
+};
+use perturb_storage::Database;
+use tokio_util::sync::CancellationToken;
+
+use super::agreed::Agreed;
+use super::driver::DriverHandle;
+use super::exchange::{self, Exchange};
+use crate::keys::random_seed;
+
+/// Pause after a round that could not be run.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Epochs for which a round's images are kept.
+const KEEP_EPOCHS: u64 = 4;
+
+/// What the rounds did, for people and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Rounds opened.
+    pub opened: AtomicU64,
+    /// Rounds closed.
+    pub closed: AtomicU64,
+    /// Answers judged.
+    pub answers: AtomicU64,
+}
+
+/// One challenge's rounds.
+pub struct Rounds {
+    /// The network's id.
+    pub id: NetworkId,
+    /// The challenge.
+    pub challenge: ChallengeId,
+    /// Its rules.
+    pub rules: Rules,
+    /// The time from one round's start to the next one's.
+    pub interval: Duration,
+    /// Miners of a round.
+    pub places: usize,
+    /// This validator.
+    pub me: Hotkey,
+    /// Its consensus key.
+    pub pair: ConsensusPair,
+    /// The classifier.
+    pub classifier: Arc<dyn Classifier>,
+    /// The images.
+    pub source: Box<dyn ImageSource>,
+    /// The agreed state.
+    pub agreed: Arc<Agreed>,
+    /// Blobs and rows.
+    pub database: Database,
+    /// The network.
+    pub network: NetworkHandle,
+    /// The way to consensus.
+    pub driver: DriverHandle,
+    /// What was done.
+    pub counters: Arc<Counters>,
+}
+
+/// The clean side of a round.
+struct Drawn {
+    index: u64,
+    secret: TransformSecret,
+    pixels: Pixels,
+    png: Vec<u8>,
+    image: Digest,
+    label: u16,
+}
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Rounds {
+    /// Runs rounds until `stop`.
+    ///
+    /// # Errors
+    /// The traversal does not fit the image set, or the disk fails.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let key = format!("traversal/{}", self.challenge);
+        let mut traversal = match self.database.row::<Traversal>(&key)? {
+            Some(stored) => Traversal::resume(stored, self.source.as_ref())?,
+            None => Traversal::begin(*random_seed(), self.source.as_ref())?,
+        };
+        let mut status = self.driver.status();
+        // Rounds that this run opened: the agreed state shows them only a block later.
+        let mut next = 0u64;
+        loop {
+            let started = tokio::time::Instant::now();
+            let pause = if status.borrow_and_update().voting {
+                match self.round(&mut traversal, &key, &mut next).await {
+                    Ok(()) => self.interval,
+                    Err(error) => {
+                        tracing::warn!(error = %format!("{error:#}"), "no round");
+                        RETRY
+                    }
+                }
+            } else {
+                RETRY
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep_until(started + pause) => {}
+            }
+        }
+    }
+
+    async fn round(&self, traversal: &mut Traversal, key: &str, next: &mut u64) -> Result<()> {
+        let state = self.agreed.round_state(self.challenge, &self.me, &self.network)?;
+        if state.at_cap {
+            return Ok(());
+        }
+        let seed = random_seed();
+        let picked = sample(&self.rules, &seed, &state.candidates, self.places);
+        let miners: Vec<Hotkey> = picked.iter().filter_map(|&i| Some(state.candidates.get(i)?.hotkey)).collect();
+        if miners.is_empty() {
+            bail!("no miner is registered");
+        }
+        let drawn = self.draw(traversal, key)?;
+        let seq = self.sequence(state.next_seq.max(*next))?;
+        let round = RoundId { validator: self.me, challenge: self.challenge, seq };
+        let open = RoundOpen {
+            round,
+            epoch: state.epoch,
+            image: drawn.image,
+            transform: drawn.secret.commitment(&self.id, &round),
+            miners: miners.clone(),
+            opened_ms: now_ms(),
+        };
+        let open = Signed::sign(&self.pair, &self.id, open);
+        self.database.put_blob(state.epoch, &drawn.png)?;
+        self.submit(seq, "open", Transaction::RoundOpen(open.envelope().clone())).await?;
+        *next = seq + 1;
+        self.counters.opened.fetch_add(1, Ordering::Relaxed);
+
+        let outcomes = self.ask(&open, &drawn, &miners).await?;
+        let entries = self.judge(&drawn, state.epoch, outcomes)?;
+        let solved = entries.iter().filter(|e| e.reason == Reason::Success).count();
+        let asked = entries.len();
+        let result = RoundResult {
+            round,
+            open: open.digest(),
+            transform: drawn.secret,
+            source_index: drawn.index,
+            label: drawn.label,
+            entries,
+        };
+        let result = Signed::sign(&self.pair, &self.id, result);
+        self.submit(seq, "result", Transaction::RoundResult(result.into_envelope())).await?;
+        self.counters.closed.fetch_add(1, Ordering::Relaxed);
+        self.counters.answers.fetch_add(asked as u64, Ordering::Relaxed);
+        tracing::info!(%round, asked, solved, "round closed");
+        self.database.prune_blobs(state.epoch.saturating_sub(KEEP_EPOCHS))?;
+        Ok(())
+    }
+
+    /// The number of the next round: never one that this data folder has used before.
+    fn sequence(&self, agreed: u64) -> Result<u64> {
+        let key = format!("next-seq/{}", self.challenge);
+        let stored = self.database.row::<u64>(&key)?.unwrap_or(0);
+        let seq = agreed.max(stored);
+        self.database.put_row(&key, &(seq + 1))?;
+        Ok(seq)
+    }
+
+    /// Stores an own transaction, then submits it. A refusal is an error; what is merely early is
+    /// submitted again by [`super::pending`].
+    async fn submit(&self, seq: u64, what: &str, transaction: Transaction) -> Result<()> {
+        let bytes = encode::encode(&transaction);
+        super::pending::store(&self.database, self.challenge, seq, what, &bytes)?;
+        match self.driver.submit(bytes).await {
+            Admission::Reject(why) => bail!("the {what} of round {seq} was refused: {why}"),
+            Admission::Accept | Admission::Ignore(_) => Ok(()),
+        }
+    }
+
+    fn draw(&self, traversal: &mut Traversal, key: &str) -> Result<Drawn> {
+        let index = traversal.next();
+        self.database.put_row(key, traversal)?;
+        let source = self.source.get(index)?;
+        let secret = TransformSecret(*random_seed());
+        let pixels = Transform::derive(&secret, &self.rules.transform).apply(&source.pixels);
+        let png = pixels.encode_png()?;
+        let image = Digest::of(&png);
+        let logits = tokio::task::block_in_place(|| self.classifier.logits(&[&pixels]))?;
+        let label = logits
+            .first()
+            .and_then(|row| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0))))
+            .map(|(i, _)| i as u16);
+        let Some(label) = label else { bail!("the classifier has no classes") };
+        Ok(Drawn { index, secret, pixels, png, image, label })
+    }
+
+    async fn ask(&self, open: &Signed<RoundOpen>, drawn: &Drawn, miners: &[Hotkey]) -> Result<Vec<Exchange>> {
+        let message = MinerRequest::Challenge(Box::new(Challenge {
+            round: open.round.into(),
+            open: encode::encode(open.envelope()),
+            image: drawn.png.clone(),
+            label: drawn.label,
+            model: self.classifier.name().to_owned(),
+            model_digest: self.classifier.digest().0.to_vec(),
+            rules: self.rules.to_wire(open.round.seq),
+            deadline_ms: self.rules.deadline_ms,
+        }));
+        let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
+        let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
+        let asked = miners.iter().map(|m| {
+            exchange::ask(&self.network, &self.id, open.round, drawn.image, &message, *m, deadline)
+        });
+        Ok(join_all(asked).await)
+    }
+
+    fn judge(&self, drawn: &Drawn, epoch: u64, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
+        let announced: Vec<Digest> = outcomes.iter().filter_map(|o| o.answer.map(|a| a.digest)).collect();
+        let doubled = duplicate_digests(&announced);
+        let pngs: Vec<&[u8]> = outcomes.iter().filter_map(|o| o.png.as_deref()).collect();
+        let verdicts = tokio::task::block_in_place(|| {
+            verify_batch(&self.rules, &drawn.pixels, drawn.label, &pngs, self.classifier.as_ref(), &Exact)
+        });
+        let mut by_miner: HashMap<Hotkey, Verdict> =
+            outcomes.iter().filter(|o| o.png.is_some()).map(|o| o.miner).zip(verdicts).collect();
+        let mut entries = Vec::with_capacity(outcomes.len());
+        for o in outcomes {
+            let label = drawn.label;
+            entries.push(match (o.answer, by_miner.remove(&o.miner)) {
+                (Some(answer), Some(verdict)) => {
+                    if let Some(png) = &o.png {
+                        self.database.put_blob(epoch, png)?;
+                    }
+                    let duplicate = doubled.contains(&answer.digest);
+                    verdict.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, duplicate)
+                }
+                (Some(answer), None) => {
+                    let missing = Verdict::unmeasured(Reason::ResponseMissing, label);
+                    let duplicate = doubled.contains(&answer.digest);
+                    missing.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, duplicate)
+                }
+                (None, _) => {
+                    let reason = if o.forged {
+                        Reason::BadSignature
+                    } else if o.elapsed_ms >= self.rules.deadline_ms {
+                        Reason::Timeout
+                    } else {
+                        Reason::ResponseMissing
+                    };
+                    Verdict::absent(&self.rules, label, o.miner, reason, o.elapsed_ms)
+                }
+            });
+        }
+        Ok(entries)
+    }
+}
