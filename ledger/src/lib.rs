@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The agreed history, as pure functions: what a block is, what it does to the state, and how
+//! anyone can check it. No clock, no sockets, no disk: storage is the trait [`StateStore`].
+//!
+//! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
+//!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
+//! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
+//!   [`aggregate`]: from the validators' means to one score.
+//! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
+//!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's results.
+//! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
+
+pub mod aggregate;
+pub mod block;
+pub mod certificate;
+pub mod epoch;
+pub mod execute;
+pub mod genesis;
+pub mod ledger;
+pub mod merkle;
+pub mod proofs;
+pub mod query;
+pub mod state;
+pub mod store;
+pub mod tx;
+pub mod validators;
+
+#[cfg(test)]
+mod tests;
+
+pub use block::{Block, Body, ChainReference, Header};
+pub use certificate::{Certificate, VoteKind, vote_sign_bytes};
+pub use genesis::{ChallengeSpec, Genesis, Parameters};
+pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, ProposalInput};
+pub use store::{Commit, MemoryStore, StateStore, StoreError};
+pub use tx::{Neuron, Snapshot, Transaction};
+pub use validators::{Validator, ValidatorSet};

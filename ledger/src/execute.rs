@@ -1,0 +1,413 @@
+//! What a transaction does to the state. Everything it claims is checked here again.
+
+use perturb_challenge::history::pushes;
+use perturb_challenge::rules::{RecordError, judge_round};
+use perturb_challenge::transform::check_reveal;
+use perturb_types::round::AnswerStatement;
+use perturb_types::{
+    ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
+};
+
+use crate::genesis::{ChallengeSpec, Genesis, GenesisError};
+use crate::state::{
+    self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, Reputation, SeqRow, challenge_key, history_key, key_key,
+    open_key, ready_key, reputation_key, seq_key,
+};
+use crate::store::{StateStore, StoreError};
+use crate::tx::{Delegation, DoubleVote, Order, OwnerAction, Readiness, Transaction};
+
+/// Why a transaction does nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TxError {
+    /// An envelope that does not open.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The signer is no member, or not the round's validator.
+    #[error("{what}: the signer is not the member it should be")]
+    NotMember {
+        /// The transaction.
+        what: &'static str,
+    },
+    /// A challenge that is not there.
+    #[error("no challenge {0}")]
+    NoChallenge(ChallengeId),
+    /// A number before the next one: it has been used.
+    #[error("round {round}: the next number is {next}: this one has been used")]
+    Used {
+        /// The round.
+        round: Box<RoundId>,
+        /// The next number.
+        next: u64,
+    },
+    /// Something that may become valid: it depends on what is not in a block yet.
+    #[error("too early: {0}")]
+    Early(String),
+    /// Anything else that is wrong with it.
+    #[error("{0}")]
+    Invalid(String),
+    /// A record whose reason or score does not follow.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The state cannot be read: nothing to do with the transaction.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TxError {
+    /// Whether it may become valid by waiting.
+    pub fn is_early(&self) -> bool {
+        matches!(self, Self::Early(_))
+    }
+}
+
+fn invalid<T>(why: impl Into<String>) -> Result<T, TxError> {
+    Err(TxError::Invalid(why.into()))
+}
+
+/// Executes transactions of one block on a state.
+pub struct Executor<'a, S: ?Sized> {
+    /// The state with its changes.
+    pub state: Overlay<'a, S>,
+    /// What every transaction reads.
+    pub frame: Frame,
+    network: NetworkId,
+    owner: Hotkey,
+    parameters: &'a crate::genesis::Parameters,
+    height: u64,
+}
+
+impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
+    /// An executor for the block of a height.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn new(genesis: &'a Genesis, network: NetworkId, store: &'a S, height: u64) -> Result<Self, StoreError> {
+        let state = Overlay::new(store);
+        let frame = Frame::load(&state)?;
+        Ok(Self { state, frame, network, owner: genesis.owner, parameters: &genesis.parameters, height })
+    }
+
+    /// The parameters.
+    pub fn parameters(&self) -> &'a crate::genesis::Parameters {
+        self.parameters
+    }
+
+    /// The network.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// The height.
+    pub fn height(&self) -> u64 {
+        self.height
+    }
+
+    /// Executes one transaction: all of it, or nothing. `EpochClose` is not executed here.
+    ///
+    /// # Errors
+    /// Why it does nothing.
+    pub fn execute(&mut self, transaction: &Transaction) -> Result<Digest, TxError> {
+        let meta = self.frame.meta.clone();
+        match self.apply(transaction) {
+            Ok(()) => {
+                self.state.accept();
+                Ok(transaction.digest(&self.network))
+            }
+            Err(e) => {
+                self.state.discard();
+                self.frame.meta = meta;
+                Err(e)
+            }
+        }
+    }
+
+    fn apply(&mut self, transaction: &Transaction) -> Result<(), TxError> {
+        match transaction {
+            Transaction::RoundOpen(e) => self.open(e.clone()),
+            Transaction::RoundResult(e) => self.result(e.clone()),
+            Transaction::KeyDelegation(d) => self.delegation(d),
+            Transaction::Readiness(e) => self.readiness(e.clone()),
+            Transaction::OwnerAction(a) => self.owner_action(a),
+            Transaction::Evidence(e) => self.evidence(e),
+            Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
+        }
+    }
+
+    fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, TxError> {
+        self.state.get(&challenge_key(id))?.ok_or(TxError::NoChallenge(id))
+    }
+
+    /// The member behind a signer, which has to be `hotkey`.
+    fn member(&self, what: &'static str, signer: &perturb_types::ConsensusKey, hotkey: &Hotkey) -> Result<(), TxError> {
+        match self.frame.set.by_key(signer) {
+            Some(v) if v.hotkey == *hotkey => Ok(()),
+            _ => Err(TxError::NotMember { what }),
+        }
+    }
+
+    fn open(&mut self, envelope: Envelope) -> Result<(), TxError> {
+        let open: Signed<RoundOpen> = envelope.open(&self.network)?;
+        let round = open.round;
+        self.member("round opening", &open.signer(), &round.validator)?;
+        let spec = self.spec(round.challenge)?;
+        let key = seq_key(round.challenge, &round.validator);
+        let mut row: SeqRow = self.state.get(&key)?.unwrap_or_default();
+        if round.seq < row.next {
+            return Err(TxError::Used { round: Box::new(round), next: row.next });
+        }
+        if round.seq > row.next {
+            return Err(TxError::Early(format!("round {round}: the next number is {}", row.next)));
+        }
+        let epoch = self.frame.meta.epoch;
+        // An opening made just before an epoch closed still counts in the next one.
+        if open.epoch != epoch && open.epoch.checked_add(1) != Some(epoch) {
+            return invalid(format!("round {round} names epoch {}, this is epoch {epoch}", open.epoch));
+        }
+        if row.epoch != epoch {
+            (row.epoch, row.opened) = (epoch, 0);
+        }
+        if row.opened >= self.parameters.max_rounds_per_epoch {
+            return Err(TxError::Early(format!("round {round}: {} rounds were opened in this epoch", row.opened)));
+        }
+        if row.open >= self.parameters.max_open_rounds {
+            return Err(TxError::Early(format!("round {round}: {} rounds are open", row.open)));
+        }
+        let most = usize::from(spec.miners_per_round).min(limits::MAX_ROUND_MINERS);
+        if open.miners.is_empty() || open.miners.len() > most {
+            return invalid(format!("round {round} asks {} miners, 1 to {most} are allowed", open.miners.len()));
+        }
+        let mut seen = open.miners.clone();
+        seen.sort_unstable();
+        if seen.windows(2).any(|w| w[0] == w[1]) {
+            return invalid(format!("round {round} asks a miner twice"));
+        }
+        if let Some(stranger) = open.miners.iter().find(|m| self.frame.snapshot.neuron(m).is_none()) {
+            return invalid(format!("round {round} asks {stranger}, which is not registered"));
+        }
+        row.next += 1;
+        row.opened += 1;
+        row.open += 1;
+        self.state.put(key, &row);
+        let opened = OpenRow {
+            open: open.digest(),
+            image: open.image,
+            transform: open.transform,
+            miners: open.into_value().miners,
+            height: self.height,
+        };
+        self.state.put(open_key(round.challenge, &round.validator, round.seq), &opened);
+        Ok(())
+    }
+
+    fn result(&mut self, envelope: Envelope) -> Result<(), TxError> {
+        let result: Signed<RoundResult> = envelope.open(&self.network)?;
+        let round = result.round;
+        self.member("round result", &result.signer(), &round.validator)?;
+        let spec = self.spec(round.challenge)?;
+        let key = open_key(round.challenge, &round.validator, round.seq);
+        let Some(opened) = self.state.get::<OpenRow>(&key)? else {
+            let row: SeqRow = self.state.get(&seq_key(round.challenge, &round.validator))?.unwrap_or_default();
+            return if round.seq < row.next {
+                Err(TxError::Used { round: Box::new(round), next: row.next })
+            } else {
+                Err(TxError::Early(format!("round {round} is not open yet")))
+            };
+        };
+        self.check_result(&result, &opened)?;
+        judge_round(&spec.rules, &result)?;
+
+        let n = spec.rules.history_len;
+        let epoch = self.frame.meta.epoch;
+        let mut counted = 0u64;
+        for (miner, score) in pushes(&spec.rules, &result.entries) {
+            // A miner that left since the opening has no history to push to.
+            if self.frame.snapshot.neuron(&miner).is_none() {
+                continue;
+            }
+            let key = history_key(round.challenge, &miner, &round.validator);
+            let mut row: HistoryRow = self.state.get(&key)?.unwrap_or_default();
+            row.ring.push(score, n);
+            row.fresh = epoch;
+            self.state.put(key, &row);
+            counted += 1;
+        }
+        self.close_round(round)?;
+        self.frame.meta.results += counted;
+        Ok(())
+    }
+
+    /// The round is no longer open.
+    fn close_round(&mut self, round: RoundId) -> Result<(), TxError> {
+        self.state.delete(open_key(round.challenge, &round.validator, round.seq));
+        let key = seq_key(round.challenge, &round.validator);
+        let mut row: SeqRow = self.state.must(&key)?;
+        row.open = row.open.saturating_sub(1);
+        self.state.put(key, &row);
+        Ok(())
+    }
+
+    fn check_result(&self, result: &RoundResult, opened: &OpenRow) -> Result<(), TxError> {
+        let round = result.round;
+        if result.open != opened.open {
+            return invalid(format!("round {round}: the result names another opening"));
+        }
+        if !result.entries.iter().map(|e| e.miner).eq(opened.miners.iter().copied()) {
+            return invalid(format!("round {round}: the entries are not the opened miners in their order"));
+        }
+        check_reveal(&result.transform, &self.network, &round, &opened.transform)
+            .map_err(|e| TxError::Invalid(e.to_string()))?;
+        for e in &result.entries {
+            let Some(answer) = &e.answer else { continue };
+            let statement = AnswerStatement { round, image: opened.image, answer: answer.digest };
+            if !statement.verify(&e.miner, &self.network, &answer.signature) {
+                return invalid(format!("round {round}: {} never signed that answer", e.miner));
+            }
+        }
+        Ok(())
+    }
+
+    fn delegation(&mut self, d: &Delegation) -> Result<(), TxError> {
+        if !d.verify(&self.network) {
+            return invalid(format!("delegation of {}: a signature does not verify", d.hotkey));
+        }
+        match self.frame.snapshot.neuron(&d.hotkey) {
+            Some(n) if n.permit => {}
+            _ => return invalid(format!("delegation of {}: no validator permit in the agreed snapshot", d.hotkey)),
+        }
+        let key = key_key(&d.hotkey);
+        if let Some(old) = self.state.get::<KeyRow>(&key)?
+            && d.sequence <= old.sequence
+        {
+            return invalid(format!("delegation of {}: sequence {} is not above {}", d.hotkey, d.sequence, old.sequence));
+        }
+        for (other, row) in self.state.scan(b"key/")? {
+            if other != key && state::parse::<KeyRow>(&other, &row)?.key == d.key {
+                return invalid(format!("delegation of {}: the key belongs to another hotkey", d.hotkey));
+            }
+        }
+        self.state.put(key, &KeyRow { key: d.key, sequence: d.sequence });
+        Ok(())
+    }
+
+    fn readiness(&mut self, envelope: Envelope) -> Result<(), TxError> {
+        let ready: Signed<Readiness> = envelope.open(&self.network)?;
+        let row: Option<KeyRow> = self.state.get(&key_key(&ready.hotkey))?;
+        match row {
+            Some(row) if row.key == ready.signer() => {}
+            Some(_) => return Err(TxError::NotMember { what: "readiness" }),
+            None => return Err(TxError::Early(format!("readiness of {}: no key is registered", ready.hotkey))),
+        }
+        let epoch = self.frame.meta.epoch;
+        if ready.epoch != epoch {
+            return invalid(format!("readiness of {} names epoch {}, this is epoch {epoch}", ready.hotkey, ready.epoch));
+        }
+        let key = ready_key(epoch, &ready.hotkey);
+        if self.state.has(&key)? {
+            return invalid(format!("readiness of {} is there already", ready.hotkey));
+        }
+        self.state.put(key, &());
+        Ok(())
+    }
+
+    fn owner_action(&mut self, action: &OwnerAction) -> Result<(), TxError> {
+        if !action.verify(&self.network, &self.owner) {
+            return invalid("owner action: the signature is not the owner's");
+        }
+        if action.expires < self.height {
+            return invalid(format!("owner action: expired at height {}", action.expires));
+        }
+        let next = self.frame.meta.owner_nonce;
+        if action.nonce > next {
+            return Err(TxError::Early(format!("owner action: the next nonce is {next}")));
+        }
+        if action.nonce < next {
+            return invalid(format!("owner action: nonce {} has been used", action.nonce));
+        }
+        let checked = |spec: &ChallengeSpec| {
+            spec.validate().map_err(|e: GenesisError| TxError::Invalid(format!("owner action: {e}")))
+        };
+        match &action.order {
+            Order::AddChallenge(spec) => {
+                checked(spec)?;
+                let key = challenge_key(spec.id);
+                if self.state.has(&key)? || state::challenges(&self.state)?.len() >= crate::genesis::MAX_CHALLENGES {
+                    return invalid(format!("owner action: challenge {} is there, or there are too many", spec.id));
+                }
+                self.state.put(key, spec.as_ref());
+            }
+            Order::UpdateChallenge(spec) => {
+                checked(spec)?;
+                self.spec(spec.id)?;
+                self.state.put(challenge_key(spec.id), spec.as_ref());
+            }
+            Order::RemoveChallenge(id) => {
+                self.spec(*id)?;
+                self.state.delete(challenge_key(*id));
+            }
+            Order::SetRequiredVersion(a, b, c) => self.frame.meta.required_version = (*a, *b, *c),
+        }
+        self.frame.meta.owner_nonce += 1;
+        Ok(())
+    }
+
+    fn evidence(&mut self, e: &DoubleVote) -> Result<(), TxError> {
+        if !e.verify(&self.network) {
+            return invalid("evidence: not two different signed votes");
+        }
+        let Some(member) = self.frame.set.by_key(&e.key).cloned() else {
+            return Err(TxError::NotMember { what: "evidence" });
+        };
+        let seen = [b"evidence/".as_slice(), &e.key.0, &e.height.to_be_bytes(), &e.round.to_be_bytes(), &[e.kind as u8]]
+            .concat();
+        if self.state.has(&seen)? {
+            return invalid("evidence: it is recorded already");
+        }
+        self.state.put(seen, e);
+        self.blame(&member.hotkey, |r| r.equivocations += 1)?;
+        Ok(())
+    }
+
+    /// Counts something against a validator.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn blame(&mut self, validator: &Hotkey, what: impl FnOnce(&mut Reputation)) -> Result<(), StoreError> {
+        let key = reputation_key(validator);
+        let mut row: Reputation = self.state.get(&key)?.unwrap_or_default();
+        what(&mut row);
+        self.state.put(key, &row);
+        Ok(())
+    }
+
+    /// Ends rounds that have been open for too long and counts them.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn expire_rounds(&mut self) -> Result<(), TxError> {
+        for spec in state::challenges(&self.state)? {
+            for (key, row) in self.state.scan(&state::open_prefix(spec.id))? {
+                let row: OpenRow = state::parse(&key, &row)?;
+                if row.height.saturating_add(self.parameters.open_round_blocks) > self.height {
+                    continue;
+                }
+                let Some(round) = round_of(spec.id, &key) else { continue };
+                self.close_round(round)?;
+                self.blame(&round.validator, |r| r.unclosed += 1)?;
+            }
+        }
+        self.state.accept();
+        Ok(())
+    }
+}
+
+/// The round behind an open round's key.
+fn round_of(challenge: ChallengeId, key: &[u8]) -> Option<RoundId> {
+    let rest = key.strip_prefix(state::open_prefix(challenge).as_slice())?;
+    let (validator, rest) = rest.split_at_checked(32)?;
+    let seq = rest.get(1..)?;
+    Some(RoundId {
+        validator: Hotkey(validator.try_into().ok()?),
+        challenge,
+        seq: u64::from_be_bytes(seq.try_into().ok()?),
+    })
+}

@@ -1,0 +1,327 @@
+//! The state: its keys, its rows, and an overlay that collects what a block changes.
+//!
+//! | key | row |
+//! |---|---|
+//! | `meta` | [`Meta`] |
+//! | `set` | [`ValidatorSet`] of the next height |
+//! | `snapshot` | [`Snapshot`] that was agreed last |
+//! | `challenge/{id}` | [`ChallengeSpec`] |
+//! | `key/{hotkey}` | [`KeyRow`] |
+//! | `ready/{epoch}/{hotkey}` | empty |
+//! | `seq/{challenge}/{validator}` | [`SeqRow`] |
+//! | `open/{challenge}/{validator}/{seq}` | [`OpenRow`] |
+//! | `history/{challenge}/{miner}/{validator}` | [`HistoryRow`] |
+//! | `reputation/{validator}` | [`Reputation`] |
+//! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
+//!
+//! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
+
+use std::collections::BTreeMap;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use perturb_challenge::history::RingHistory;
+use perturb_types::encode;
+use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey};
+
+use crate::block::ChainReference;
+use crate::genesis::ChallengeSpec;
+use crate::store::{StateStore, StoreError};
+use crate::tx::Snapshot;
+use crate::validators::ValidatorSet;
+
+/// What there is one of.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Meta {
+    /// The epoch in the making.
+    pub epoch: u64,
+    /// The last chain reference.
+    pub reference: ChainReference,
+    /// The owner's next nonce.
+    pub owner_nonce: u64,
+    /// Lowest program version.
+    pub required_version: (u16, u16, u16),
+    /// Answers that entered histories in this epoch.
+    pub results: u64,
+}
+
+/// A hotkey's consensus key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct KeyRow {
+    /// The key.
+    pub key: ConsensusKey,
+    /// The delegation's sequence number.
+    pub sequence: u64,
+}
+
+/// A validator's round numbers in a challenge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct SeqRow {
+    /// The next round's number.
+    pub next: u64,
+    /// The epoch that `opened` counts for.
+    pub epoch: u64,
+    /// Rounds opened in it.
+    pub opened: u32,
+    /// Rounds open now.
+    pub open: u32,
+}
+
+/// An opened round.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OpenRow {
+    /// Digest of the opening.
+    pub open: Digest,
+    /// The image's digest.
+    pub image: Digest,
+    /// The transform's commitment.
+    pub transform: Digest,
+    /// The miners, in order.
+    pub miners: Vec<Hotkey>,
+    /// The height it was opened at.
+    pub height: u64,
+}
+
+/// One validator's scores of one miner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct HistoryRow {
+    /// The last scores.
+    pub ring: RingHistory,
+    /// The epoch of the newest.
+    pub fresh: u64,
+}
+
+/// What speaks against a validator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Reputation {
+    /// Rounds opened and never closed.
+    pub unclosed: u64,
+    /// Contributions rejected as outliers.
+    pub rejected: u64,
+    /// Proofs of double votes.
+    pub equivocations: u64,
+}
+
+/// Key of [`Meta`].
+pub const META: &[u8] = b"meta";
+/// Key of the validator set.
+pub const SET: &[u8] = b"set";
+/// Key of the agreed snapshot.
+pub const SNAPSHOT: &[u8] = b"snapshot";
+
+fn key(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+/// Key of a challenge.
+pub fn challenge_key(id: ChallengeId) -> Vec<u8> {
+    key(&[b"challenge/", &id.0.to_be_bytes()])
+}
+
+/// Key of a hotkey's consensus key.
+pub fn key_key(hotkey: &Hotkey) -> Vec<u8> {
+    key(&[b"key/", &hotkey.0])
+}
+
+/// Key of a readiness.
+pub fn ready_key(epoch: u64, hotkey: &Hotkey) -> Vec<u8> {
+    key(&[&ready_prefix(epoch), &hotkey.0])
+}
+
+/// Prefix of an epoch's readinesses.
+pub fn ready_prefix(epoch: u64) -> Vec<u8> {
+    key(&[b"ready/", &epoch.to_be_bytes(), b"/"])
+}
+
+/// Key of a validator's round numbers.
+pub fn seq_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[b"seq/", &id.0.to_be_bytes(), b"/", &validator.0])
+}
+
+/// Prefix of a challenge's open rounds.
+pub fn open_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"open/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of an open round.
+pub fn open_key(id: ChallengeId, validator: &Hotkey, seq: u64) -> Vec<u8> {
+    key(&[&open_prefix(id), &validator.0, b"/", &seq.to_be_bytes()])
+}
+
+/// Prefix of a challenge's histories.
+pub fn history_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"history/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of a history.
+pub fn history_key(id: ChallengeId, miner: &Hotkey, validator: &Hotkey) -> Vec<u8> {
+    key(&[&history_prefix(id), &miner.0, b"/", &validator.0])
+}
+
+/// Miner and validator of a history's key.
+pub fn history_parts(id: ChallengeId, history_key: &[u8]) -> Option<(Hotkey, Hotkey)> {
+    let rest = history_key.strip_prefix(history_prefix(id).as_slice())?;
+    let (miner, rest) = rest.split_at_checked(32)?;
+    Some((Hotkey(miner.try_into().ok()?), Hotkey(rest.get(1..)?.try_into().ok()?)))
+}
+
+/// Key of a validator's reputation.
+pub fn reputation_key(validator: &Hotkey) -> Vec<u8> {
+    key(&[b"reputation/", &validator.0])
+}
+
+/// Key of an epoch's record.
+pub fn epoch_key(epoch: u64, id: ChallengeId) -> Vec<u8> {
+    key(&[b"epoch/", &epoch.to_be_bytes(), b"/", &id.0.to_be_bytes()])
+}
+
+/// Reads a row.
+///
+/// # Errors
+/// The store cannot be read, or holds something else: it is damaged.
+pub fn read<T: BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<Option<T>, StoreError> {
+    store.value(key)?.map(|bytes| parse(key, &bytes)).transpose()
+}
+
+/// Decodes a row.
+///
+/// # Errors
+/// The bytes are none of this type: the store is damaged.
+pub fn parse<T: BorshDeserialize>(key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+    borsh::from_slice(bytes).map_err(|e| StoreError(format!("row {}: {e}", hex::encode(key))))
+}
+
+/// Changed keys; `None` deletes.
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A committed state with changes on top: those of the transactions so far, and those of the
+/// one in progress, which are [accepted](Self::accept) or [discarded](Self::discard) as a whole.
+pub struct Overlay<'a, S: ?Sized> {
+    store: &'a S,
+    changes: Changes,
+    current: Changes,
+}
+
+impl<'a, S: StateStore + ?Sized> Overlay<'a, S> {
+    /// Nothing on top.
+    pub fn new(store: &'a S) -> Self {
+        Self { store, changes: Changes::new(), current: Changes::new() }
+    }
+
+    /// The committed state below.
+    pub fn store(&self) -> &'a S {
+        self.store
+    }
+
+    fn change(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        self.current.get(key).or_else(|| self.changes.get(key))
+    }
+
+    /// A row.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn get<T: BorshDeserialize>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.change(key) {
+            Some(change) => change.as_ref().map(|bytes| parse(key, bytes)).transpose(),
+            None => read(self.store, key),
+        }
+    }
+
+    /// A row that has to be there.
+    ///
+    /// # Errors
+    /// See [`read`]; or it is not there.
+    pub fn must<T: BorshDeserialize>(&self, key: &[u8]) -> Result<T, StoreError> {
+        self.get(key)?.ok_or_else(|| StoreError(format!("row {} is missing", hex::encode(key))))
+    }
+
+    /// Whether there is a row.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn has(&self, key: &[u8]) -> Result<bool, StoreError> {
+        match self.change(key) {
+            Some(change) => Ok(change.is_some()),
+            None => Ok(self.store.value(key)?.is_some()),
+        }
+    }
+
+    /// Sets a row.
+    pub fn put<T: BorshSerialize>(&mut self, key: Vec<u8>, row: &T) {
+        self.current.insert(key, Some(encode::encode(row)));
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.current.insert(key, None);
+    }
+
+    /// All rows under a prefix, in order.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = self.store.scan(prefix)?.into_iter().collect();
+        for layer in [&self.changes, &self.current] {
+            for (key, change) in layer.range(prefix.to_vec()..).take_while(|(k, _)| k.starts_with(prefix)) {
+                match change {
+                    Some(bytes) => rows.insert(key.clone(), bytes.clone()),
+                    None => rows.remove(key),
+                };
+            }
+        }
+        Ok(rows.into_iter().collect())
+    }
+
+    /// What was accepted and differs from the store, in order of the keys.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn into_changes(self) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
+        let mut out = Vec::with_capacity(self.changes.len());
+        for (key, change) in self.changes {
+            if self.store.value(&key)? != change {
+                out.push((key, change));
+            }
+        }
+        Ok(out)
+    }
+
+    /// Keeps what the transaction in progress changed.
+    pub fn accept(&mut self) {
+        self.changes.append(&mut self.current);
+    }
+
+    /// Forgets what the transaction in progress changed.
+    pub fn discard(&mut self) {
+        self.current.clear();
+    }
+}
+
+/// All challenges, by rising id.
+///
+/// # Errors
+/// See [`read`].
+pub fn challenges<S: StateStore + ?Sized>(state: &Overlay<'_, S>) -> Result<Vec<ChallengeSpec>, StoreError> {
+    state.scan(b"challenge/")?.iter().map(|(k, v)| parse(k, v)).collect()
+}
+
+/// The rows that every block reads.
+pub struct Frame {
+    /// [`Meta`].
+    pub meta: Meta,
+    /// The set that certifies this block.
+    pub set: ValidatorSet,
+    /// The agreed snapshot.
+    pub snapshot: Snapshot,
+}
+
+impl Frame {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// See [`read`].
+    pub fn load<S: StateStore + ?Sized>(state: &Overlay<'_, S>) -> Result<Self, StoreError> {
+        Ok(Self { meta: state.must(META)?, set: state.must(SET)?, snapshot: state.must(SNAPSHOT)? })
+    }
+}

@@ -1,0 +1,118 @@
+//! Storage as the ledger needs it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jmt::storage::{LeafNode, Node, NodeKey, TreeReader, TreeUpdateBatch};
+use jmt::{KeyHash, OwnedValue, Version};
+use perturb_types::Digest;
+
+use crate::block::{Block, Header};
+use crate::certificate::Certificate;
+
+/// A store that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state cannot be read: {0}")]
+pub struct StoreError(pub String);
+
+/// The committed state: ordered keys and values, and the Merkle tree over them.
+///
+/// `value` and `scan` read the newest committed version. The tree's versions are heights.
+pub trait StateStore: TreeReader {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// All keys that begin with `prefix`, in order, with their values.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+
+    /// The newest committed header with its certificate; `None` while the store is empty.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError>;
+}
+
+/// Everything that one height changes; a store writes it in one synced batch, or nothing of it.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The height.
+    pub height: u64,
+    /// The header's digest.
+    pub digest: Digest,
+    /// The block.
+    pub block: Block,
+    /// Its certificate; none for genesis.
+    pub certificate: Option<Certificate>,
+    /// The tree's new nodes and values, and the nodes that are stale from here on.
+    pub tree: TreeUpdateBatch,
+    /// Changed keys, in order; `None` deletes.
+    pub values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// A store in memory, for tests and simulations.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStore {
+    values: BTreeMap<Vec<u8>, Vec<u8>>,
+    nodes: HashMap<NodeKey, Node>,
+    hashed: HashMap<KeyHash, BTreeMap<Version, Option<OwnedValue>>>,
+    blocks: BTreeMap<u64, (Block, Option<Certificate>)>,
+}
+
+impl MemoryStore {
+    /// Applies a commit.
+    pub fn commit(&mut self, commit: &Commit) {
+        for (key, value) in &commit.values {
+            match value {
+                Some(value) => self.values.insert(key.clone(), value.clone()),
+                None => self.values.remove(key),
+            };
+        }
+        for (key, node) in commit.tree.node_batch.nodes() {
+            self.nodes.insert(key.clone(), node.clone());
+        }
+        for ((version, key), value) in commit.tree.node_batch.values() {
+            self.hashed.entry(*key).or_default().insert(*version, value.clone());
+        }
+        self.blocks.insert(commit.height, (commit.block.clone(), commit.certificate.clone()));
+    }
+
+    /// A committed block with its certificate.
+    pub fn block(&self, height: u64) -> Option<&(Block, Option<Certificate>)> {
+        self.blocks.get(&height)
+    }
+}
+
+impl TreeReader for MemoryStore {
+    fn get_node_option(&self, key: &NodeKey) -> Result<Option<Node>, anyhow::Error> {
+        Ok(self.nodes.get(key).cloned())
+    }
+
+    fn get_value_option(&self, max: Version, key: KeyHash) -> Result<Option<OwnedValue>, anyhow::Error> {
+        Ok(self.hashed.get(&key).and_then(|v| v.range(..=max).next_back()).and_then(|(_, v)| v.clone()))
+    }
+
+    fn get_rightmost_leaf(&self) -> Result<Option<(NodeKey, LeafNode)>, anyhow::Error> {
+        let leaves = self.nodes.iter().filter_map(|(k, n)| if let Node::Leaf(l) = n { Some((k, l)) } else { None });
+        Ok(leaves.max_by_key(|(_, l)| l.key_hash()).map(|(k, l)| (k.clone(), l.clone())))
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.values.get(key).cloned())
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let from = self.values.range(prefix.to_vec()..);
+        Ok(from.take_while(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
+        Ok(self.blocks.last_key_value().map(|(_, (b, c))| (b.header.clone(), c.clone())))
+    }
+}

@@ -1,0 +1,496 @@
+//! The ledger as a whole: rounds, blocks, epochs, proofs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use perturb_challenge::rules::Rules;
+use perturb_challenge::verify::Verdict;
+use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::{
+    ChallengeId, ConsensusPair, Digest, Entry, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
+    RoundOpen, RoundResult, Signed, encode,
+};
+
+use crate::block::{Block, ChainReference};
+use crate::certificate::{Certificate, VoteKind, vote_sign_bytes};
+use crate::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use crate::ledger::{BlockError, Executed, Ledger, ProposalInput, genesis_commit};
+use crate::proofs::StateProof;
+use crate::store::MemoryStore;
+use crate::tx::{Delegation, DoubleVote, Neuron, Order, OwnerAction, Readiness, Snapshot, Transaction};
+use crate::validators::PowerRule;
+use crate::{query, state};
+
+const ZERO: NetworkId = NetworkId([0; 32]);
+
+struct Net {
+    hotkeys: Vec<HotkeyPair>,
+    keys: Vec<ConsensusPair>,
+    miners: Vec<HotkeyPair>,
+    owner: HotkeyPair,
+    genesis: Genesis,
+}
+
+fn reference(number: u64, epoch_index: u64) -> ChainReference {
+    ChainReference { number, hash: Digest([number as u8; 32]), epoch_index }
+}
+
+impl Net {
+    /// Four founders, a fifth with a permit, three miners; histories of two.
+    fn new() -> Self {
+        let hot = |i: u8| HotkeyPair::from_seed(&[i; 32]).unwrap();
+        let hotkeys: Vec<_> = (1..=5).map(hot).collect();
+        let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
+        let miners: Vec<_> = (21..=23).map(hot).collect();
+        let owner = hot(31);
+        let rules = Rules::subnet().with_history_len(2);
+        let genesis = Genesis {
+            chain_genesis: Digest([1; 32]),
+            netuid: 2,
+            time_ms: 1000,
+            snapshot: Self::snapshot_of(&hotkeys, &miners, reference(1, 0)),
+            delegations: (0..4).map(|i| GenesisDelegation::of(&Delegation::sign(&ZERO, &hotkeys[i], &keys[i], 0))).collect(),
+            owner: owner.hotkey(),
+            challenges: vec![ChallengeSpec {
+                id: ChallengeId(0),
+                mechanism: 0,
+                rules,
+                model: "demo".into(),
+                model_digest: Digest([2; 32]),
+                source: "demo:1:100".into(),
+                source_fingerprint: Digest([3; 32]),
+                interval_ms: 1000,
+                miners_per_round: 8,
+                aggregation: Aggregation::Quantile,
+                min_confidence: 50_000,
+            }],
+            parameters: Parameters {
+                min_stake_rao: 1000,
+                power: PowerRule::Equal,
+                block_interval_ms: 1000,
+                max_block_transactions: 100,
+                max_block_bytes: 1 << 20,
+                max_rounds_per_epoch: 4,
+                max_open_rounds: 2,
+                open_round_blocks: 5,
+                burn_uid: 0,
+                timeouts: Timeouts {
+                    propose_ms: 1,
+                    propose_delta_ms: 1,
+                    prevote_ms: 1,
+                    prevote_delta_ms: 1,
+                    precommit_ms: 1,
+                    precommit_delta_ms: 1,
+                },
+            },
+        };
+        Self { hotkeys, keys, miners, owner, genesis }
+    }
+
+    fn snapshot_of(hotkeys: &[HotkeyPair], miners: &[HotkeyPair], reference: ChainReference) -> Snapshot {
+        let neuron = |(uid, (p, permit)): (usize, (&HotkeyPair, bool))| Neuron {
+            uid: uid as u16,
+            hotkey: p.hotkey(),
+            coldkey: [uid as u8; 32],
+            stake_rao: if permit { 5000 } else { 0 },
+            permit,
+        };
+        let all = hotkeys.iter().map(|p| (p, true)).chain(miners.iter().map(|p| (p, false)));
+        Snapshot {
+            reference,
+            tempo: 10,
+            min_allowed_weights: 1,
+            max_weight_limit: u16::MAX,
+            weights_version_key: 0,
+            commit_reveal: false,
+            mechanisms: 1,
+            neurons: all.enumerate().map(neuron).collect(),
+        }
+    }
+
+    fn snapshot(&self, reference: ChainReference) -> Snapshot {
+        Self::snapshot_of(&self.hotkeys, &self.miners, reference)
+    }
+
+    fn id(&self) -> NetworkId {
+        self.genesis.network_id()
+    }
+
+    fn ledger(&self) -> Ledger<MemoryStore> {
+        let mut store = MemoryStore::default();
+        store.commit(&genesis_commit(&self.genesis).unwrap());
+        Ledger::new(self.genesis.clone(), store).unwrap()
+    }
+
+    fn round(&self, v: usize, seq: u64) -> RoundId {
+        RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq }
+    }
+
+    fn open(&self, v: usize, seq: u64, epoch: u64) -> Signed<RoundOpen> {
+        let round = self.round(v, seq);
+        let open = RoundOpen {
+            round,
+            epoch,
+            image: Digest([seq as u8; 32]),
+            transform: TransformSecret([7; 32]).commitment(&self.id(), &round),
+            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
+            opened_ms: 0,
+        };
+        Signed::sign(&self.keys[v], &self.id(), open)
+    }
+
+    /// The first miner flips at level 1, the second at level 2, the third is silent.
+    fn result(&self, v: usize, open: &Signed<RoundOpen>) -> RoundResult {
+        let rules = &self.genesis.challenges[0].rules;
+        let entries = self.miners.iter().enumerate().map(|(i, miner)| {
+            if i == 2 {
+                return Verdict::absent(rules, 3, miner.hotkey(), Reason::ResponseMissing, 0);
+            }
+            let level = 1 + i as u8;
+            let measurement = Measurement {
+                level,
+                sum_squares: 100 * u64::from(level).pow(2),
+                changed: 100,
+                channels: 12_288,
+                ssim: Millionths(999_000),
+            };
+            let verdict = Verdict {
+                reason: Reason::Success,
+                measurement,
+                predicted: 4,
+                margin_millionths: 500_000,
+                semantic: Meaning::NotAsked,
+            };
+            let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
+            let answer = AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
+            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
+        });
+        RoundResult {
+            round: open.round,
+            open: open.digest(),
+            transform: TransformSecret([7; 32]),
+            source_index: 0,
+            label: 3,
+            entries: entries.collect(),
+        }
+    }
+
+    fn sign(&self, v: usize, result: RoundResult) -> Transaction {
+        Transaction::RoundResult(Signed::sign(&self.keys[v], &self.id(), result).into_envelope())
+    }
+
+    /// Opening and result of a whole round.
+    fn whole(&self, v: usize, seq: u64, epoch: u64) -> [Transaction; 2] {
+        let open = self.open(v, seq, epoch);
+        let result = self.result(v, &open);
+        [Transaction::RoundOpen(open.into_envelope()), self.sign(v, result)]
+    }
+
+    fn ready(&self, v: usize, epoch: u64) -> Transaction {
+        let ready = Readiness { hotkey: self.hotkeys[v].hotkey(), epoch };
+        Transaction::Readiness(Signed::sign(&self.keys[v], &self.id(), ready).into_envelope())
+    }
+
+    fn input(&self, l: &Ledger<MemoryStore>, transactions: Vec<Transaction>) -> ProposalInput {
+        ProposalInput {
+            time_ms: l.head().time_ms + 10,
+            proposer: self.keys[0].public(),
+            reference: l.head().reference.clone(),
+            snapshot: None,
+            transactions,
+        }
+    }
+
+    /// Every member of the set signs.
+    fn certify(&self, l: &Ledger<MemoryStore>, executed: &Executed) -> Certificate {
+        let height = executed.block().header.height;
+        let bytes = vote_sign_bytes(&self.id(), VoteKind::Precommit, height, 0, Some(executed.digest()));
+        let members = self.keys.iter().filter(|k| l.validators().by_key(&k.public()).is_some());
+        let signatures = members.map(|k| (k.public(), k.sign(&bytes))).collect();
+        Certificate::new(height, 0, executed.digest(), signatures)
+    }
+
+    /// Proposes, checks on a second ledger, commits on both.
+    fn step(&self, ls: &mut [Ledger<MemoryStore>; 2], input: ProposalInput) -> Block {
+        let (block, executed) = ls[0].propose(input).unwrap();
+        let read = Block::decode(&encode::encode(&block)).unwrap();
+        let checked = ls[1].check(&read).unwrap();
+        let certificate = self.certify(&ls[0], &executed);
+        certificate.verify(&self.id(), ls[0].validators()).unwrap();
+        for (l, e) in ls.iter_mut().zip([executed, checked]) {
+            let commit = l.commit(e, certificate.clone()).unwrap();
+            l.store_mut().commit(&commit);
+        }
+        assert_eq!(ls[0].head(), ls[1].head());
+        block
+    }
+
+    fn close(&self, ls: &mut [Ledger<MemoryStore>; 2], number: u64, index: u64, txs: Vec<Transaction>) -> Block {
+        let reference = reference(number, index);
+        let input = ProposalInput {
+            snapshot: Some(self.snapshot(reference.clone())),
+            reference,
+            ..self.input(&ls[0], txs)
+        };
+        self.step(ls, input)
+    }
+}
+
+fn pair(net: &Net) -> [Ledger<MemoryStore>; 2] {
+    [net.ledger(), net.ledger()]
+}
+
+#[test]
+fn rounds_become_scores_and_an_epoch_becomes_weights() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    for seq in 0..2 {
+        let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, seq, 0)).collect();
+        let input = net.input(&ls[0], txs);
+        assert_eq!(net.step(&mut ls, input).body.transactions.len(), 8);
+    }
+    let standings = query::standings(ls[0].store(), ChallengeId(0)).unwrap();
+    assert_eq!(standings[&net.miners[0].hotkey()].results, 8);
+    let ready = (0..4).map(|v| net.ready(v, 0)).collect();
+    net.close(&mut ls, 9, 1, ready);
+    let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();
+    assert_eq!(record.results, 24);
+    assert_eq!(record.miners.len(), 3);
+    // Uids 5, 6, 7 are the miners; shares 70 and 25 renormalised: 65535 and round(65535·25/70).
+    let weights: Vec<(u16, u16)> = record.weights.iter().map(|w| (w.0, w.2)).collect();
+    assert_eq!(weights, [(5, 65535), (6, 23405)]);
+    assert_eq!(record.miners[2].aggregate.as_ref().unwrap().score, Millionths(0));
+    assert_eq!(ls[0].head().epoch, 1);
+    assert_eq!(query::meta(ls[0].store()).unwrap().results, 0);
+}
+
+#[test]
+fn nobody_is_ranked_without_a_quorum_of_fresh_full_histories() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    for seq in 0..2 {
+        // Two of four validators are no quorum.
+        let txs: Vec<_> = (0..2).flat_map(|v| net.whole(v, seq, 0)).collect();
+        let input = net.input(&ls[0], txs);
+        net.step(&mut ls, input);
+    }
+    net.close(&mut ls, 9, 1, vec![]);
+    let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();
+    assert!(record.miners.iter().all(|m| m.aggregate.is_none()));
+    assert_eq!(record.weights, [(0, Some(net.hotkeys[0].hotkey()), 65535)], "all to the burn uid");
+}
+
+#[test]
+fn a_result_that_does_not_follow_its_opening_is_refused() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let open = net.open(0, 0, 0);
+    let input = net.input(&ls[0], vec![Transaction::RoundOpen(open.envelope().clone())]);
+    net.step(&mut ls, input);
+    let good = net.result(0, &open);
+    let bad = |change: &dyn Fn(&mut RoundResult)| {
+        let mut r = good.clone();
+        change(&mut r);
+        ls[0].check_transaction(&net.sign(0, r)).unwrap_err().to_string()
+    };
+    assert!(bad(&|r| r.open = Digest([0; 32])).contains("another opening"));
+    assert!(bad(&|r| r.entries.swap(0, 1)).contains("order"));
+    assert!(bad(&|r| drop(r.entries.pop())).contains("order"));
+    assert!(bad(&|r| r.transform = TransformSecret([8; 32])).contains("commitment"));
+    assert!(bad(&|r| r.entries[0].answer.as_mut().unwrap().signature[3] ^= 1).contains("never signed"));
+    assert!(!bad(&|r| r.entries[0].score = Millionths(999_999)).is_empty(), "a score that does not follow");
+    assert!(!bad(&|r| r.entries[2].score = Millionths(1)).is_empty());
+    ls[0].check_transaction(&net.sign(0, good.clone())).unwrap();
+    // Another validator's signature is not the round's.
+    assert!(ls[0].check_transaction(&net.sign(1, good)).is_err());
+}
+
+#[test]
+fn round_numbers_are_contiguous_and_used_once() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let early = Transaction::RoundOpen(net.open(0, 1, 0).into_envelope());
+    assert!(ls[0].check_transaction(&early).unwrap_err().is_early());
+    let txs = net.whole(0, 0, 0).to_vec();
+    let input = net.input(&ls[0], txs.clone());
+    net.step(&mut ls, input);
+    for replayed in &txs {
+        assert!(!ls[0].check_transaction(replayed).unwrap_err().is_early());
+    }
+    // A stranger's key: the fifth hotkey has a permit and no place in the set.
+    assert!(ls[0].check_transaction(&Transaction::RoundOpen(net.open(4, 0, 0).into_envelope())).is_err());
+}
+
+#[test]
+fn a_round_that_is_never_closed_counts_against_its_validator() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let input = net.input(&ls[0], vec![Transaction::RoundOpen(net.open(0, 0, 0).into_envelope())]);
+    net.step(&mut ls, input);
+    for _ in 0..5 {
+        let input = net.input(&ls[0], vec![]);
+        net.step(&mut ls, input);
+    }
+    let v = net.hotkeys[0].hotkey();
+    assert_eq!(query::reputation(ls[0].store(), &v).unwrap().unclosed, 1);
+    assert_eq!(query::sequence(ls[0].store(), ChallengeId(0), &v).unwrap().open, 0);
+}
+
+#[test]
+fn a_fifth_validator_registers_is_ready_and_becomes_a_member() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let d = Delegation::sign(&net.id(), &net.hotkeys[4], &net.keys[4], 0);
+    let stolen = Delegation { key: net.keys[0].public(), ..d.clone() };
+    assert!(ls[0].check_transaction(&Transaction::KeyDelegation(Box::new(stolen))).is_err());
+    assert!(ls[0].check_transaction(&net.ready(4, 0)).unwrap_err().is_early());
+    let mut txs = vec![Transaction::KeyDelegation(Box::new(d.clone()))];
+    txs.extend((0..5).map(|v| net.ready(v, 0)));
+    let input = net.input(&ls[0], txs);
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 6);
+    assert!(ls[0].check_transaction(&Transaction::KeyDelegation(Box::new(d))).is_err(), "sequence must rise");
+    let block = net.close(&mut ls, 9, 1, vec![]);
+    assert_eq!(ls[0].validators().len(), 5);
+    assert_ne!(block.header.validators, block.header.next_validators);
+    // Only the first three are ready now: silent members lose their place.
+    let ready = (0..3).map(|v| net.ready(v, 1)).collect();
+    net.close(&mut ls, 19, 2, ready);
+    assert_eq!(ls[0].validators().len(), 3);
+    // Nobody is ready: nobody loses it.
+    net.close(&mut ls, 29, 3, vec![]);
+    assert_eq!(ls[0].validators().len(), 3);
+}
+
+#[test]
+fn the_owner_orders_and_nobody_else() {
+    let net = Net::new();
+    let ls = pair(&net);
+    let order = Order::SetRequiredVersion(1, 2, 3);
+    let good = OwnerAction::sign(&net.id(), &net.owner, order.clone(), 0, 100);
+    ls[0].check_transaction(&Transaction::OwnerAction(Box::new(good.clone()))).unwrap();
+    for bad in [
+        OwnerAction::sign(&net.id(), &net.hotkeys[0], order.clone(), 0, 100),
+        OwnerAction::sign(&net.id(), &net.owner, order.clone(), 0, 0),
+        OwnerAction::sign(&ZERO, &net.owner, order.clone(), 0, 100),
+        OwnerAction { nonce: 1, ..good },
+    ] {
+        assert!(ls[0].check_transaction(&Transaction::OwnerAction(Box::new(bad))).is_err());
+    }
+}
+
+#[test]
+fn a_double_vote_is_recorded_once() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let digests = [None, Some(Digest([1; 32]))];
+    let sign = |d| net.keys[1].sign(&vote_sign_bytes(&net.id(), VoteKind::Prevote, 1, 0, d));
+    let evidence = DoubleVote {
+        key: net.keys[1].public(),
+        kind: VoteKind::Prevote,
+        height: 1,
+        round: 0,
+        digests,
+        signatures: digests.map(sign),
+    };
+    let same = DoubleVote { digests: [digests[1]; 2], signatures: [sign(digests[1]); 2], ..evidence.clone() };
+    assert!(ls[0].check_transaction(&Transaction::Evidence(Box::new(same))).is_err());
+    let tx = Transaction::Evidence(Box::new(evidence));
+    let input = net.input(&ls[0], vec![tx.clone()]);
+    net.step(&mut ls, input);
+    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().equivocations, 1);
+    assert!(ls[0].check_transaction(&tx).is_err());
+}
+
+#[test]
+fn a_block_with_any_wrong_field_is_refused() {
+    let net = Net::new();
+    let ls = pair(&net);
+    let (block, _) = ls[0].propose(net.input(&ls[0], net.whole(0, 0, 0).to_vec())).unwrap();
+    let refuse = |change: &dyn Fn(&mut Block)| {
+        let mut b = block.clone();
+        change(&mut b);
+        assert!(ls[1].check(&b).is_err());
+    };
+    refuse(&|b| b.header.protocol += 1);
+    refuse(&|b| b.header.network = ZERO);
+    refuse(&|b| b.header.height += 1);
+    refuse(&|b| b.header.parent = Digest([9; 32]));
+    refuse(&|b| b.header.time_ms = 1);
+    refuse(&|b| b.header.proposer = net.keys[4].public());
+    refuse(&|b| b.header.state_root = Digest([9; 32]));
+    refuse(&|b| b.header.results_root = Digest([9; 32]));
+    refuse(&|b| b.header.validators = Digest([9; 32]));
+    refuse(&|b| b.header.next_validators = Digest([9; 32]));
+    refuse(&|b| b.header.epoch += 1);
+    refuse(&|b| b.header.reference.number = 0);
+    refuse(&|b| b.header.reference = reference(9, 1));
+    refuse(&|b| drop(b.body.transactions.pop()));
+    refuse(&|b| b.body.transactions.swap(0, 1));
+    refuse(&|b| b.body.transactions.push(b.body.transactions[0].clone()));
+    ls[1].check(&block).unwrap();
+}
+
+#[test]
+fn the_parent_must_be_certified_by_its_own_set() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let input = net.input(&ls[0], vec![]);
+    net.step(&mut ls, input);
+    let (mut block, _) = ls[0].propose(net.input(&ls[0], vec![])).unwrap();
+    // Another quorum's certificate is as good.
+    let digest = ls[0].head().digest;
+    let bytes = vote_sign_bytes(&net.id(), VoteKind::Precommit, 1, 0, Some(digest));
+    let signed = |n: std::ops::Range<usize>| {
+        Some(Certificate::new(1, 0, digest, net.keys[n].iter().map(|k| (k.public(), k.sign(&bytes))).collect()))
+    };
+    block.body.parent_certificate = signed(1..4);
+    block.header.parent_certificate = block.body.certificate_digest();
+    ls[1].check(&block).unwrap();
+    block.body.parent_certificate = signed(2..4);
+    block.header.parent_certificate = block.body.certificate_digest();
+    assert!(matches!(ls[1].check(&block), Err(BlockError::Parent { .. })));
+}
+
+#[test]
+fn rows_and_their_absence_are_proved_against_the_state_root() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let input = net.input(&ls[0], net.whole(0, 0, 0).to_vec());
+    net.step(&mut ls, input);
+    let root = ls[0].head().state_root;
+    let key = state::history_key(ChallengeId(0), &net.miners[0].hotkey(), &net.hotkeys[0].hotkey());
+    let proof = StateProof::make(ls[0].store(), 1, &key).unwrap();
+    assert!(proof.value.is_some() && proof.verify(&root));
+    let mut other = proof.clone();
+    other.value.as_mut().unwrap()[0] ^= 1;
+    assert!(!other.verify(&root) && !proof.verify(&Digest([0; 32])));
+    let absent = StateProof::make(ls[0].store(), 1, b"nothing here").unwrap();
+    assert!(absent.value.is_none() && absent.verify(&root));
+    let mut claimed = absent;
+    claimed.value = Some(vec![1]);
+    assert!(!claimed.verify(&root));
+}
+
+#[test]
+fn a_genesis_file_reads_back_and_a_forged_founder_is_refused() {
+    let net = Net::new();
+    let json = serde_json::to_vec(&net.genesis).unwrap();
+    let read = Genesis::load(&json).unwrap();
+    assert_eq!(read, net.genesis);
+    assert_eq!(read.network_id(), net.id());
+    let mut forged = net.genesis.clone();
+    forged.delegations[0].key = net.keys[4].public();
+    assert!(Genesis::load(&serde_json::to_vec(&forged).unwrap()).unwrap_err().to_string().contains("signature"));
+    let mut poor = net.genesis.clone();
+    poor.parameters.min_stake_rao = 6000;
+    assert!(poor.validate().unwrap_err().to_string().contains("minimum stake"));
+    assert!(Genesis::load(b"{}").is_err());
+}
+
+#[test]
+fn an_entry_keeps_its_place_in_the_record() {
+    // The record's size is what the limits were made for.
+    let net = Net::new();
+    let open = net.open(0, 0, 0);
+    let entry: Entry = net.result(0, &open).entries[0].clone();
+    assert!(encode::encode(&entry).len() < 256);
+    assert_eq!(Hotkey(net.miners[0].hotkey().0), entry.miner);
+}

@@ -1,0 +1,261 @@
+//! Transactions: one ordered enum, each re-verified on execution.
+//!
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 6 are in use;
+//! disagreements, upgrade plans, anchors and evaluation orders will take the next ones, in order.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use perturb_challenge::vector::Hyper;
+use perturb_types::encode::{self, DecodeError, Domain};
+use perturb_types::envelope::Payload;
+use perturb_types::keys::verify_ed25519;
+use perturb_types::{ConsensusKey, ConsensusPair, Digest, Envelope, Hotkey, HotkeyPair, NetworkId, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::block::ChainReference;
+use crate::certificate::{VoteKind, vote_sign_bytes};
+
+/// A neuron of the subnet.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Neuron {
+    /// Its number.
+    pub uid: u16,
+    /// Its hotkey.
+    pub hotkey: Hotkey,
+    /// Its coldkey.
+    pub coldkey: [u8; 32],
+    /// Its stake weight, rao.
+    pub stake_rao: u64,
+    /// Whether it may set weights.
+    pub permit: bool,
+}
+
+/// The subnet at one finalized block of the chain.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The block.
+    pub reference: ChainReference,
+    /// Blocks per epoch of the subnet.
+    pub tempo: u16,
+    /// Fewest entries of a weight vector.
+    pub min_allowed_weights: u16,
+    /// Largest part of one weight, in 65535ths.
+    pub max_weight_limit: u16,
+    /// Lowest version key accepted; 0 accepts any.
+    pub weights_version_key: u64,
+    /// Whether plain weights are refused.
+    pub commit_reveal: bool,
+    /// Mechanisms.
+    pub mechanisms: u8,
+    /// The neurons, by rising uid.
+    pub neurons: Vec<Neuron>,
+}
+
+impl Snapshot {
+    /// The neuron of a hotkey.
+    pub fn neuron(&self, hotkey: &Hotkey) -> Option<&Neuron> {
+        self.neurons.iter().find(|n| n.hotkey == *hotkey)
+    }
+
+    /// The limits on a weight vector.
+    pub fn hyper(&self) -> Hyper {
+        Hyper { min_allowed: self.min_allowed_weights, max_weight_limit: self.max_weight_limit }
+    }
+
+    /// Whether uids rise and no hotkey is there twice.
+    pub fn is_ordered(&self) -> bool {
+        let mut hotkeys: Vec<&Hotkey> = self.neurons.iter().map(|n| &n.hotkey).collect();
+        hotkeys.sort_unstable();
+        self.neurons.len() <= limits::MAX_NEURONS
+            && self.neurons.windows(2).all(|w| w[0].uid < w[1].uid)
+            && hotkeys.windows(2).all(|w| w[0] < w[1])
+    }
+}
+
+/// A hotkey's delegation to a consensus key, signed by both.
+///
+/// Statement: `borsh(hotkey, consensus key, sequence u64)`. The hotkey signs it in domain
+/// `Delegation` (sr25519), the consensus key in domain `DelegationAccept` (ed25519): so nobody can
+/// delegate to a key that is not theirs. In a genesis file, which makes the network id, both sign
+/// over the zero network id.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Delegation {
+    /// Who delegates.
+    pub hotkey: Hotkey,
+    /// To which key.
+    pub key: ConsensusKey,
+    /// Rises with every delegation of the hotkey.
+    pub sequence: u64,
+    /// The hotkey's signature.
+    pub signature: [u8; 64],
+    /// The consensus key's signature.
+    pub acceptance: [u8; 64],
+}
+
+impl Delegation {
+    fn statement(hotkey: &Hotkey, key: &ConsensusKey, sequence: u64) -> Vec<u8> {
+        encode::encode(&(hotkey, key, sequence))
+    }
+
+    /// Signs a delegation with both keys.
+    pub fn sign(network: &NetworkId, hotkey: &HotkeyPair, key: &ConsensusPair, sequence: u64) -> Self {
+        let (h, k) = (hotkey.hotkey(), key.public());
+        let statement = Self::statement(&h, &k, sequence);
+        Self {
+            hotkey: h,
+            key: k,
+            sequence,
+            signature: hotkey.sign(Domain::Delegation, network, &statement),
+            acceptance: key.sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement)),
+        }
+    }
+
+    /// Whether both signatures verify.
+    #[must_use]
+    pub fn verify(&self, network: &NetworkId) -> bool {
+        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
+        self.hotkey.verify(Domain::Delegation, network, &statement, &self.signature)
+            && verify_ed25519(
+                &self.key,
+                &encode::signing_bytes(Domain::DelegationAccept, network, &statement),
+                &self.acceptance,
+            )
+    }
+}
+
+/// A validator's word that it will take part in the epoch after the one named.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct Readiness {
+    /// Its hotkey.
+    pub hotkey: Hotkey,
+    /// The epoch in the making when it says so.
+    pub epoch: u64,
+}
+
+impl Payload for Readiness {
+    const DOMAIN: Domain = Domain::Readiness;
+    const NAME: &'static str = "readiness";
+    const MAX_BYTES: usize = 64;
+}
+
+/// What the owner may order.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Order {
+    /// A new challenge; its id must be free.
+    AddChallenge(Box<crate::genesis::ChallengeSpec>),
+    /// Another specification for a challenge.
+    UpdateChallenge(Box<crate::genesis::ChallengeSpec>),
+    /// A challenge ends.
+    RemoveChallenge(perturb_types::ChallengeId),
+    /// The lowest program version validators must run (major, minor, patch).
+    SetRequiredVersion(u16, u16, u16),
+}
+
+/// An owner's order.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct OwnerAction {
+    /// What.
+    pub order: Order,
+    /// One more than the last.
+    pub nonce: u64,
+    /// Height after which it is void.
+    pub expires: u64,
+    /// The owner hotkey's signature over borsh(order, nonce, expires) in domain `OwnerAction`.
+    pub signature: [u8; 64],
+}
+
+impl OwnerAction {
+    /// Signs an order.
+    pub fn sign(network: &NetworkId, owner: &HotkeyPair, order: Order, nonce: u64, expires: u64) -> Self {
+        let bytes = encode::encode(&(&order, nonce, expires));
+        let signature = owner.sign(Domain::OwnerAction, network, &bytes);
+        Self { order, nonce, expires, signature }
+    }
+
+    /// Whether the signature is the owner's.
+    #[must_use]
+    pub fn verify(&self, network: &NetworkId, owner: &Hotkey) -> bool {
+        let bytes = encode::encode(&(&self.order, self.nonce, self.expires));
+        owner.verify(Domain::OwnerAction, network, &bytes, &self.signature)
+    }
+}
+
+/// Two votes of one key for one step with different values.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct DoubleVote {
+    /// Who signed both.
+    pub key: ConsensusKey,
+    /// Prevote or precommit.
+    pub kind: VoteKind,
+    /// The height.
+    pub height: u64,
+    /// The round.
+    pub round: u32,
+    /// The values, the lesser first (nil is least).
+    pub digests: [Option<Digest>; 2],
+    /// The signatures, in the same order.
+    pub signatures: [[u8; 64]; 2],
+}
+
+impl DoubleVote {
+    /// Whether it is one: two different values, both signed.
+    #[must_use]
+    pub fn verify(&self, network: &NetworkId) -> bool {
+        self.digests[0] < self.digests[1]
+            && self.digests.iter().zip(&self.signatures).all(|(digest, signature)| {
+                let bytes = vote_sign_bytes(network, self.kind, self.height, self.round, *digest);
+                verify_ed25519(&self.key, &bytes, signature)
+            })
+    }
+}
+
+/// What a block does.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub enum Transaction {
+    /// A validator binds itself to a round (tag 0).
+    RoundOpen(Envelope),
+    /// A validator closes a round (tag 1).
+    RoundResult(Envelope),
+    /// A hotkey delegates (tag 2).
+    KeyDelegation(Box<Delegation>),
+    /// A validator will be there (tag 3).
+    Readiness(Envelope),
+    /// An epoch ends; made by the proposer, never by the mempool (tag 4).
+    EpochClose {
+        /// The epoch that ends.
+        epoch: u64,
+        /// The subnet at the block's chain reference.
+        snapshot: Box<Snapshot>,
+    },
+    /// The owner orders (tag 5).
+    OwnerAction(Box<OwnerAction>),
+    /// Somebody voted twice (tag 6).
+    Evidence(Box<DoubleVote>),
+}
+
+impl Transaction {
+    /// Reads a transaction.
+    ///
+    /// # Errors
+    /// Too large or malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        encode::decode("transaction", bytes, limits::MAX_TRANSACTION_BYTES)
+    }
+
+    /// Its domain-separated digest.
+    pub fn digest(&self, network: &NetworkId) -> Digest {
+        encode::digest_of(Domain::Transaction, network, self)
+    }
+
+    /// Its name in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RoundOpen(_) => "round opening",
+            Self::RoundResult(_) => "round result",
+            Self::KeyDelegation(_) => "key delegation",
+            Self::Readiness(_) => "readiness",
+            Self::EpochClose { .. } => "epoch close",
+            Self::OwnerAction(_) => "owner action",
+            Self::Evidence(_) => "evidence",
+        }
+    }
+}
