@@ -325,7 +325,7 @@ impl fmt::Debug for Config {
 }
 
 /// The IP address an address starts with.
-pub(crate) fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
+pub fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
     match addr.iter().next()? {
         Part::Ip4(ip) => Some(IpAddr::V4(ip)),
         Part::Ip6(ip) => Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)),

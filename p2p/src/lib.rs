@@ -55,7 +55,7 @@ mod rates;
 mod replay;
 mod swarm;
 
-pub use config::{AllowAll, Authority, Config, Denial, Limits, NetworkKey, Role, Timing};
+pub use config::{AllowAll, Authority, Config, Denial, Limits, NetworkKey, Role, Timing, ip_of};
 pub use events::{DownReason, Gossip, GossipId, NetworkEvent, PeerInfo, ReplyChannel, Request, Verdict};
 pub use handle::{NetworkHandle, PublishError, RequestError, Stopped, Target};
 pub use handshake::Refusal;

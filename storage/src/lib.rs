@@ -1,1 +1,23 @@
-//! Placeholder.
+//! What a node keeps on disk.
+//!
+//! - [`Database`]: RocksDB under the ledger's [`perturb_ledger::StateStore`]: blocks with
+//!   certificates, the state and its Merkle tree, the consensus log, images, small local rows. A
+//!   height is committed in ONE synced batch that also clears the log.
+//! - [`SigningGuard`]: a file of its own that refuses a second signature for one step, also when the
+//!   database was rolled back.
+//!
+//! One process per data folder: a lock file says so. A folder belongs to one network.
+
+pub mod database;
+pub mod error;
+pub mod guard;
+mod images;
+mod log;
+pub mod rows;
+#[cfg(test)]
+mod tests;
+mod state;
+
+pub use database::{Database, Options};
+pub use error::StorageError;
+pub use guard::SigningGuard;

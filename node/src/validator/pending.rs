@@ -1,0 +1,81 @@
+//! Own transactions that the agreed state does not show yet.
+//!
+//! They are stored before they are told, and submitted again after a restart or when a block went
+//! by without them, until their round's number has passed and the round is closed.
+
+use std::time::Duration;
+
+use perturb_consensus::Verdict;
+use perturb_ledger::query;
+use perturb_ledger::state::open_key;
+use perturb_ledger::{StateStore, StoreError};
+use perturb_storage::{Database, StorageError};
+use perturb_types::{ChallengeId, Hotkey};
+use tokio_util::sync::CancellationToken;
+
+use super::driver::DriverHandle;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(3);
+
+/// Rows looked at in one go: rounds of an epoch that could not be told, at the most.
+const MOST: usize = 512;
+
+fn key(challenge: ChallengeId, seq: u64, what: &str) -> String {
+    // "open" sorts before "result": they are submitted again in that order.
+    format!("pending/{:05}/{seq:020}/{what}", challenge.0)
+}
+
+/// Stores an own transaction.
+///
+/// # Errors
+/// The disk.
+pub fn store(db: &Database, challenge: ChallengeId, seq: u64, what: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    db.put_row(&key(challenge, seq, what), &bytes.to_vec())
+}
+
+/// Whether the agreed state shows that a stored transaction has done its work, or never will.
+fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
+    let mut parts = name.split('/').skip(1);
+    let (Some(challenge), Some(seq), Some(what)) = (
+        parts.next().and_then(|c| c.parse().ok()).map(ChallengeId),
+        parts.next().and_then(|s| s.parse::<u64>().ok()),
+        parts.next(),
+    ) else {
+        return Ok(true);
+    };
+    let row = query::sequence(db, challenge, me)?;
+    let opened = seq < row.next;
+    Ok(match what {
+        "open" => opened,
+        _ => opened && db.value(&open_key(challenge, me, seq))?.is_none(),
+    })
+}
+
+/// Submits stored transactions again until they are done.
+///
+/// # Errors
+/// The disk.
+pub async fn run(
+    db: Database,
+    me: Hotkey,
+    driver: DriverHandle,
+    stop: CancellationToken,
+) -> Result<(), color_eyre::eyre::Report> {
+    loop {
+        for (name, bytes) in db.rows_from::<Vec<u8>>("pending/", MOST)? {
+            if is_done(&db, &me, &name)? {
+                db.delete_row(&name)?;
+                continue;
+            }
+            if let Verdict::Reject(why) = driver.submit(bytes).await {
+                tracing::warn!(%name, %why, "an own transaction is void");
+                db.delete_row(&name)?;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}

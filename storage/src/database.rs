@@ -1,0 +1,271 @@
+//! The database: opening, locking, committing, blocks.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use perturb_ledger::{Block, Certificate, Commit, Header};
+use perturb_types::encode;
+use perturb_types::{Digest, NetworkId, limits};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
+
+use crate::error::StorageError;
+
+/// The format of this program's folders.
+pub const FORMAT: u32 = 1;
+
+pub(crate) const META: &str = "meta";
+pub(crate) const BLOCKS: &str = "blocks";
+pub(crate) const CERTIFICATES: &str = "certificates";
+pub(crate) const DIGESTS: &str = "digests";
+pub(crate) const VALUES: &str = "values";
+pub(crate) const NODES: &str = "tree-nodes";
+pub(crate) const TREE_VALUES: &str = "tree-values";
+pub(crate) const STALE: &str = "tree-stale";
+pub(crate) const LOG: &str = "log";
+pub(crate) const IMAGES: &str = "images";
+pub(crate) const ROWS: &str = "rows";
+
+const FAMILIES: [&str; 11] =
+    [META, BLOCKS, CERTIFICATES, DIGESTS, VALUES, NODES, TREE_VALUES, STALE, LOG, IMAGES, ROWS];
+
+/// Stale tree nodes removed with one commit: bounds the commit's time, and more than a block makes.
+const PRUNED_PER_COMMIT: usize = 20_000;
+
+/// What an operator may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Heights for which old states can still be proved.
+    pub kept_versions: u64,
+    /// Bytes of images.
+    pub max_image_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { kept_versions: 10_000, max_image_bytes: 4 << 30 }
+    }
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: DB,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    /// Held as long as the database: the lock ends with the process, however it ends.
+    _lock: File,
+}
+
+/// A node's database. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) fn height_key(height: u64) -> [u8; 8] {
+    height.to_be_bytes()
+}
+
+fn lock(dir: &Path) -> Result<File, StorageError> {
+    let path = dir.join("lock");
+    let io = |source| StorageError::Io { path: path.clone(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match fs4::FileExt::try_lock(&file) {
+        Ok(()) => Ok(file),
+        Err(fs4::TryLockError::WouldBlock) => Err(StorageError::Locked(dir.into())),
+        Err(fs4::TryLockError::Error(e)) => Err(io(e)),
+    }
+}
+
+impl Database {
+    /// Opens (or makes) the database of a data folder for a network.
+    ///
+    /// # Errors
+    /// The folder is in use, of another network or format, or damaged.
+    pub fn open(dir: &Path, network: &NetworkId, options: Options) -> Result<Self, StorageError> {
+        std::fs::create_dir_all(dir).map_err(|source| StorageError::Io { path: dir.into(), source })?;
+        let lock = lock(dir)?;
+        let path = dir.join("database");
+        let mut o = rocksdb::Options::default();
+        o.create_if_missing(true);
+        o.create_missing_column_families(true);
+        o.set_keep_log_file_num(2);
+        // Absolute consistency would refuse to start after any torn tail; this replays up to it,
+        // and the log's own checksums say what is missing.
+        o.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
+        o.set_max_total_wal_size(64 << 20);
+        o.set_max_open_files(256);
+        let families = FAMILIES.map(|name| {
+            let mut o = rocksdb::Options::default();
+            o.set_compression_type(rocksdb::DBCompressionType::Lz4);
+            o.set_write_buffer_size(16 << 20);
+            ColumnFamilyDescriptor::new(name, o)
+        });
+        let failed = |e: rocksdb::Error| StorageError::Database { path: path.clone(), what: e.to_string() };
+        let db = DB::open_cf_descriptors(&o, &path, families).map_err(failed)?;
+        let this = Self { inner: Arc::new(Inner { db, path: path.clone(), options, _lock: lock }) };
+        this.identify(dir, network)?;
+        Ok(this)
+    }
+
+    /// Checks or writes what the folder is.
+    fn identify(&self, dir: &Path, network: &NetworkId) -> Result<(), StorageError> {
+        let Some(bytes) = self.get(META, b"identity")? else {
+            return self.put_synced(META, b"identity", &encode::encode(&(FORMAT, network)));
+        };
+        let (format, found): (u32, NetworkId) = self.parse("identity", &bytes)?;
+        if format != FORMAT {
+            return Err(StorageError::Format { path: dir.into(), found: format, expected: FORMAT });
+        }
+        if found != *network {
+            return Err(StorageError::OtherNetwork { path: dir.into(), found, expected: *network });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn failed(&self, e: impl std::fmt::Display) -> StorageError {
+        StorageError::Database { path: self.inner.path.clone(), what: e.to_string() }
+    }
+
+    pub(crate) fn family(&self, name: &'static str) -> Result<&ColumnFamily, StorageError> {
+        self.inner.db.cf_handle(name).ok_or_else(|| self.failed(format!("column family `{name}` is missing")))
+    }
+
+    pub(crate) fn get(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.inner.db.get_cf(self.family(family)?, key).map_err(|e| self.failed(e))
+    }
+
+    pub(crate) fn put_synced(&self, family: &'static str, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(family)?, key, value);
+        self.write(batch, true)
+    }
+
+    pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StorageError> {
+        let mut o = WriteOptions::default();
+        o.set_sync(sync);
+        self.inner.db.write_opt(batch, &o).map_err(|e| self.failed(e))
+    }
+
+    pub(crate) fn parse<T: borsh::BorshDeserialize>(&self, what: &str, bytes: &[u8]) -> Result<T, StorageError> {
+        borsh::from_slice(bytes).map_err(|e| StorageError::Damaged { what: what.into(), why: e.to_string() })
+    }
+
+    /// Writes a height: block, certificate, state, tree, and the cleared log, in one synced batch.
+    ///
+    /// # Errors
+    /// The disk; nothing of it is written then.
+    pub fn commit(&self, commit: &Commit) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        let height = height_key(commit.height);
+        batch.put_cf(self.family(BLOCKS)?, height, encode::encode(&commit.block));
+        if let Some(certificate) = &commit.certificate {
+            batch.put_cf(self.family(CERTIFICATES)?, height, encode::encode(certificate));
+        }
+        batch.put_cf(self.family(DIGESTS)?, commit.digest.0, height);
+        let values = self.family(VALUES)?;
+        for (key, value) in &commit.values {
+            match value {
+                Some(value) => batch.put_cf(values, key, value),
+                None => batch.delete_cf(values, key),
+            }
+        }
+        self.put_tree(&mut batch, commit)?;
+        self.prune_tree(&mut batch, commit.height)?;
+        // Everything of this height and before is settled.
+        let log = self.family(LOG)?;
+        batch.delete_range_cf(log, [0u8; 16].as_slice(), crate::log::key(commit.height + 1, 0).as_slice());
+        batch.put_cf(self.family(META)?, b"height", height);
+        self.write(batch, true)
+    }
+
+    fn prune_tree(&self, batch: &mut WriteBatch, height: u64) -> Result<(), StorageError> {
+        let Some(before) = height.checked_sub(self.inner.options.kept_versions) else { return Ok(()) };
+        let stale = self.family(STALE)?;
+        let nodes = self.family(NODES)?;
+        for row in self.inner.db.iterator_cf(stale, rocksdb::IteratorMode::Start).take(PRUNED_PER_COMMIT) {
+            let (key, _) = row.map_err(|e| self.failed(e))?;
+            let Some((since, node)) = key.split_at_checked(8) else { continue };
+            let since: [u8; 8] = since.try_into().unwrap_or_default();
+            if u64::from_be_bytes(since) > before {
+                break;
+            }
+            batch.delete_cf(nodes, node);
+            batch.delete_cf(stale, &key);
+        }
+        Ok(())
+    }
+
+    /// The newest committed height; `None` while the database is empty.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn height(&self) -> Result<Option<u64>, StorageError> {
+        let Some(bytes) = self.get(META, b"height")? else { return Ok(None) };
+        let bytes: [u8; 8] = bytes.as_slice().try_into().map_err(|_| StorageError::Damaged {
+            what: "height".into(),
+            why: format!("{} bytes", bytes.len()),
+        })?;
+        Ok(Some(u64::from_be_bytes(bytes)))
+    }
+
+    /// A committed block.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn block(&self, height: u64) -> Result<Option<Block>, StorageError> {
+        self.get(BLOCKS, &height_key(height))?.map(|b| self.parse(&format!("block {height}"), &b)).transpose()
+    }
+
+    /// A committed block's header.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn header(&self, height: u64) -> Result<Option<Header>, StorageError> {
+        Ok(self.block(height)?.map(|b| b.header))
+    }
+
+    /// A committed block's certificate; genesis has none.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StorageError> {
+        let bytes = self.get(CERTIFICATES, &height_key(height))?;
+        bytes.map(|b| self.parse(&format!("certificate {height}"), &b)).transpose()
+    }
+
+    /// The height of a header's digest.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn height_of(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        let bytes = self.get(DIGESTS, &digest.0)?;
+        Ok(bytes.and_then(|b| Some(u64::from_be_bytes(b.as_slice().try_into().ok()?))))
+    }
+
+    /// The bytes of committed blocks from a height on with their certificates: at most `count`,
+    /// and at most `max_bytes` (one block always fits).
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn block_range(
+        &self,
+        from: u64,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+        let max_bytes = max_bytes.max(limits::MAX_BLOCK_BYTES);
+        let (mut out, mut bytes) = (Vec::new(), 0usize);
+        for height in (from.max(1)..).take(count) {
+            let key = height_key(height);
+            let (Some(block), Some(certificate)) = (self.get(BLOCKS, &key)?, self.get(CERTIFICATES, &key)?) else {
+                break;
+            };
+            bytes = bytes.saturating_add(block.len()).saturating_add(certificate.len());
+            if bytes > max_bytes && !out.is_empty() {
+                break;
+            }
+            out.push((block, certificate));
+        }
+        Ok(out)
+    }
+}

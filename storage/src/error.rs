@@ -1,0 +1,83 @@
+//! What can go wrong on disk.
+
+use std::path::PathBuf;
+
+use perturb_types::NetworkId;
+
+/// A failure of the disk or of what is on it.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Another process has the folder.
+    #[error("data folder {0} is in use by another process; stop it first, or choose another --data-dir")]
+    Locked(PathBuf),
+    /// The folder belongs to another network.
+    #[error("data folder {path} belongs to network {found}, not to {expected}; choose another --data-dir or the right --genesis")]
+    OtherNetwork {
+        /// The folder.
+        path: PathBuf,
+        /// Its network.
+        found: NetworkId,
+        /// The one asked for.
+        expected: NetworkId,
+    },
+    /// Written by another format.
+    #[error("data folder {path} has format {found}, this program reads {expected}; use the program that wrote it")]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// This program's.
+        expected: u32,
+    },
+    /// RocksDB cannot open or use the files.
+    #[error("database in {path}: {what}; if it is damaged, move the folder away and start again: the node fetches the history from its peers")]
+    Database {
+        /// The folder.
+        path: PathBuf,
+        /// RocksDB's word.
+        what: String,
+    },
+    /// A row that does not read back.
+    #[error("damaged record {what}: {why}; move the data folder away and start again: the node fetches the history from its peers")]
+    Damaged {
+        /// Which.
+        what: String,
+        /// How.
+        why: String,
+    },
+    /// The file system.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The guard file belongs to another key.
+    #[error("signing guard {path} belongs to consensus key {found}, not to {expected}; a key and its guard move together")]
+    OtherKey {
+        /// The file.
+        path: PathBuf,
+        /// The key in it.
+        found: perturb_types::ConsensusKey,
+        /// The key asked for.
+        expected: perturb_types::ConsensusKey,
+    },
+    /// A signature that contradicts an earlier one.
+    #[error("refusing to sign {wanted}: {signed} was signed before; is the same key in use elsewhere, or was the data folder rolled back?")]
+    Conflict {
+        /// What was signed.
+        signed: String,
+        /// What should have been.
+        wanted: String,
+    },
+    /// The image store is full.
+    #[error("images of open epochs take {used} bytes, at most {limit} are kept")]
+    Full {
+        /// Bytes in use.
+        used: u64,
+        /// The bound.
+        limit: u64,
+    },
+}

@@ -1,0 +1,94 @@
+//! The ledger's storage trait over RocksDB.
+
+use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
+use jmt::{KeyHash, OwnedValue, Version};
+use perturb_ledger::{Certificate, Commit, Header, StateStore, StoreError};
+use perturb_types::encode;
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use crate::database::{Database, NODES, STALE, TREE_VALUES, VALUES};
+use crate::error::StorageError;
+
+fn node_key(key: &NodeKey) -> Vec<u8> {
+    encode::encode(key)
+}
+
+/// Versions descend, so that the newest at or below a version comes first.
+fn value_key(key: &KeyHash, version: Version) -> Vec<u8> {
+    [key.0.as_slice(), &(u64::MAX - version).to_be_bytes()].concat()
+}
+
+impl Database {
+    pub(crate) fn put_tree(&self, batch: &mut WriteBatch, commit: &Commit) -> Result<(), StorageError> {
+        let (nodes, values, stale) = (self.family(NODES)?, self.family(TREE_VALUES)?, self.family(STALE)?);
+        for (key, node) in commit.tree.node_batch.nodes() {
+            batch.put_cf(nodes, node_key(key), encode::encode(node));
+        }
+        for ((version, key), value) in commit.tree.node_batch.values() {
+            batch.put_cf(values, value_key(key, *version), encode::encode(value));
+        }
+        for index in &commit.tree.stale_node_index_batch {
+            let mut key = index.stale_since_version.to_be_bytes().to_vec();
+            key.extend(node_key(&index.node_key));
+            batch.put_cf(stale, key, []);
+        }
+        Ok(())
+    }
+}
+
+impl TreeReader for Database {
+    fn get_node_option(&self, key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        let bytes = self.get(NODES, &node_key(key))?;
+        Ok(bytes.map(|b| self.parse("tree node", &b)).transpose()?)
+    }
+
+    fn get_value_option(&self, max: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
+        let from = value_key(&key, max);
+        let family = self.family(TREE_VALUES)?;
+        let Some(row) = self.inner.db.iterator_cf(family, IteratorMode::From(&from, Direction::Forward)).next() else {
+            return Ok(None);
+        };
+        let (found, bytes) = row?;
+        if !found.starts_with(&key.0) {
+            return Ok(None);
+        }
+        Ok(self.parse("tree value", &bytes)?)
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        // Only a restoration from chunks asks for it, and that is not offered yet.
+        anyhow::bail!("the rightmost leaf is not indexed")
+    }
+}
+
+impl StateStore for Database {
+    fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(VALUES, key).map_err(|e| StoreError(e.to_string()))
+    }
+
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let failed = |e: StorageError| StoreError(e.to_string());
+        let family = self.family(VALUES).map_err(failed)?;
+        let mut out = Vec::new();
+        for row in self.inner.db.iterator_cf(family, IteratorMode::From(prefix, Direction::Forward)) {
+            let (key, value) = row.map_err(|e| failed(self.failed(e)))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            out.push((key.into_vec(), value.into_vec()));
+        }
+        Ok(out)
+    }
+
+    fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
+        let read = || -> Result<Option<(Header, Option<Certificate>)>, StorageError> {
+            let Some(height) = self.height()? else { return Ok(None) };
+            let header = self.header(height)?.ok_or_else(|| StorageError::Damaged {
+                what: format!("block {height}"),
+                why: "missing".into(),
+            })?;
+            Ok(Some((header, self.certificate(height)?)))
+        };
+        read().map_err(|e| StoreError(e.to_string()))
+    }
+}
