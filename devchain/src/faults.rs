@@ -58,8 +58,9 @@ impl Faults {
     /// Wait until connections are to be cut, and return for how long.
     pub(crate) async fn cut(&self) -> Duration {
         let mut current = self.current.subscribe();
-        match current.wait_for(|fault| fault.drop_connections_ms > 0).await {
-            Ok(fault) => Duration::from_millis(fault.drop_connections_ms.min(MAX_FAULT_MS)),
+        let length = current.wait_for(|fault| fault.drop_connections_ms > 0).await.map(|f| f.drop_connections_ms);
+        match length {
+            Ok(length) => Duration::from_millis(length.min(MAX_FAULT_MS)),
             // The sender lives as long as `self`.
             Err(_) => std::future::pending().await,
         }

@@ -141,6 +141,10 @@ async fn end_cuts(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     }
 }
 
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
 async fn accept(node: Arc<Node>, listener: TcpListener, methods: Methods, mut stop: watch::Receiver<bool>) {
     let (stop_handle, server_handle) = stop_channel();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -167,7 +171,7 @@ async fn accept(node: Arc<Node>, listener: TcpListener, methods: Methods, mut st
                 }
             },
             Some(_) = connections.join_next() => {}
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stopped(&mut stop) => break,
         }
     }
     // Fails only if the server has stopped already.

@@ -8,6 +8,7 @@ pub mod http;
 pub mod keys;
 pub mod localnet;
 pub mod metagraph;
+pub mod metrics;
 pub mod miner;
 pub mod report;
 pub mod role;

@@ -7,8 +7,10 @@ use std::time::Duration;
 use perturb_chain::snapshot::MetagraphSnapshot;
 use perturb_chain::view::ChainView;
 use perturb_chain::{BlockHash, ChainClient, ChainError};
+use perturb_consensus::ChainAnswer;
+use perturb_ledger::{ChainReference, Neuron, Snapshot};
 use perturb_p2p::{Authority, Denial, Role};
-use perturb_types::Hotkey;
+use perturb_types::{Digest, Hotkey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -99,5 +101,51 @@ impl Authority for Metagraph {
             ))),
             _ => Ok(()),
         }
+    }
+}
+
+/// A snapshot as the ledger has it.
+pub fn to_ledger(s: &MetagraphSnapshot) -> Snapshot {
+    Snapshot {
+        reference: ChainReference { number: s.block_number, hash: Digest(s.block_hash.0), epoch_index: s.epoch_index },
+        tempo: s.tempo,
+        min_allowed_weights: s.hyper.min_allowed_weights,
+        max_weight_limit: s.hyper.max_weights_limit,
+        weights_version_key: s.hyper.weights_version_key,
+        commit_reveal: s.hyper.commit_reveal,
+        mechanisms: s.hyper.mechanism_count,
+        neurons: s
+            .neurons
+            .iter()
+            .map(|n| Neuron { uid: n.uid, hotkey: n.hotkey, coldkey: n.coldkey, stake_rao: n.stake_rao, permit: n.permit })
+            .collect(),
+    }
+}
+
+impl Metagraph {
+    /// Whether a reference lies on the finalized chain, with the snapshot there if it is wanted.
+    pub async fn answer(&self, reference: &ChainReference, snapshot: bool) -> ChainAnswer {
+        match self.look(reference, snapshot).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::debug!(%error, number = reference.number, "the chain could not be asked");
+                ChainAnswer::Unavailable
+            }
+        }
+    }
+
+    async fn look(&self, reference: &ChainReference, snapshot: bool) -> Result<ChainAnswer, ChainError> {
+        let hash = match self.client.finalized_on_chain(reference.number).await? {
+            None => return Ok(ChainAnswer::Ahead),
+            Some(hash) if hash.0 != reference.hash.0 => return Ok(ChainAnswer::NotOnChain),
+            Some(hash) => hash,
+        };
+        if self.client.epoch_index(self.netuid, Some(hash)).await? != reference.epoch_index {
+            return Ok(ChainAnswer::NotOnChain);
+        }
+        if !snapshot {
+            return Ok(ChainAnswer::OnChain { snapshot: None });
+        }
+        Ok(ChainAnswer::OnChain { snapshot: Some(to_ledger(&self.at(hash).await?)) })
     }
 }

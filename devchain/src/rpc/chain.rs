@@ -50,7 +50,7 @@ pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         }
     })?;
     module.register_alias("chain_getHead", "chain_getBlockHash")?;
-    module.register_method("chain_getFinalizedHead", |_, node, _| node.chain().head().hash)?;
+    module.register_method("chain_getFinalizedHead", |_, node, _| -> Answer<H256> { Ok(node.chain().head().hash) })?;
     module.register_alias("chain_getFinalisedHead", "chain_getFinalizedHead")?;
     for [subscribe, message, unsubscribe, other_subscribe, other_unsubscribe] in HEAD_STREAMS {
         module.register_subscription(subscribe, message, unsubscribe, |_, pending, node, _| heads(pending, node))?;

@@ -23,6 +23,7 @@ const MAX_KEYS: usize = 4096;
 
 /// Values of keys at a block.
 #[derive(Debug, Serialize)]
+#[derive(Clone)]
 struct ChangeSet {
     block: H256,
     changes: Vec<(Hex, Option<Hex>)>,

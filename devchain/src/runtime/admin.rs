@@ -82,7 +82,7 @@ pub enum DevOp {
 }
 
 /// Why a development change was not made.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum DevError {
     /// No such subnet.
     #[error("subnet {0} does not exist")]

@@ -184,6 +184,7 @@ impl WeightToFee for FeePerByte {
 pub fn genesis_storage() -> Result<Storage, String> {
     // Slots have one author, whose key is the well-known development key //Alice; blocks are not sealed.
     let author = sp_core::sr25519::Public::from_raw(ALICE);
+    use sp_runtime::BuildStorage as _;
     RuntimeGenesisConfig {
         aura: pallet_aura::GenesisConfig { authorities: vec![author.into()] },
         ..RuntimeGenesisConfig::default()

@@ -43,6 +43,8 @@ pub mod pallet {
     use sp_runtime::traits::UniqueSaturatedInto;
     use sp_runtime::{AccountId32, PerU16};
 
+    use frame_support::traits::{ConstBool, ConstU16, ConstU64};
+
     #[pallet::pallet]
     #[pallet::without_storage_info]
     pub struct Pallet<T>(_);

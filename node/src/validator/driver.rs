@@ -16,6 +16,8 @@ use perturb_consensus::wire::{Peer, Response, Topic};
 use perturb_consensus::{Action, ChainAnswer, Event, GuardMark, Machine, Millis, Status, TimerId, Verdict};
 use perturb_ledger::ChainReference;
 use perturb_p2p::{self as p2p, GossipId, NetworkHandle, PeerId, Protocol, ReplyChannel};
+use perturb_consensus::guard::Step;
+use perturb_storage::guard::Mark;
 use perturb_storage::{Database, SigningGuard};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep_until};
@@ -28,6 +30,9 @@ const EVENT_QUEUE: usize = 4096;
 
 /// Messages that wait for the network.
 const OUTBOX: usize = 4096;
+
+/// Bytes of blocks in one answer: the sync protocol's bound, less its frame.
+const MAX_SERVED_BYTES: usize = Protocol::Sync.max_response_bytes() - 128 * 1024;
 
 /// How long a peer may take to answer a body or range request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,6 +136,17 @@ pub enum DriverError {
     Storage(#[from] perturb_storage::StorageError),
 }
 
+/// What the guard's file remembers, in the machine's terms.
+fn from_mark(mark: Mark) -> Option<GuardMark> {
+    let step = match mark.step {
+        0 => Step::Proposal,
+        1 => Step::Prevote,
+        2 => Step::Precommit,
+        _ => return None,
+    };
+    Some(GuardMark { height: mark.height, round: mark.round, step, digest: mark.digest })
+}
+
 /// The machine's name for a peer: its network key, which ends the peer id's bytes.
 pub fn peer_name(id: &PeerId) -> Peer {
     let bytes = id.to_bytes();
@@ -219,15 +235,15 @@ impl Driver {
     /// A halt of the machine, or the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let records = self.database.log_records()?;
-        let guard = self.guard.last();
+        let guard = self.guard.last().and_then(from_mark);
         self.step(Event::Start { records, guard })?;
         loop {
             let due = self.timers.iter().min_by_key(|(_, at)| **at).map(|(id, at)| (*id, *at));
-            let wake = due.map_or_else(|| Instant::now() + Duration::from_secs(3600), |(_, at)| self.clock.instant(at).into());
+            let wake = due.map_or_else(tokio::time::Instant::now, |(_, at)| self.clock.instant(at));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = sleep_until(wake.into()), if due.is_some() => {
+                () = sleep_until(wake), if due.is_some() => {
                     if let Some((id, _)) = due {
                         self.timers.remove(&id);
                         self.step(Event::Timer(id))?;
@@ -325,7 +341,8 @@ impl Driver {
     }
 
     fn guard_mark(&mut self, mark: GuardMark) -> Result<(), DriverError> {
-        tokio::task::block_in_place(|| self.guard.check_and_record(&mark))?;
+        let mark = Mark { height: mark.height, round: mark.round, step: mark.step as u8, digest: mark.digest };
+        tokio::task::block_in_place(|| self.guard.check_and_record(mark))?;
         Ok(())
     }
 
@@ -375,8 +392,8 @@ impl Driver {
 
     fn serve(&mut self, id: u64, from: u64, count: u16) -> Result<(), DriverError> {
         let Some(reply) = self.requests.remove(&id) else { return Ok(()) };
-        let blocks = self.database.block_range(from, usize::from(count), perturb_consensus::wire::MAX_RANGE_BYTES)?;
-        reply.answer(perturb_types::encode::encode(&Response::range(blocks.into_iter())));
+        let blocks = self.database.block_range(from, usize::from(count), MAX_SERVED_BYTES)?;
+        reply.answer(perturb_types::encode::encode(&Response::range(blocks)));
         Ok(())
     }
 

@@ -1,0 +1,92 @@
+//! The genesis file of a local network, made for a small machine: short histories, short epochs.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use color_eyre::eyre::{Context, Result};
+use perturb_chain::ChainClient;
+use perturb_challenge::rules::Rules;
+use perturb_challenge::source::{DemoSource, ImageSource};
+use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::tx::Delegation;
+use perturb_ledger::validators::PowerRule;
+use perturb_model::TchClassifier;
+use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId};
+
+use super::plan::{NETUID, Plan, seeded};
+use crate::metagraph;
+
+/// Scores in a history: an epoch of 45 s has room for it.
+const HISTORY: u32 = 10;
+
+/// Time from one round's start to the next one's: fills a history well within an epoch.
+const ROUND_INTERVAL_MS: u32 = 2500;
+
+/// The time within which an answer counts.
+const DEADLINE_MS: u32 = 2500;
+
+/// Images of the demo set.
+const IMAGES: u64 = 10_000;
+
+/// Writes the genesis file of a plan.
+///
+/// # Errors
+/// The chain cannot be read, or the file not written.
+pub async fn write(plan: &Plan, chain: &ChainClient, path: &Path) -> Result<()> {
+    let chain_genesis = Digest(chain.genesis_hash().await?.0);
+    let snapshot = metagraph::to_ledger(&chain.snapshot(NETUID, None).await?);
+    let zero = NetworkId([0; 32]);
+    let founders = &plan.validators[..plan.founders];
+    let delegations = founders
+        .iter()
+        .map(|v| GenesisDelegation::of(&Delegation::sign(&zero, &v.hotkey, &plan.consensus(v), 0)))
+        .collect();
+    let classifier = TchClassifier::embedded(tch::Device::Cpu)?;
+    let rules = Rules { timeout_ms: DEADLINE_MS, deadline_ms: DEADLINE_MS, ..Rules::subnet().with_history_len(HISTORY) };
+    // The seed of the images follows from the seed of the network; it is none the model was trained on.
+    let seed = u64::from_le_bytes(seeded(plan.seed, "images")[..8].try_into().unwrap_or_default());
+    let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+    let genesis = Genesis {
+        chain_genesis,
+        netuid: NETUID,
+        time_ms,
+        snapshot,
+        delegations,
+        owner: Hotkey(seeded(plan.seed, "owner")),
+        challenges: vec![ChallengeSpec {
+            id: ChallengeId(0),
+            mechanism: 0,
+            rules,
+            model: "demo".into(),
+            model_digest: Digest(classifier.file_digest()),
+            source: format!("demo:{seed}:{IMAGES}"),
+            source_fingerprint: DemoSource::new(seed, IMAGES).fingerprint(),
+            interval_ms: ROUND_INTERVAL_MS,
+            miners_per_round: 64,
+            aggregation: Aggregation::Quantile,
+            min_confidence: 50_000,
+        }],
+        parameters: Parameters {
+            min_stake_rao: 1000 * 1_000_000_000,
+            power: PowerRule::Stake { max_share: 250_000 },
+            block_interval_ms: 1000,
+            max_block_transactions: 1000,
+            max_block_bytes: 1 << 20,
+            max_rounds_per_epoch: 200,
+            max_open_rounds: 4,
+            open_round_blocks: 30,
+            burn_uid: 0,
+            timeouts: Timeouts {
+                propose_ms: 3000,
+                propose_delta_ms: 500,
+                prevote_ms: 1000,
+                prevote_delta_ms: 500,
+                precommit_ms: 1000,
+                precommit_delta_ms: 500,
+            },
+        },
+    };
+    genesis.validate()?;
+    let text = serde_json::to_string_pretty(&genesis)?;
+    std::fs::write(path, text).wrap_err_with(|| format!("{}", path.display()))
+}

@@ -1,0 +1,59 @@
+//! Metrics in OpenMetrics text, read from the node's view when they are asked for.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::validator::view::NodeView;
+
+struct Live(Arc<NodeView>);
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Live")
+    }
+}
+
+impl Collector for Live {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Ok(s) = self.0.status() else { return Ok(()) };
+        let gauges: [(&str, &str, u64); 13] = [
+            ("height", "Height of the newest agreed block", s.height),
+            ("epoch", "Epoch in the making", s.epoch),
+            ("member", "1 if a member of the current set", u64::from(s.member)),
+            ("syncing", "1 while fetching blocks", u64::from(s.syncing)),
+            ("mempool_transactions", "Transactions waiting for a block", s.mempool as u64),
+            ("peers_validators", "Connected validators", s.peers.validators as u64),
+            ("peers_miners", "Connected miners", s.peers.miners as u64),
+            ("chain_connected", "1 while new chain blocks arrive", u64::from(s.chain.connected)),
+            ("chain_finalized", "Newest final block of the chain", s.chain.finalized),
+            ("epoch_results", "Answers that entered the histories in this epoch", s.epoch_results),
+            ("rounds_opened", "Own rounds opened since the start", s.rounds.opened),
+            ("rounds_closed", "Own rounds closed since the start", s.rounds.closed),
+            ("answers_judged", "Answers judged since the start", s.rounds.answers),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, value) in self.0.network.metrics().iter() {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(
+                &format!("network_{name}"),
+                "Counter of the network",
+                None,
+                gauge.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Registers everything that a validator measures.
+pub fn register(registry: &mut Registry, view: Arc<NodeView>) {
+    registry.register_collector(Box::new(Live(view)));
+}

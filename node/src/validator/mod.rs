@@ -1,0 +1,289 @@
+//! `perturb validator`: consensus, rounds, weights, and what it tells about itself.
+
+pub mod agreed;
+pub mod driver;
+pub mod exchange;
+pub mod membership;
+pub mod pending;
+pub mod rounds;
+pub mod rpc;
+pub mod view;
+pub mod weights;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use color_eyre::eyre::{Context, Result, bail, eyre};
+use perturb_chain::submitter::{Submissions, Submitter};
+use perturb_chain::view::ChainView;
+use perturb_chain::{BlockHash, ChainClient, ChainOptions, FileStore};
+use perturb_challenge::classifier::Classifier;
+use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
+use perturb_challenge::pixels::PngLimits;
+use perturb_consensus::{Event, Machine};
+use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::{ChainReference, ChallengeSpec, Ledger};
+use perturb_model::TchClassifier;
+use perturb_p2p::{self as p2p, Decline, NetworkEvent, NetworkHandle, Protocol};
+use perturb_storage::{Database, Options, SigningGuard};
+use perturb_types::{Digest, encode};
+use prometheus_client::registry::Registry;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::metagraph::Metagraph;
+use crate::role::{self, Role};
+use crate::{http, keys, metrics};
+use agreed::Agreed;
+use driver::{Driver, DriverHandle, Input, peer_name};
+use rounds::{Counters, Rounds};
+use view::NodeView;
+
+/// Vectors that wait for the submitter: one per mechanism.
+const VECTOR_QUEUE: usize = 16;
+
+/// Time between two storings of the known peers.
+const REMEMBER_PEERS: Duration = Duration::from_secs(30);
+
+/// Runs until a signal, or until the node must not go on.
+///
+/// # Errors
+/// Configuration, keys, disk, an address in use; or why consensus stopped this node.
+pub async fn run(config: Config) -> Result<()> {
+    let role = Role::prepare(&config)?;
+    let hotkey = role.hotkey(&config)?;
+    let me = hotkey.hotkey();
+    let pair = keys::consensus(&config.data_dir)?;
+    perturb_model::set_threads(usize::from(config.torch_threads));
+
+    let database = Database::open(&config.data_dir, &role.network, Options::default())?;
+    if database.height()?.is_none() {
+        database.commit(&genesis_commit(&role.genesis)?)?;
+    }
+    let guard = SigningGuard::open(&config.data_dir, pair.public())?;
+    let ledger = Ledger::new(role.genesis.clone(), database.clone())?;
+
+    let stop = role::stop_on_signal()?;
+    let expected = BlockHash(role.genesis.chain_genesis.0);
+    let options = ChainOptions { expected_genesis: Some(expected), ..ChainOptions::default() };
+    let client = ChainClient::new(&config.subtensor_endpoints, options)?;
+    let metagraph =
+        Metagraph::follow(client.clone(), role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
+
+    let mut net = role.network(&config, p2p::Role::Validator, Some(hotkey.clone()), metagraph.clone())?;
+    net.known_peers = known_peers(&database)?;
+    let (network, events) = p2p::Network::start(net).await?;
+    let machine_config = perturb_consensus::Config {
+        pair: pair.clone(),
+        peer: peer_name(&network.peer_id()),
+        startup_grace_ms: perturb_consensus::STARTUP_GRACE_MS,
+    };
+    let machine = Machine::new(machine_config, ledger)?;
+    let (driver, handle) = Driver::new(machine, database.clone(), guard, metagraph.clone(), network.clone());
+
+    let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone(), config.dev_loopback));
+    let counters = Arc::new(Counters::default());
+    let (submissions_tx, submissions) = watch::channel(Submissions::default());
+    let view = Arc::new(NodeView {
+        id: role.network,
+        me,
+        key: pair.public(),
+        agreed: agreed.clone(),
+        network: network.clone(),
+        metagraph: metagraph.clone(),
+        machine: handle.status(),
+        submissions,
+        counters: counters.clone(),
+    });
+    let ready = view.clone();
+    let mut registry = Registry::with_prefix("perturb");
+    metrics::register(&mut registry, view.clone());
+    http::start(config.http_listen, Arc::new(move || ready.ready()), registry, stop.clone()).await?;
+    let rpc = rpc::start(config.rpc_listen, view).await?;
+    tracing::info!(hotkey = %me, network = %role.network, peer = %network.peer_id(), "validator started");
+
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    tasks.spawn(pump(events, handle.clone(), database.clone(), stop.clone()));
+    tasks.spawn(follow_chain(metagraph.view(), handle.clone(), stop.clone()));
+    for spec in role.genesis.challenges.clone() {
+        let classifier = classifier(&spec)?;
+        let rounds = Rounds {
+            id: role.network,
+            challenge: spec.id,
+            rules: spec.rules.clone(),
+            interval: Duration::from_millis(u64::from(spec.interval_ms)),
+            places: usize::from(spec.miners_per_round),
+            me,
+            pair: pair.clone(),
+            classifier,
+            source: source(&spec)?,
+            agreed: agreed.clone(),
+            database: database.clone(),
+            network: network.clone(),
+            driver: handle.clone(),
+            counters: counters.clone(),
+        };
+        tasks.spawn(rounds.run(stop.clone()));
+    }
+    tasks.spawn(pending::run(database.clone(), me, handle.clone(), stop.clone()));
+    tasks.spawn(membership::run(agreed.clone(), hotkey.clone(), pair, handle.clone(), stop.clone()));
+    tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
+    let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
+    tasks.spawn(weights::run(agreed, me, handle.status(), vectors, stop.clone()));
+    let store = Arc::new(FileStore::open(config.data_dir.join("weights"))?);
+    let submitter = Submitter::new(client, store, hotkey);
+    let chain_view = metagraph.view();
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            outcome = submitter.run(queue, chain_view, submissions_tx) => Ok(outcome?),
+            () = stopped.cancelled() => Ok(()),
+        }
+    });
+    let driver_stop = stop.clone();
+    tasks.spawn(async move { Ok(driver.run(driver_stop).await?) });
+
+    // The first task that ends takes the node with it: none of them ends before `stop` by itself.
+    let first = tasks.join_next().await;
+    stop.cancel();
+    let outcome = match first {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(e)) => Err(eyre!("a part of the node ended unexpectedly: {e}")),
+        None => Ok(()),
+    };
+    network.shutdown().await;
+    let _ = rpc.stop();
+    tasks.shutdown().await;
+    outcome
+}
+
+/// From the network to the machine and the services.
+async fn pump(
+    mut events: mpsc::Receiver<NetworkEvent>,
+    driver: DriverHandle,
+    database: Database,
+    stop: CancellationToken,
+) -> Result<()> {
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            event = events.recv() => event,
+        };
+        match event {
+            None if stop.is_cancelled() => return Ok(()),
+            None => bail!("the network has stopped"),
+            Some(NetworkEvent::Gossip(g)) => driver.send(Input::Gossip(g)).await,
+            Some(NetworkEvent::Request(r)) => match r.protocol {
+                Protocol::Sync | Protocol::Body => driver.send(Input::Request(r)).await,
+                Protocol::Blob => serve_blob(&database, r),
+                Protocol::Challenge | Protocol::Handshake => r.reply.decline(Decline::NotAuthorised),
+            },
+            Some(NetworkEvent::PeerUp(peer)) => {
+                tracing::info!(peer = %peer.peer_id, role = ?peer.role, "connected");
+            }
+            Some(NetworkEvent::PeerDown { peer, why }) => {
+                tracing::info!(peer = %peer.peer_id, role = ?peer.role, %why, "disconnected");
+                driver.send(Input::Event(Event::PeerGone(peer_name(&peer.peer_id)))).await;
+            }
+            Some(NetworkEvent::Refused { peer_id, refusal, .. }) => {
+                tracing::warn!(peer = %peer_id, %refusal, "refused");
+            }
+            Some(NetworkEvent::Listening(addr)) => tracing::info!(%addr, "listening"),
+        }
+    }
+}
+
+/// An image by digest, for validators: the request is the 32 bytes of the digest.
+fn serve_blob(database: &Database, request: p2p::Request) {
+    let Ok(digest) = <[u8; 32]>::try_from(request.data.as_slice()) else {
+        return request.reply.decline(Decline::Malformed);
+    };
+    match database.blob(&Digest(digest)) {
+        Ok(Some(png)) => request.reply.answer(png),
+        Ok(None) => request.reply.decline(Decline::NotFound),
+        Err(error) => {
+            tracing::error!(%error, "an image cannot be read");
+            request.reply.decline(Decline::Internal);
+        }
+    }
+}
+
+async fn follow_chain(
+    mut view: watch::Receiver<ChainView>,
+    driver: DriverHandle,
+    stop: CancellationToken,
+) -> Result<()> {
+    loop {
+        let tip = *view.borrow_and_update();
+        if tip.connected && tip.number > 0 {
+            let hash = Digest(tip.hash.0);
+            let reference = ChainReference { number: tip.number, hash, epoch_index: tip.epoch_index };
+            driver.send(Input::Event(Event::ChainTip(reference))).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = view.changed() => changed.wrap_err("the view of the chain has ended")?,
+        }
+    }
+}
+
+fn known_peers(database: &Database) -> Result<Vec<p2p::Multiaddr>> {
+    let stored: Vec<String> = database.row("known-peers")?.unwrap_or_default();
+    Ok(stored.iter().filter_map(|a| a.parse().ok()).collect())
+}
+
+/// Remembers the address book, so that a restart finds the others while the bootnode is away.
+async fn remember_peers(database: Database, network: NetworkHandle, stop: CancellationToken) -> Result<()> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(REMEMBER_PEERS) => {}
+        }
+        if let Ok(known) = network.known_peers().await {
+            let text: Vec<String> = known.iter().map(ToString::to_string).collect();
+            database.put_row("known-peers", &text)?;
+        }
+    }
+}
+
+fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
+    let model = match spec.model.as_str() {
+        "demo" => TchClassifier::embedded(tch::Device::Cpu)?,
+        other => bail!("challenge {}: this version knows the model `demo`, not `{other}`", spec.id),
+    };
+    let digest = Digest(model.file_digest());
+    if digest != spec.model_digest {
+        bail!("challenge {}: the network agreed on model {}, this program has {digest}", spec.id, spec.model_digest);
+    }
+    Ok(Arc::new(model))
+}
+
+/// `demo:SEED:LEN`, or `folder:PATH`.
+fn source(spec: &ChallengeSpec) -> Result<Box<dyn ImageSource>> {
+    let parts: Vec<&str> = spec.source.split(':').collect();
+    let source: Box<dyn ImageSource> = match parts.as_slice() {
+        ["demo", seed, len] => {
+            let number = |t: &str| t.parse().map_err(|_| eyre!("challenge {}: source `{}`", spec.id, spec.source));
+            Box::new(DemoSource::new(number(seed)?, number(len)?))
+        }
+        ["folder", path] => Box::new(FolderSource::open(path.as_ref(), PngLimits::default())?),
+        _ => bail!("challenge {}: unknown image source `{}`", spec.id, spec.source),
+    };
+    if source.fingerprint() != spec.source_fingerprint {
+        bail!(
+            "challenge {}: the network agreed on image set {}, `{}` is {}",
+            spec.id,
+            spec.source_fingerprint,
+            spec.source,
+            source.fingerprint()
+        );
+    }
+    Ok(source)
+}
+
+/// The bytes of an own transaction.
+pub(crate) fn bytes_of(transaction: &perturb_ledger::Transaction) -> Vec<u8> {
+    encode::encode(transaction)
+}
