@@ -189,7 +189,9 @@ impl Reader {
         F: Fn(&'a AccountId32) -> Fut,
         Fut: Future<Output = Result<T, ChainError>>,
     {
-        futures::stream::iter(hotkeys.iter().map(read)).buffered(PARALLEL_READS).try_collect().await
+        // Collected first: a closure kept across an await point hides that the future may be sent.
+        let reads: Vec<Fut> = hotkeys.iter().map(read).collect();
+        futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await
     }
 
     async fn hyper(&self, netuid: u16) -> Result<Hyper, ChainError> {

@@ -43,8 +43,8 @@ pub(crate) struct Candidate {
     pub verdict: Option<bool>,
     /// Whether the body is in the log.
     pub logged: bool,
-    asked: Option<(u64, Peer, Millis)>,
-    tried: BTreeSet<Peer>,
+    pub(crate) asked: Option<(u64, Peer, Millis)>,
+    pub(crate) tried: BTreeSet<Peer>,
 }
 
 /// The candidates of a height.

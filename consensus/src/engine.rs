@@ -110,6 +110,11 @@ impl Engine {
         self.state.round().as_u32()
     }
 
+    /// Who proposes in a round.
+    pub fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
+        self.set().proposer(Height(height), Round::new(round)).address.0
+    }
+
     /// Propose, prevote, precommit, commit; for people.
     pub fn step(&self) -> &'static str {
         let driver = &self.state.driver;

@@ -18,6 +18,7 @@ mod catchup;
 mod gossip;
 mod outputs;
 mod propose;
+mod submit;
 
 use std::collections::BTreeMap;
 

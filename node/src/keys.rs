@@ -93,7 +93,8 @@ pub fn hotkey(file: &Path) -> Result<HotkeyPair, KeyError> {
 /// # Errors
 /// The file cannot be read, others can read it, or it holds no key.
 pub fn hotkey_file(path: &Path) -> Result<HotkeyPair, KeyError> {
-    HotkeyPair::from_seed(&read_secret(path)?).map_err(|e| KeyError::Seed(format!("key file {}", path.display()), e))
+    let seed = read_secret(path)?;
+    HotkeyPair::from_seed(&seed).map_err(|e| KeyError::Seed(format!("key file {}", path.display()), e))
 }
 
 fn read_or_make(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyError> {

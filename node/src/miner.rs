@@ -104,7 +104,7 @@ fn count(network: &p2p::NetworkHandle) -> u64 {
 
 fn answer(service: &Arc<Service>, slots: &Arc<Semaphore>, request: p2p::Request) {
     let (Protocol::Challenge, Some(validator)) = (request.protocol, request.peer.hotkey) else {
-        return request.reply.decline(Decline::NotAllowed);
+        return request.reply.decline(Decline::NotAuthorised);
     };
     let Ok(slot) = slots.clone().try_acquire_owned() else {
         return request.reply.decline(Decline::Busy);

@@ -147,7 +147,7 @@ impl<S: StateStore> Machine<S> {
             return Judgement::Open;
         }
         let reference = block.header.reference.clone();
-        let snapshot = block.epoch_close().cloned();
+        let snapshot = block.chain_claims().1.cloned();
         if reference == self.ledger.head().reference {
             return Judgement::Valid;
         }

@@ -128,7 +128,8 @@ impl NodeView {
         let db = self.agreed.database();
         let challenge = self.agreed.genesis().challenges.first().map_or(ChallengeId(0), |c| c.id);
         let Some(record) = epoch::record(db, n, challenge)? else { return Ok(None) };
-        let Some(header) = db.header(record.height)? else { return Ok(None) };
+        let header = db.header(record.height).map_err(|e| StoreError(e.to_string()))?;
+        let Some(header) = header else { return Ok(None) };
         let weights: BTreeMap<Hotkey, u16> =
             record.weights.iter().filter_map(|(_, hotkey, w)| Some(((*hotkey)?, *w))).collect();
         let part = |x: u32| f64::from(x) / 1e6;
