@@ -109,6 +109,12 @@ impl Service {
         wire::to_cbor("response", &reply).ok()
     }
 
+    /// This miner's own number for a round.
+    fn salt(&self, round: &RoundId) -> u64 {
+        let digest = Digest::of(&encode::encode(&(self.pair.hotkey(), round)));
+        digest.0.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    }
+
     fn fetch(&self, round: &wire::WireRound, answer: &[u8]) -> MinerResponse {
         let wanted = RoundId::try_from(round).ok().zip(wire::digest(answer).ok());
         let found = wanted.and_then(|(r, d)| {
@@ -161,7 +167,7 @@ impl Service {
             }
             let mut model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
             let criterion = RuleCriterion::new(rules);
-            let context = Context::new(&mut model, &criterion, &clean, c.label);
+            let context = Context::new(&mut model, &criterion, &clean, c.label).with_salt(self.salt(&round));
             attack::run(self.attack.as_ref(), context).map_err(|e| Refusal(Decline::Internal, e.to_string()))?
         };
         let found = found.map(|f| f.image);

@@ -3,8 +3,11 @@
 
 use perturb_challenge::pixels::Pixels;
 
-use super::{Attack, Context};
+use super::{Attack, Context, mix};
 use crate::gradient::ModelError;
+
+/// One in so many values is left alone, so that two miners' answers differ.
+const LEFT_ALONE: u64 = 1024;
 
 /// Dense sign-gradient steps.
 #[derive(Clone, Copy, Debug)]
@@ -30,9 +33,14 @@ impl Attack for Baseline {
         let mut current = clean.clone();
         for _ in 0..self.steps {
             let g = context.gradient(&current)?.gradient;
-            let rgb = current.rgb.iter().zip(&clean.rgb).zip(&g);
+            let rgb = current.rgb.iter().zip(&clean.rgb).zip(&g).enumerate();
+            let salt = context.salt();
             let next = rgb
-                .map(|((&x, &c), &g)| {
+                .map(|(i, ((&x, &c), &g))| {
+                    // A few values stay as they are, others for each miner.
+                    if mix(salt, i as u64) % LEFT_ALONE == 0 {
+                        return x;
+                    }
                     let low = c.saturating_sub(highest);
                     let high = c.saturating_add(highest);
                     match g {

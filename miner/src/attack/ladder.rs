@@ -14,7 +14,7 @@
 
 use perturb_challenge::pixels::Pixels;
 
-use super::{Attack, Context};
+use super::{Attack, Context, mix};
 use crate::gradient::ModelError;
 
 /// Shares of the allowed edits that one batch tries, in thousandths.
@@ -46,8 +46,9 @@ struct Edit {
     promise: f32,
 }
 
-/// The feasible edits at level `k` against `gradient`, best promise first.
-fn edits(clean: &Pixels, gradient: &[f32], k: u8) -> Vec<Edit> {
+/// The feasible edits at level `k` against `gradient`, best promise first. Promises are blurred by
+/// up to 2 % by the salt, so that edits of nearly the same worth come in another order for each miner.
+fn edits(clean: &Pixels, gradient: &[f32], k: u8, salt: u64) -> Vec<Edit> {
     let mut out: Vec<Edit> = clean
         .rgb
         .iter()
@@ -55,7 +56,8 @@ fn edits(clean: &Pixels, gradient: &[f32], k: u8) -> Vec<Edit> {
         .enumerate()
         .filter_map(|(i, (&c, &g))| {
             let to = if g > 0.0 { c.saturating_sub(k) } else { c.saturating_add(k) };
-            let promise = g.abs() * f32::from(to.abs_diff(c));
+            let blur = 1.0 + 0.02 * (mix(salt, i as u64) >> 40) as f32 / (1u32 << 24) as f32;
+            let promise = g.abs() * f32::from(to.abs_diff(c)) * blur;
             (promise > 0.0 && promise.is_finite()).then_some(Edit { index: i as u32, to, promise })
         })
         .collect();
@@ -108,7 +110,7 @@ impl Ladder {
         let clean = context.clean();
         let allowed = context.criterion().most_changes(clean, k);
         for turn in 0..self.relinearise {
-            let order = edits(clean, gradient, k);
+            let order = edits(clean, gradient, k, context.salt());
             let most = order.len().min(allowed);
             if most == 0 {
                 return Ok(false);
@@ -146,7 +148,7 @@ impl Ladder {
             // At the boundary the gradient is the one that matters for the last few edits.
             let seen = context.gradient(&apply(clean, &order[..fail.max(1)]))?.gradient;
             blend(&mut gradient, &seen, 0.5);
-            order = edits(clean, &gradient, k);
+            order = edits(clean, &gradient, k, context.salt());
             let worth_trying = hit.min(order.len());
             let tries = [worth_trying / 2, worth_trying * 3 / 4, worth_trying * 9 / 10];
             let tries: Vec<usize> = tries.into_iter().filter(|n| *n > 0).collect();
