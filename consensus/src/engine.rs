@@ -49,7 +49,7 @@ pub(crate) enum Output {
     /// Start one; its length follows from the parameters.
     Schedule { wait: Wait, round: u32 },
     /// A round begins.
-    RoundStarted { round: u32, proposer: ConsensusKey },
+    RoundStarted { round: u32 },
     /// Log a record. `signed` is set where it holds a signature of this node.
     Log { record: Record, signed: Option<GuardMark>, fresh: bool },
     /// Send a message of this node for the first time.
@@ -95,8 +95,7 @@ impl Engine {
         };
         let per_height = perturb_types::limits::MAX_VALIDATORS * QUEUED_PER_VALIDATOR;
         let state = State::new(Ctx, Height(height), set, params, QUEUED_HEIGHTS, per_height);
-        let handler =
-            Handler { network, pair, guard, on_disk: BTreeSet::new(), replaying: false, out: Vec::new() };
+        let handler = Handler { network, pair, guard, on_disk: BTreeSet::new(), replaying: false, out: Vec::new() };
         Self { state, handler }
     }
 
@@ -139,11 +138,6 @@ impl Engine {
     /// The set of the height it works at.
     pub fn set(&self) -> &Set {
         self.state.validator_set()
-    }
-
-    /// The guard.
-    pub fn guard(&self) -> &Guard {
-        &self.handler.guard
     }
 
     /// Starts a height. `vote` is false for a node that only follows.
@@ -260,9 +254,9 @@ impl Handler {
                 Some((wait, round)) => self.push(Output::Schedule { wait, round }, r),
                 None => r.resume_with(()),
             },
-            Effect::StartRound(_, round, proposer, _, r) => {
+            Effect::StartRound(_, round, _, _, r) => {
                 let round = round.as_u32().unwrap_or(0);
-                self.push(Output::RoundStarted { round, proposer: proposer.0 }, r)
+                self.push(Output::RoundStarted { round }, r)
             }
             Effect::PublishConsensusMsg(m, r) => self.publish(convert::message(&m), r),
             Effect::PublishLivenessMsg(m, r) => {
@@ -277,9 +271,7 @@ impl Handler {
             Effect::RepublishRoundCertificate(c, r) => {
                 self.republish(Some(Gossip::Round(convert::to_round_entry(&c))), r)
             }
-            Effect::GetValue(_, round, _, r) => {
-                self.push(Output::GetValue { round: round.as_u32().unwrap_or(0) }, r)
-            }
+            Effect::GetValue(_, round, _, r) => self.push(Output::GetValue { round: round.as_u32().unwrap_or(0) }, r),
             Effect::RestreamProposal(_, _, _, _, id, r) if !self.replaying => {
                 self.push(Output::Restream { digest: id.0 }, r)
             }
@@ -419,7 +411,3 @@ impl Handler {
         arc_malachitebft_core_types::SignedMessage::new(proposal, signature)
     }
 }
-
-#[cfg(test)]
-#[path = "engine_tests.rs"]
-mod tests;

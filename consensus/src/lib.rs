@@ -19,6 +19,9 @@ pub mod record;
 mod sync;
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 /// Unix milliseconds, or a length of time in milliseconds.
 pub type Millis = u64;
 

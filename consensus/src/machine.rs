@@ -401,11 +401,6 @@ impl<S: StateStore> Machine<S> {
     fn engine_timer(&self, wait: Wait, round: u32) -> TimerId {
         TimerId::Engine { height: self.engine.height(), round, wait }
     }
-
-    fn ask_id(&mut self) -> u64 {
-        self.next_ask += 1;
-        self.next_ask
-    }
 }
 
 /// The engine's form of the set for the height after the head.

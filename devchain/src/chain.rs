@@ -8,8 +8,7 @@ use crate::genesis::Genesis;
 use crate::runtime::admin::{self, DevError, DevOp};
 use crate::runtime::apis::{api, check_call};
 use crate::runtime::{
-    Executive, Header, METADATA_VERSIONS, Runtime, RuntimeCall, UncheckedExtrinsic, genesis_storage,
-    set_slot_duration,
+    Executive, Header, METADATA_VERSIONS, Runtime, RuntimeCall, UncheckedExtrinsic, genesis_storage, set_slot_duration,
 };
 use crate::state::{Changes, NodeChanges, NodeDb, Released};
 use crate::store::{Base, BlockRecord, Loaded, Store};
@@ -268,8 +267,7 @@ impl Chain {
             let slot = Slot::from(now.checked_div(slot_millis).unwrap_or(now));
             let digest = Digest { logs: vec![DigestItem::PreRuntime(AURA_ENGINE_ID, slot.encode())] };
             Executive::initialize_block(&Header::new(number, H256::zero(), H256::zero(), head.hash, digest));
-            let inherent =
-                UncheckedExtrinsic::new_bare(RuntimeCall::Timestamp(pallet_timestamp::Call::set { now }));
+            let inherent = UncheckedExtrinsic::new_bare(RuntimeCall::Timestamp(pallet_timestamp::Call::set { now }));
             let mut extrinsics = Vec::with_capacity(transactions.len() + 1);
             apply(&inherent, &mut extrinsics)?;
             let ops = ops.iter().map(admin::apply).collect::<Vec<_>>();
@@ -384,7 +382,8 @@ fn apply_all(transactions: &[UncheckedExtrinsic], applied: &mut Vec<Vec<u8>>) ->
     let mut progress = true;
     while progress {
         progress = false;
-        for (transaction, outcome) in transactions.iter().zip(&mut outcomes).filter(|(_, out)| **out == Outcome::Later) {
+        for (transaction, outcome) in transactions.iter().zip(&mut outcomes).filter(|(_, out)| **out == Outcome::Later)
+        {
             match apply(transaction, applied) {
                 Ok(()) => {
                     *outcome = Outcome::Included;

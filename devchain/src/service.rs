@@ -99,9 +99,8 @@ pub async fn run(config: Config) -> Result<Handle, StartError> {
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, config.rpc_port));
     let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Listen { addr, source })?;
     let addr = listener.local_addr().map_err(|source| StartError::Listen { addr, source })?;
-    let opened = tokio::task::spawn_blocking(move || {
-        Node::open(&config.genesis, config.data_dir.as_deref(), slot_millis)
-    });
+    let opened =
+        tokio::task::spawn_blocking(move || Node::open(&config.genesis, config.data_dir.as_deref(), slot_millis));
     let node = Arc::new(opened.await.map_err(|error| StartError::Rpc(error.to_string()))??);
     let methods = rpc::methods(Arc::clone(&node)).map_err(|error| StartError::Rpc(error.to_string()))?;
     let genesis_hash = node.chain().genesis_hash();

@@ -88,13 +88,8 @@ impl Store {
             TryLockError::Error(source) => StoreError::Io { path: lock_path, source },
         })?;
         let path = folder.join(LOG_NAME);
-        let mut log = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io(&path))?;
+        let mut log =
+            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io(&path))?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes).map_err(io(&path))?;
         let (loaded, length) = read_log(&path, &bytes)?;

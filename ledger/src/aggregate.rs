@@ -145,11 +145,16 @@ mod tests {
 
     #[test]
     fn a_lone_liar_among_four_is_rejected() {
-        let a = aggregate(Aggregation::Quantile, &[c(1, 1, 800_000), c(2, 1, 810_000), c(3, 1, 820_000), c(4, 1, 0)]).unwrap();
+        let a = aggregate(Aggregation::Quantile, &[c(1, 1, 800_000), c(2, 1, 810_000), c(3, 1, 820_000), c(4, 1, 0)])
+            .unwrap();
         // Sorted 0, .80, .81, .82: the 1/3 quantile is .80, the 2/3 quantile .81; the median .80.
         assert_eq!(a.rejected, [Hotkey([4; 32])]);
         assert_eq!(a.score, Millionths(806_667));
-        let z = aggregate(Aggregation::Zscore { bound: 2_000_000 }, &[c(1, 1, 800_000), c(2, 1, 810_000), c(3, 1, 820_000), c(4, 1, 0)]).unwrap();
+        let z = aggregate(
+            Aggregation::Zscore { bound: 2_000_000 },
+            &[c(1, 1, 800_000), c(2, 1, 810_000), c(3, 1, 820_000), c(4, 1, 0)],
+        )
+        .unwrap();
         assert!(z.rejected.is_empty(), "the classical rule cannot fire for four");
     }
 

@@ -143,7 +143,8 @@ mod tests {
     }
 
     fn set() -> ValidatorSet {
-        let member = |(i, p): (usize, &ConsensusPair)| Validator { hotkey: Hotkey([i as u8; 32]), key: p.public(), power: 1 };
+        let member =
+            |(i, p): (usize, &ConsensusPair)| Validator { hotkey: Hotkey([i as u8; 32]), key: p.public(), power: 1 };
         ValidatorSet::new(pairs().iter().enumerate().map(member).collect()).unwrap()
     }
 
@@ -157,7 +158,10 @@ mod tests {
     #[test]
     fn three_of_four_certify_and_two_do_not() {
         assert_eq!(certificate(&[0, 1, 2]).verify(&NET, &set()), Ok(3));
-        assert!(matches!(certificate(&[0, 1]).verify(&NET, &set()), Err(CertificateError::NoQuorum { signed: 2, total: 4, .. })));
+        assert!(matches!(
+            certificate(&[0, 1]).verify(&NET, &set()),
+            Err(CertificateError::NoQuorum { signed: 2, total: 4, .. })
+        ));
     }
 
     #[test]

@@ -132,9 +132,15 @@ fn score<S: StateStore + ?Sized>(
     for neuron in &snapshot.neurons {
         let Some((processed, contributions)) = by_miner.get(&neuron.hotkey).cloned() else { continue };
         let weight = contributions.iter().map(|c| c.weight).sum();
-        let aggregate =
-            if x.frame.set.is_quorum(weight) { aggregate(spec.aggregation, &contributions) } else { None };
-        miners.push(MinerRecord { hotkey: neuron.hotkey, uid: neuron.uid, processed, contributions, aggregate, share: 0 });
+        let aggregate = if x.frame.set.is_quorum(weight) { aggregate(spec.aggregation, &contributions) } else { None };
+        miners.push(MinerRecord {
+            hotkey: neuron.hotkey,
+            uid: neuron.uid,
+            processed,
+            contributions,
+            aggregate,
+            share: 0,
+        });
     }
     let confident = |a: &Aggregate| a.confidence.0 >= spec.min_confidence;
     let ranked: Vec<(u16, Millionths)> = miners

@@ -278,7 +278,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         if let Some(old) = self.state.get::<KeyRow>(&key)?
             && d.sequence <= old.sequence
         {
-            return invalid(format!("delegation of {}: sequence {} is not above {}", d.hotkey, d.sequence, old.sequence));
+            return invalid(format!(
+                "delegation of {}: sequence {} is not above {}",
+                d.hotkey, d.sequence, old.sequence
+            ));
         }
         for (other, row) in self.state.scan(b"key/")? {
             if other != key && state::parse::<KeyRow>(&other, &row)?.key == d.key {
@@ -299,7 +302,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         }
         let epoch = self.frame.meta.epoch;
         if ready.epoch != epoch {
-            return invalid(format!("readiness of {} names epoch {}, this is epoch {epoch}", ready.hotkey, ready.epoch));
+            return invalid(format!(
+                "readiness of {} names epoch {}, this is epoch {epoch}",
+                ready.hotkey, ready.epoch
+            ));
         }
         let key = ready_key(epoch, &ready.hotkey);
         if self.state.has(&key)? {
@@ -357,8 +363,9 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let Some(member) = self.frame.set.by_key(&e.key).cloned() else {
             return Err(TxError::NotMember { what: "evidence" });
         };
-        let seen = [b"evidence/".as_slice(), &e.key.0, &e.height.to_be_bytes(), &e.round.to_be_bytes(), &[e.kind as u8]]
-            .concat();
+        let seen =
+            [b"evidence/".as_slice(), &e.key.0, &e.height.to_be_bytes(), &e.round.to_be_bytes(), &[e.kind as u8]]
+                .concat();
         if self.state.has(&seen)? {
             return invalid("evidence: it is recorded already");
         }

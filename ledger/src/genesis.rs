@@ -167,7 +167,12 @@ fn signature(text: &str) -> Option<[u8; 64]> {
 impl GenesisDelegation {
     /// The file's form of a delegation.
     pub fn of(d: &Delegation) -> Self {
-        Self { hotkey: d.hotkey, key: d.key, signature: hex::encode(d.signature), acceptance: hex::encode(d.acceptance) }
+        Self {
+            hotkey: d.hotkey,
+            key: d.key,
+            signature: hex::encode(d.signature),
+            acceptance: hex::encode(d.acceptance),
+        }
     }
 
     /// The delegation, if its signatures are well-formed and verify.
@@ -235,8 +240,11 @@ impl Genesis {
         }
         self.challenges.iter().try_for_each(ChallengeSpec::validate)?;
         let p = &self.parameters;
-        if p.block_interval_ms == 0 || p.max_rounds_per_epoch == 0 || p.max_open_rounds == 0 || p.open_round_blocks == 0 {
-            return fault("parameters: interval, rounds per epoch, open rounds and their blocks must be positive".into());
+        if p.block_interval_ms == 0 || p.max_rounds_per_epoch == 0 || p.max_open_rounds == 0 || p.open_round_blocks == 0
+        {
+            return fault(
+                "parameters: interval, rounds per epoch, open rounds and their blocks must be positive".into(),
+            );
         }
         if p.max_block_transactions == 0
             || p.max_block_transactions as usize > limits::MAX_BLOCK_TRANSACTIONS

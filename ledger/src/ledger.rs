@@ -310,7 +310,8 @@ impl<S: StateStore> Ledger<S> {
             };
             check_snapshot(height, &snapshot, &input.reference)?;
             let close = Transaction::EpochClose { epoch: self.head.epoch, snapshot: Box::new(snapshot.clone()) };
-            next = epoch::close(&mut x, &snapshot).map_err(|e| tx_error(height, transactions.len(), close.name(), e))?;
+            next =
+                epoch::close(&mut x, &snapshot).map_err(|e| tx_error(height, transactions.len(), close.name(), e))?;
             results.push(close.digest(&self.network));
             transactions.push(close);
         }

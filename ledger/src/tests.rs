@@ -47,7 +47,9 @@ impl Net {
             netuid: 2,
             time_ms: 1000,
             snapshot: Self::snapshot_of(&hotkeys, &miners, reference(1, 0)),
-            delegations: (0..4).map(|i| GenesisDelegation::of(&Delegation::sign(&ZERO, &hotkeys[i], &keys[i], 0))).collect(),
+            delegations: (0..4)
+                .map(|i| GenesisDelegation::of(&Delegation::sign(&ZERO, &hotkeys[i], &keys[i], 0)))
+                .collect(),
             owner: owner.hotkey(),
             challenges: vec![ChallengeSpec {
                 id: ChallengeId(0),
@@ -160,7 +162,8 @@ impl Net {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
-            let answer = AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
+            let answer =
+                AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
             verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
         });
         RoundResult {
@@ -225,11 +228,8 @@ impl Net {
 
     fn close(&self, ls: &mut [Ledger<MemoryStore>; 2], number: u64, index: u64, txs: Vec<Transaction>) -> Block {
         let reference = reference(number, index);
-        let input = ProposalInput {
-            snapshot: Some(self.snapshot(reference.clone())),
-            reference,
-            ..self.input(&ls[0], txs)
-        };
+        let input =
+            ProposalInput { snapshot: Some(self.snapshot(reference.clone())), reference, ..self.input(&ls[0], txs) };
         self.step(ls, input)
     }
 }

@@ -54,11 +54,8 @@ impl<M: GradientModel + ?Sized> GradientModel for &mut M {
 /// `None` where there is no other class or a logit is not finite.
 pub fn margin(logits: &[f32], label: u16) -> Option<(u16, f32)> {
     let own = *logits.get(usize::from(label))?;
-    let (other, best) = logits
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| *i != usize::from(label))
-        .max_by(|a, b| a.1.total_cmp(b.1))?;
+    let (other, best) =
+        logits.iter().enumerate().filter(|(i, _)| *i != usize::from(label)).max_by(|a, b| a.1.total_cmp(b.1))?;
     (own.is_finite() && best.is_finite()).then_some((other as u16, own - best))
 }
 

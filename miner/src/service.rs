@@ -137,8 +137,7 @@ impl Service {
     ) -> Result<Option<MinerResponse>, Refusal> {
         let bad = |why: String| Refusal(Decline::BadChallenge, why);
         let round = RoundId::try_from(&c.round).map_err(|e| bad(e.to_string()))?;
-        let envelope: Envelope =
-            encode::decode("opening", &c.open, c.open.len()).map_err(|e| bad(e.to_string()))?;
+        let envelope: Envelope = encode::decode("opening", &c.open, c.open.len()).map_err(|e| bad(e.to_string()))?;
         let open = envelope.open::<RoundOpen>(&self.network).map_err(|e| bad(e.to_string()))?;
         if open.round != round || round.validator != *validator {
             return Err(bad("the opening is of another round or validator".into()));

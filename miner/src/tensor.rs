@@ -14,8 +14,10 @@ fn failed(e: impl std::fmt::Display) -> ModelError {
 }
 
 fn floats(t: &Tensor) -> Result<Vec<f32>, ModelError> {
-    Vec::<f32>::try_from(t.f_to_device(tch::Device::Cpu).and_then(|t| t.f_reshape([-1_i64].as_slice())).map_err(failed)?)
-        .map_err(failed)
+    Vec::<f32>::try_from(
+        t.f_to_device(tch::Device::Cpu).and_then(|t| t.f_reshape([-1_i64].as_slice())).map_err(failed)?,
+    )
+    .map_err(failed)
 }
 
 impl<M: Differentiable> GradientModel for TensorModel<M> {
@@ -30,7 +32,8 @@ impl<M: Differentiable> GradientModel for TensorModel<M> {
         let (logits, gradient) =
             input_gradient(&self.0, &x, |z| Ok(margins(z, &labels)?.f_sum(tch::Kind::Float)?)).map_err(failed)?;
         // From planes (3×H×W) to interleaved RGB, as the pixels are.
-        let interleaved = gradient.f_squeeze_dim(0).and_then(|g| g.f_permute([1_i64, 2, 0].as_slice())).map_err(failed)?;
+        let interleaved =
+            gradient.f_squeeze_dim(0).and_then(|g| g.f_permute([1_i64, 2, 0].as_slice())).map_err(failed)?;
         Ok(MarginGradient { logits: floats(&logits)?, gradient: floats(&interleaved)? })
     }
 }

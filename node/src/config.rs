@@ -105,8 +105,10 @@ impl Config {
             figment = figment.merge(("subtensor_endpoints", list));
         }
         if let Ok(netuid) = std::env::var("NETUID") {
-            let netuid: u16 =
-                netuid.trim().parse().map_err(|_| ConfigError::Missing(format!("NETUID `{netuid}` is no subnet number")))?;
+            let netuid: u16 = netuid
+                .trim()
+                .parse()
+                .map_err(|_| ConfigError::Missing(format!("NETUID `{netuid}` is no subnet number")))?;
             figment = figment.merge(("netuid", netuid));
         }
         figment.merge(Serialized::defaults(flags)).extract().map_err(|e| ConfigError::Value(Box::new(e)))

@@ -23,7 +23,9 @@ const MAX_SECRET_FILE_BYTES: u64 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// No secret anywhere.
-    #[error("no hotkey: set {SECRET_ENV} or put the secret (BIP39 phrase or hex) into {0} (`perturb keys new` makes one)")]
+    #[error(
+        "no hotkey: set {SECRET_ENV} or put the secret (BIP39 phrase or hex) into {0} (`perturb keys new` makes one)"
+    )]
     NoHotkey(PathBuf),
     /// A file that cannot be read or written.
     #[error("key file {0}: {1}")]

@@ -117,7 +117,13 @@ pub fn to_ledger(s: &MetagraphSnapshot) -> Snapshot {
         neurons: s
             .neurons
             .iter()
-            .map(|n| Neuron { uid: n.uid, hotkey: n.hotkey, coldkey: n.coldkey, stake_rao: n.stake_rao, permit: n.permit })
+            .map(|n| Neuron {
+                uid: n.uid,
+                hotkey: n.hotkey,
+                coldkey: n.coldkey,
+                stake_rao: n.stake_rao,
+                permit: n.permit,
+            })
             .collect(),
     }
 }

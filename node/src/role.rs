@@ -49,7 +49,11 @@ impl Role {
         if let Some(netuid) = config.netuid
             && netuid != genesis.netuid
         {
-            bail!("NETUID is {netuid}, but the genesis file {} is of subnet {}", config.genesis.display(), genesis.netuid);
+            bail!(
+                "NETUID is {netuid}, but the genesis file {} is of subnet {}",
+                config.genesis.display(),
+                genesis.netuid
+            );
         }
         let network = genesis.network_id();
         Ok(Self { genesis, network })

@@ -19,10 +19,9 @@ pub async fn run(args: StatusArgs) -> Result<()> {
         .request_timeout(Duration::from_secs(5))
         .build(&args.rpc)
         .wrap_err_with(|| format!("`{}` is no RPC address", args.rpc))?;
-    let status: Status = client
-        .request("perturb_status", rpc_params![])
-        .await
-        .wrap_err_with(|| format!("no validator answers at {}; is it running, and is this its --rpc-listen?", args.rpc))?;
+    let status: Status = client.request("perturb_status", rpc_params![]).await.wrap_err_with(|| {
+        format!("no validator answers at {}; is it running, and is this its --rpc-listen?", args.rpc)
+    })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
@@ -67,7 +66,10 @@ fn text(s: &Status) -> String {
         s.rounds.answers,
     );
     for m in &s.miners {
-        out.push_str(&format!("miner       uid {:<4} {}  {:.6} over {} results\n", m.uid, m.hotkey, m.mean_score, m.results));
+        out.push_str(&format!(
+            "miner       uid {:<4} {}  {:.6} over {} results\n",
+            m.uid, m.hotkey, m.mean_score, m.results
+        ));
     }
     out
 }

@@ -201,10 +201,10 @@ impl Database {
     /// The disk.
     pub fn height(&self) -> Result<Option<u64>, StorageError> {
         let Some(bytes) = self.get(META, b"height")? else { return Ok(None) };
-        let bytes: [u8; 8] = bytes.as_slice().try_into().map_err(|_| StorageError::Damaged {
-            what: "height".into(),
-            why: format!("{} bytes", bytes.len()),
-        })?;
+        let bytes: [u8; 8] = bytes
+            .as_slice()
+            .try_into()
+            .map_err(|_| StorageError::Damaged { what: "height".into(), why: format!("{} bytes", bytes.len()) })?;
         Ok(Some(u64::from_be_bytes(bytes)))
     }
 

@@ -11,7 +11,9 @@ pub enum StorageError {
     #[error("data folder {0} is in use by another process; stop it first, or choose another --data-dir")]
     Locked(PathBuf),
     /// The folder belongs to another network.
-    #[error("data folder {path} belongs to network {found}, not to {expected}; choose another --data-dir or the right --genesis")]
+    #[error(
+        "data folder {path} belongs to network {found}, not to {expected}; choose another --data-dir or the right --genesis"
+    )]
     OtherNetwork {
         /// The folder.
         path: PathBuf,
@@ -31,7 +33,9 @@ pub enum StorageError {
         expected: u32,
     },
     /// RocksDB cannot open or use the files.
-    #[error("database in {path}: {what}; if it is damaged, move the folder away and start again: the node fetches the history from its peers")]
+    #[error(
+        "database in {path}: {what}; if it is damaged, move the folder away and start again: the node fetches the history from its peers"
+    )]
     Database {
         /// The folder.
         path: PathBuf,
@@ -39,7 +43,9 @@ pub enum StorageError {
         what: String,
     },
     /// A row that does not read back.
-    #[error("damaged record {what}: {why}; move the data folder away and start again: the node fetches the history from its peers")]
+    #[error(
+        "damaged record {what}: {why}; move the data folder away and start again: the node fetches the history from its peers"
+    )]
     Damaged {
         /// Which.
         what: String,
@@ -55,7 +61,9 @@ pub enum StorageError {
         source: std::io::Error,
     },
     /// The guard file belongs to another key.
-    #[error("signing guard {path} belongs to consensus key {found}, not to {expected}; a key and its guard move together")]
+    #[error(
+        "signing guard {path} belongs to consensus key {found}, not to {expected}; a key and its guard move together"
+    )]
     OtherKey {
         /// The file.
         path: PathBuf,
@@ -65,7 +73,9 @@ pub enum StorageError {
         expected: perturb_types::ConsensusKey,
     },
     /// A signature that contradicts an earlier one.
-    #[error("refusing to sign {wanted}: {signed} was signed before; is the same key in use elsewhere, or was the data folder rolled back?")]
+    #[error(
+        "refusing to sign {wanted}: {signed} was signed before; is the same key in use elsewhere, or was the data folder rolled back?"
+    )]
     Conflict {
         /// What was signed.
         signed: String,

@@ -76,8 +76,14 @@ impl SigningGuard {
         let path = dir.join("signing-guard");
         let io = |source| StorageError::Io { path: path.clone(), source };
         let fresh = !path.exists();
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io)?;
         if fresh {
             file.sync_all().map_err(io)?;
             File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
@@ -127,11 +133,7 @@ impl SigningGuard {
         slot.extend(body);
         slot.resize(SLOT, 0);
         let at = SeekFrom::Start((number % 2) * SLOT as u64);
-        let written = self
-            .file
-            .seek(at)
-            .and_then(|_| self.file.write_all(&slot))
-            .and_then(|()| self.file.sync_data());
+        let written = self.file.seek(at).and_then(|_| self.file.write_all(&slot)).and_then(|()| self.file.sync_data());
         written.map_err(|source| StorageError::Io { path: self.path.clone(), source })?;
         (self.number, self.last) = (number, Some(mark));
         Ok(())

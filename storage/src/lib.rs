@@ -14,9 +14,9 @@ pub mod guard;
 mod images;
 mod log;
 pub mod rows;
+mod state;
 #[cfg(test)]
 mod tests;
-mod state;
 
 pub use database::{Database, Options};
 pub use error::StorageError;

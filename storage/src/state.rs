@@ -83,10 +83,9 @@ impl StateStore for Database {
     fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
         let read = || -> Result<Option<(Header, Option<Certificate>)>, StorageError> {
             let Some(height) = self.height()? else { return Ok(None) };
-            let header = self.header(height)?.ok_or_else(|| StorageError::Damaged {
-                what: format!("block {height}"),
-                why: "missing".into(),
-            })?;
+            let header = self
+                .header(height)?
+                .ok_or_else(|| StorageError::Damaged { what: format!("block {height}"), why: "missing".into() })?;
             Ok(Some((header, self.certificate(height)?)))
         };
         read().map_err(|e| StoreError(e.to_string()))

@@ -24,7 +24,11 @@ fn program(name: &str) -> PathBuf {
 /// `perturb` with these arguments, without the caller's own configuration.
 fn perturb(args: &[&str]) -> Command {
     let mut c = Command::new(program("perturb"));
-    c.args(args).env("NO_COLOR", "1").env_remove("VALIDATOR_SECRET_KEY").env_remove("SUBTENSOR_ENDPOINT").env_remove("NETUID");
+    c.args(args)
+        .env("NO_COLOR", "1")
+        .env_remove("VALIDATOR_SECRET_KEY")
+        .env_remove("SUBTENSOR_ENDPOINT")
+        .env_remove("NETUID");
     c
 }
 

@@ -166,7 +166,9 @@ pub enum Decline {
 /// # Errors
 /// Another length.
 pub fn fixed<const N: usize>(what: &'static str, bytes: &[u8]) -> Result<[u8; N], DecodeError> {
-    bytes.try_into().map_err(|_| DecodeError::Malformed { what, why: format!("{} bytes where {N} belong", bytes.len()) })
+    bytes
+        .try_into()
+        .map_err(|_| DecodeError::Malformed { what, why: format!("{} bytes where {N} belong", bytes.len()) })
 }
 
 /// The digest behind a byte string.

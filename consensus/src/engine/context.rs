@@ -143,16 +143,6 @@ impl Set {
         self.0.iter().find(|m| m.address.0 == *key).map(|m| m.power)
     }
 
-    /// How many validators it has.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The members' keys and powers, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (ConsensusKey, u64)> + '_ {
-        self.0.iter().map(|m| (m.address.0, m.power))
-    }
-
     /// The whole power.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|m| m.power).sum()

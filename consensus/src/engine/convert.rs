@@ -5,7 +5,7 @@ use arc_malachitebft_core_types as mbft;
 use mbft::{
     CertificateError, CommitCertificate, CommitSignature, NilOrVal, PolkaCertificate, PolkaSignature, Round,
     RoundCertificate, RoundCertificateType, RoundSignature, SignedMessage, ThresholdParam, ThresholdParams, Timeout,
-    TimeoutKind, Validity, ValueOrigin, ValidatorSet as _, VoteType,
+    TimeoutKind, ValidatorSet as _, Validity, ValueOrigin, VoteType,
 };
 use perturb_types::{ConsensusKey, Digest, NetworkId};
 
@@ -243,8 +243,7 @@ fn certify(
         if !vote.verify(network) {
             return Err(bad(&vote));
         }
-        signed =
-            signed.checked_add(power).ok_or(CertificateError::VotingPowerOverflow { signed, added: power })?;
+        signed = signed.checked_add(power).ok_or(CertificateError::VotingPowerOverflow { signed, added: power })?;
     }
     let total = set.total_voting_power();
     if threshold.is_met(signed, total) {
@@ -268,9 +267,8 @@ pub(super) fn verify_commit(
         voter: s.address.0,
         signature: s.signature,
     });
-    let bad = |v: &SignedVote| {
-        CertificateError::InvalidCommitSignature(CommitSignature::new(Address(v.voter), v.signature))
-    };
+    let bad =
+        |v: &SignedVote| CertificateError::InvalidCommitSignature(CommitSignature::new(Address(v.voter), v.signature));
     certify(network, set, thresholds.quorum, votes, bad)
 }
 
@@ -312,8 +310,7 @@ pub(super) fn verify_round(
         signature: s.signature,
     });
     let bad = |v: &SignedVote| {
-        let signature =
-            RoundSignature::new(vote_type(v.step), value(v.digest), Address(v.voter), v.signature);
+        let signature = RoundSignature::new(vote_type(v.step), value(v.digest), Address(v.voter), v.signature);
         CertificateError::InvalidRoundSignature(signature)
     };
     let threshold = if precommits { thresholds.quorum } else { thresholds.honest };

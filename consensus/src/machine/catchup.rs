@@ -16,8 +16,7 @@ impl<S: StateStore> Machine<S> {
         self.last_beacon = Some(self.now);
         // Rises with every beacon, also within one millisecond.
         self.beacons_sent = self.now.max(self.beacons_sent.saturating_add(1));
-        let beacon =
-            Beacon { height: self.ledger.head().height, peer: self.config.peer, sent_ms: self.beacons_sent };
+        let beacon = Beacon { height: self.ledger.head().height, peer: self.config.peer, sent_ms: self.beacons_sent };
         let signed = Signed::sign(&self.config.pair, &self.network, beacon);
         self.push(Action::Broadcast { topic: Topic::Status, bytes: encode::encode(signed.envelope()) });
     }
@@ -128,8 +127,7 @@ impl<S: StateStore> Machine<S> {
         block: &[u8],
         certificate: &[u8],
     ) -> Result<Option<(perturb_ledger::Executed, Certificate)>, String> {
-        let block: Block =
-            encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(|e| e.to_string())?;
+        let block: Block = encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(|e| e.to_string())?;
         let certificate: Certificate =
             encode::decode("certificate", certificate, MAX_CERTIFICATE_BYTES).map_err(|e| e.to_string())?;
         let next = self.ledger.head().height + 1;

@@ -11,11 +11,11 @@ use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest};
 
 use super::{Machine, Phase};
+use crate::engine::Output;
 use crate::event::{Action, TimerId};
 use crate::guard::Step;
 use crate::record::{Record, Wait};
 use crate::wire::{Gossip, Topic};
-use crate::engine::Output;
 
 impl<S: StateStore> Machine<S> {
     /// Feeds a verified message; only the height in progress and the next are let through.
@@ -41,7 +41,7 @@ impl<S: StateStore> Machine<S> {
                     let id = self.engine_timer(wait, round);
                     self.set_timer(id, at);
                 }
-                Output::RoundStarted { round, .. } => {
+                Output::RoundStarted { round } => {
                     self.sync_log();
                     self.wanted = self.wanted.take().filter(|w| w.round == round);
                 }

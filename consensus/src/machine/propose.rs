@@ -9,8 +9,8 @@
 //! votes nil, and a later answer still counts. What is wrong is invalid at once.
 
 use perturb_ledger::{ChainReference, ProposalInput, Snapshot, StateStore};
-use perturb_types::encode;
 use perturb_types::Digest;
+use perturb_types::encode;
 
 use super::{MAX_DRIFT_MS, Machine};
 use crate::Millis;
@@ -152,7 +152,9 @@ impl<S: StateStore> Machine<S> {
             return Judgement::Valid;
         }
         match self.chain.look(self.now, &reference, snapshot.is_some()) {
-            View::NotOnChain => Judgement::Invalid(format!("its chain reference {} is not finalized", reference.number)),
+            View::NotOnChain => {
+                Judgement::Invalid(format!("its chain reference {} is not finalized", reference.number))
+            }
             View::OnChain(own) => match (snapshot, own) {
                 (None, _) => Judgement::Valid,
                 (Some(given), Some(own)) if given == *own => Judgement::Valid,

@@ -49,7 +49,9 @@ async fn submit_and_watch(params: Params<'static>, pending: PendingSubscriptionS
     match submitted {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return pending.reject(error).await,
-        Err(error) => return pending.reject(ErrorObjectOwned::owned(POOL_UNKNOWN, error.to_string(), None::<()>)).await,
+        Err(error) => {
+            return pending.reject(ErrorObjectOwned::owned(POOL_UNKNOWN, error.to_string(), None::<()>)).await;
+        }
     }
     let Ok(sink) = pending.accept().await else { return };
     loop {

@@ -22,8 +22,7 @@ const MAX_KEYS_PAGE: u32 = 1000;
 const MAX_KEYS: usize = 4096;
 
 /// Values of keys at a block.
-#[derive(Debug, Serialize)]
-#[derive(Clone)]
+#[derive(Debug, Serialize, Clone)]
 struct ChangeSet {
     block: H256,
     changes: Vec<(Hex, Option<Hex>)>,

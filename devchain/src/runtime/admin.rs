@@ -291,6 +291,5 @@ fn subnet(netuid: u16) -> Result<NetUid, DevError> {
 }
 
 fn registered(id: NetUid, hotkey: &AccountId32) -> Result<u16, DevError> {
-    Uids::<Runtime>::get(id, hotkey)
-        .ok_or_else(|| DevError::NotRegistered { hotkey: hotkey.clone(), netuid: id.0 })
+    Uids::<Runtime>::get(id, hotkey).ok_or_else(|| DevError::NotRegistered { hotkey: hotkey.clone(), netuid: id.0 })
 }

@@ -5,8 +5,8 @@
 use super::primitives::{MechId, NetUid};
 use super::rpc_info::{self, HyperparamEntry, Metagraph, NeuronInfoLite, SubnetState};
 use super::{
-    AuraId, Block, Executive, InherentDataExt, METADATA_VERSIONS, Runtime, SubtensorModule, System,
-    TransactionPayment, VERSION,
+    AuraId, Block, Executive, InherentDataExt, METADATA_VERSIONS, Runtime, SubtensorModule, System, TransactionPayment,
+    VERSION,
 };
 use frame_support::weights::Weight;
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
@@ -217,13 +217,14 @@ pub fn check_call(function: &str, mut arguments: &[u8]) -> Option<bool> {
 
     let input = &mut arguments;
     Some(match function {
-        "Core_version" | "Metadata_metadata" | "Metadata_metadata_versions" | "AuraApi_slot_duration"
+        "Core_version"
+        | "Metadata_metadata"
+        | "Metadata_metadata_versions"
+        | "AuraApi_slot_duration"
         | "AuraApi_authorities" => input.is_empty(),
         "Metadata_metadata_at_version" | "TransactionPaymentApi_query_length_to_fee" => whole::<u32>(input),
         "TransactionPaymentApi_query_weight_to_fee" => whole::<Weight>(input),
-        "TaggedTransactionQueue_validate_transaction" => {
-            whole::<(TransactionSource, UncheckedExtrinsic, H256)>(input)
-        }
+        "TaggedTransactionQueue_validate_transaction" => whole::<(TransactionSource, UncheckedExtrinsic, H256)>(input),
         "TransactionPaymentApi_query_info" | "TransactionPaymentApi_query_fee_details" => {
             whole::<(UncheckedExtrinsic, u32)>(input)
         }

@@ -10,9 +10,7 @@
 pub use pallet::*;
 
 use frame_support::BoundedVec;
-use frame_support::pallet_prelude::{
-    ConstU32, Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, Member, TypeInfo,
-};
+use frame_support::pallet_prelude::{ConstU32, Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, Member, TypeInfo};
 use scale::EncodeLike;
 use scale_info::build::{Fields, Variants};
 use scale_info::{Path, Type};

@@ -192,4 +192,3 @@ empty_extension!(
     /// There are no pulses to put first here.
     DrandPriority
 );
-

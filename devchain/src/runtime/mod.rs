@@ -31,7 +31,7 @@ use pallet_transaction_payment::{ChargeTransactionPayment, FungibleAdapter};
 use sp_consensus_aura::sr25519::AuthorityId as AuraId;
 use sp_core::storage::Storage;
 use sp_runtime::traits::BlakeTwo256;
-use sp_runtime::{AccountId32, BuildStorage, MultiAddress, MultiSignature, StateVersion, generic};
+use sp_runtime::{AccountId32, MultiAddress, MultiSignature, StateVersion, generic};
 use sp_version::RuntimeVersion;
 use std::borrow::Cow;
 
@@ -63,13 +63,8 @@ pub type TxExtension = (
     frame_metadata_hash_extension::CheckMetadataHash<Runtime>,
 );
 /// What makes, checks and runs blocks.
-pub type Executive = frame_executive::Executive<
-    Runtime,
-    Block,
-    frame_system::ChainContext<Runtime>,
-    Runtime,
-    AllPalletsWithSystem,
->;
+pub type Executive =
+    frame_executive::Executive<Runtime, Block, frame_system::ChainContext<Runtime>, Runtime, AllPalletsWithSystem>;
 
 /// The version that clients sign over.
 pub const VERSION: RuntimeVersion = RuntimeVersion {

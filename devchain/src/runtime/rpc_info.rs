@@ -5,11 +5,9 @@
 
 #![allow(missing_docs)]
 
-use super::primitives::{
-    AlphaBalance, FixedI64, FixedI128, FixedU128, MechId, NetUid, NetUidStorageIndex, TaoBalance,
-};
+use super::primitives::{AlphaBalance, FixedI64, FixedI128, FixedU128, MechId, NetUid, NetUidStorageIndex, TaoBalance};
 use super::subtensor::{
-    Active, ActivityCutoff, Axons, AxonInfo, BlockAtRegistration, Burn, CommitRevealWeightsEnabled, Consensus,
+    Active, ActivityCutoff, AxonInfo, Axons, BlockAtRegistration, Burn, CommitRevealWeightsEnabled, Consensus,
     Dividends, Emission, ImmunityPeriod, Incentive, Kappa, Keys, LastMechansimStepBlock, LastUpdate, MaxAllowedUids,
     MaxAllowedValidators, MaxWeightsLimit, MinAllowedWeights, NetworkRegisteredAt, NetworkRegistrationAllowed,
     NetworksAdded, Owner, RevealPeriodEpochs, Rho, ServingRateLimit, SubnetOwner, SubnetOwnerHotkey, SubnetworkN,

@@ -138,8 +138,7 @@ pub mod pallet {
     pub type NetworkRegisteredAt<T> = StorageMap<_, Identity, NetUid, u64, ValueQuery>;
     /// Coldkey of the owner.
     #[pallet::storage]
-    pub type SubnetOwner<T: Config> =
-        StorageMap<_, Identity, NetUid, T::AccountId, ValueQuery, DefaultZeroAccount<T>>;
+    pub type SubnetOwner<T: Config> = StorageMap<_, Identity, NetUid, T::AccountId, ValueQuery, DefaultZeroAccount<T>>;
     /// Hotkey of the owner, who validates without a permit.
     #[pallet::storage]
     pub type SubnetOwnerHotkey<T: Config> =
@@ -247,12 +246,10 @@ pub mod pallet {
     pub type LastUpdate<T> = StorageMap<_, Identity, NetUidStorageIndex, Vec<u64>, ValueQuery>;
     /// uid → the weights it has set: (uid, value), max-upscaled to 65535.
     #[pallet::storage]
-    pub type Weights<T> =
-        StorageDoubleMap<_, Identity, NetUidStorageIndex, Identity, u16, Vec<(u16, u16)>, ValueQuery>;
+    pub type Weights<T> = StorageDoubleMap<_, Identity, NetUidStorageIndex, Identity, u16, Vec<(u16, u16)>, ValueQuery>;
     /// uid → its bonds.
     #[pallet::storage]
-    pub type Bonds<T> =
-        StorageDoubleMap<_, Identity, NetUidStorageIndex, Identity, u16, Vec<(u16, u16)>, ValueQuery>;
+    pub type Bonds<T> = StorageDoubleMap<_, Identity, NetUidStorageIndex, Identity, u16, Vec<(u16, u16)>, ValueQuery>;
 
     /// Indices are the real runtime's.
     #[pallet::event]

@@ -122,7 +122,8 @@ pub fn max_upscale(values: &[u16]) -> Vec<u16> {
     let scaled = |value: u16| {
         let value = u64::from(value);
         // Below the threshold, value · 65535 fits the chain's 31 integer bits and is divided exactly.
-        let bits = if greatest > 32768 { value * (full * ONE / greatest) } else { divide_shifted(value * full, greatest) };
+        let bits =
+            if greatest > 32768 { value * (full * ONE / greatest) } else { divide_shifted(value * full, greatest) };
         ((bits + HALF) >> 32).min(full) as u16
     };
     values.iter().map(|value| scaled(*value)).collect()

@@ -41,12 +41,7 @@ pub(crate) fn mix(salt: u64, index: u64) -> u64 {
 
 impl<'a> Context<'a> {
     /// An attack on `clean`, whose label by the model is `label`.
-    pub fn new(
-        model: &'a mut dyn GradientModel,
-        criterion: &'a dyn Criterion,
-        clean: &'a Pixels,
-        label: u16,
-    ) -> Self {
+    pub fn new(model: &'a mut dyn GradientModel, criterion: &'a dyn Criterion, clean: &'a Pixels, label: u16) -> Self {
         Self { model, criterion, clean, label, salt: 0, best: None }
     }
 

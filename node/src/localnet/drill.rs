@@ -42,7 +42,8 @@ impl Run {
         let founders = self.network.plan.founders;
         let miners = self.network.plan.miners.len();
         let all_up = move |s: &[Option<Status>]| {
-            s.iter().flatten().count() >= founders && s.iter().flatten().all(|s| s.height >= 3 && s.peers.miners >= miners)
+            s.iter().flatten().count() >= founders
+                && s.iter().flatten().all(|s| s.height >= 3 && s.peers.miners >= miners)
         };
         self.until("the network stands", PATIENCE, all_up).await?;
 
@@ -56,7 +57,8 @@ impl Run {
             reports.push(self.next_epoch().await?);
         }
         let late = founders;
-        let votes = move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
+        let votes =
+            move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
         let waited = self.until("the fifth validator votes", PATIENCE, votes).await?;
         self.did("the fifth validator is a member and votes", waited);
         Ok(reports)

@@ -42,7 +42,8 @@ pub async fn write(plan: &Plan, chain: &ChainClient, path: &Path) -> Result<()> 
         .map(|v| GenesisDelegation::of(&Delegation::sign(&zero, &v.hotkey, &plan.consensus(v), 0)))
         .collect();
     let classifier = TchClassifier::embedded(tch::Device::Cpu)?;
-    let rules = Rules { timeout_ms: DEADLINE_MS, deadline_ms: DEADLINE_MS, ..Rules::subnet().with_history_len(HISTORY) };
+    let rules =
+        Rules { timeout_ms: DEADLINE_MS, deadline_ms: DEADLINE_MS, ..Rules::subnet().with_history_len(HISTORY) };
     // The seed of the images follows from the seed of the network; it is none the model was trained on.
     let seed = u64::from_le_bytes(seeded(plan.seed, "images")[..8].try_into().unwrap_or_default());
     let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);

@@ -57,11 +57,8 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     std::fs::create_dir_all(&args.dir).wrap_err_with(|| format!("cannot make {}", args.dir.display()))?;
     let late = u16::from(args.drill);
     let plan = Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?;
-    let names: BTreeMap<Hotkey, (String, Kind)> = plan
-        .miners
-        .iter()
-        .filter_map(|m| Some((m.hotkey.hotkey(), (m.name.clone(), m.kind?))))
-        .collect();
+    let names: BTreeMap<Hotkey, (String, Kind)> =
+        plan.miners.iter().filter_map(|m| Some((m.hotkey.hotkey(), (m.name.clone(), m.kind?)))).collect();
     let validator_names: Vec<String> = plan.validators.iter().map(|v| v.name.clone()).collect();
 
     let stop = crate::role::stop_on_signal()?;
@@ -141,7 +138,11 @@ impl Run {
                 return Ok(began.elapsed());
             }
             if began.elapsed() > patience {
-                bail!("{what}: not within {} s; the logs are in {}", patience.as_secs(), self.network.plan.dir.display());
+                bail!(
+                    "{what}: not within {} s; the logs are in {}",
+                    patience.as_secs(),
+                    self.network.plan.dir.display()
+                );
             }
             sleep(POLL).await;
         }
@@ -162,7 +163,11 @@ impl Run {
             self.look().await;
             found = self.network.closed_epoch(next).await;
             if found.is_none() && began.elapsed() > patience {
-                bail!("no epoch closed within {} s; the logs are in {}", patience.as_secs(), self.network.plan.dir.display());
+                bail!(
+                    "no epoch closed within {} s; the logs are in {}",
+                    patience.as_secs(),
+                    self.network.plan.dir.display()
+                );
             }
             if found.is_none() {
                 sleep(POLL).await;
@@ -180,9 +185,7 @@ impl Run {
             if report.miners.is_empty() { " (nobody eligible yet: all to the burn uid)" } else { "" },
         ));
         self.summary.timings.insert(format!("epoch_{}_closed_s", report.epoch), closed.as_secs_f64());
-        self.summary
-            .timings
-            .insert(format!("epoch_{}_on_chain_s", report.epoch), self.began.elapsed().as_secs_f64());
+        self.summary.timings.insert(format!("epoch_{}_on_chain_s", report.epoch), self.began.elapsed().as_secs_f64());
         self.summary.epochs.push(Epoch {
             epoch: report.epoch,
             height: report.height,
@@ -207,7 +210,11 @@ impl Run {
                 return Ok(weights.into_iter().filter(|(v, _)| expected.contains(v)).collect());
             }
             if began.elapsed() > EPOCH_PATIENCE {
-                bail!("epoch {}: the agreed weights are not on chain: agreed {:?}, on chain {weights:?}", report.epoch, report.weights);
+                bail!(
+                    "epoch {}: the agreed weights are not on chain: agreed {:?}, on chain {weights:?}",
+                    report.epoch,
+                    report.weights
+                );
             }
             sleep(POLL).await;
         }
@@ -251,7 +258,12 @@ impl Run {
     fn verdict(&self) -> Result<()> {
         let Some(last) = self.summary.epochs.last() else { bail!("no epoch was recorded") };
         let weight = |kind: Kind| {
-            self.names.iter().filter(|(_, (_, k))| *k == kind).filter_map(|(h, _)| last.weights_agreed.get(h)).max().copied()
+            self.names
+                .iter()
+                .filter(|(_, (_, k))| *k == kind)
+                .filter_map(|(h, _)| last.weights_agreed.get(h))
+                .max()
+                .copied()
         };
         if let Some(w) = weight(Kind::Garbage).filter(|w| *w > 0) {
             bail!("the garbage miner ended with weight {w}");

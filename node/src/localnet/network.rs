@@ -167,14 +167,16 @@ impl Network {
 
     /// What every validator says; `None` for one that does not answer.
     pub async fn statuses(&self) -> Vec<Option<Status>> {
-        join_all(self.rpc.iter().map(|c| async { c.request::<Status, _>("perturb_status", rpc_params![]).await.ok() })).await
+        join_all(self.rpc.iter().map(|c| async { c.request::<Status, _>("perturb_status", rpc_params![]).await.ok() }))
+            .await
     }
 
     async fn reports(&self, epoch: u64) -> BTreeMap<Hotkey, EpochReport> {
-        let asked = join_all(
-            self.rpc.iter().map(|c| async move { c.request::<Option<EpochReport>, _>("perturb_epoch", rpc_params![epoch]).await }),
-        )
-        .await;
+        let asked =
+            join_all(self.rpc.iter().map(|c| async move {
+                c.request::<Option<EpochReport>, _>("perturb_epoch", rpc_params![epoch]).await
+            }))
+            .await;
         let keys = self.plan.validators.iter().map(|v| v.hotkey.hotkey());
         keys.zip(asked).filter_map(|(k, r)| Some((k, r.ok()??))).collect()
     }

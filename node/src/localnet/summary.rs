@@ -10,7 +10,7 @@ use perturb_types::{Digest, Hotkey};
 use serde::Serialize;
 
 use super::plan::Kind;
-use crate::report::EpochReport;
+use crate::report::{EpochMiner, EpochReport};
 
 /// `summary.json`.
 #[derive(Debug, Default, Serialize)]
@@ -95,27 +95,44 @@ impl Summary {
     }
 }
 
-/// The closing table of one epoch.
-pub fn table(report: &EpochReport, on_chain: &BTreeMap<Hotkey, u16>, names: &BTreeMap<Hotkey, (String, Kind)>,
-    running: &BTreeMap<Hotkey, f64>) -> Table {
+/// The closing table of one epoch, best miner first.
+pub fn table(
+    report: &EpochReport,
+    on_chain: &BTreeMap<Hotkey, u16>,
+    names: &BTreeMap<Hotkey, (String, Kind)>,
+    running: &BTreeMap<Hotkey, f64>,
+) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header([
-        "miner", "kind", "uid", "results", "mean score", "aggregate", "confidence", "share", "u16 agreed", "u16 on chain",
+        "miner",
+        "kind",
+        "uid",
+        "results",
+        "mean score",
+        "aggregate",
+        "confidence",
+        "share",
+        "u16 agreed",
+        "u16 on chain",
     ]);
-    for (hotkey, (name, kind)) in names {
+    let weight = |h: &Hotkey| report.weights.get(h).copied().unwrap_or(0);
+    let mean = |h: &Hotkey| running.get(h).copied().unwrap_or(0.0);
+    let mut rows: Vec<_> = names.iter().collect();
+    rows.sort_by(|(a, _), (b, _)| weight(b).cmp(&weight(a)).then(mean(b).total_cmp(&mean(a))));
+    for (hotkey, (name, kind)) in rows {
         let m = report.miners.iter().find(|m| m.hotkey == *hotkey);
-        let number = |f: &dyn Fn(&crate::report::EpochMiner) -> String| m.map_or("–".to_owned(), f);
+        let number = |f: &dyn Fn(&EpochMiner) -> String| m.map_or("–".to_owned(), f);
         table.add_row([
             format!("{name} {}…", hotkey.short()),
             kind.name().to_owned(),
             number(&|m| m.uid.to_string()),
             number(&|m| m.results.to_string()),
-            running.get(hotkey).map_or("–".to_owned(), |s| format!("{s:.4}")),
+            format!("{:.4}", mean(hotkey)),
             number(&|m| format!("{:.4}", m.aggregate)),
             number(&|m| format!("{:.3}", m.confidence)),
             number(&|m| format!("{:.2} %", m.share * 100.0)),
-            report.weights.get(hotkey).copied().unwrap_or(0).to_string(),
+            weight(hotkey).to_string(),
             on_chain.get(hotkey).copied().unwrap_or(0).to_string(),
         ]);
     }

@@ -99,7 +99,11 @@ impl View {
                 self.last_plain = Some(now);
                 let heights: Vec<String> =
                     statuses.iter().map(|s| s.as_ref().map_or("–".into(), |s| s.height.to_string())).collect();
-                println!("{:5.0}s  {head}  heights {}  {scores}", self.began.elapsed().as_secs_f64(), heights.join("/"));
+                println!(
+                    "{:5.0}s  {head}  heights {}  {scores}",
+                    self.began.elapsed().as_secs_f64(),
+                    heights.join("/")
+                );
             }
             return;
         };

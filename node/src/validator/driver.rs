@@ -12,11 +12,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use perturb_consensus::guard::Step;
 use perturb_consensus::wire::{Peer, Response, Topic};
 use perturb_consensus::{Action, ChainAnswer, Event, GuardMark, Machine, Millis, Status, TimerId, Verdict};
 use perturb_ledger::ChainReference;
 use perturb_p2p::{self as p2p, GossipId, NetworkHandle, PeerId, Protocol, ReplyChannel};
-use perturb_consensus::guard::Step;
 use perturb_storage::guard::Mark;
 use perturb_storage::{Database, SigningGuard};
 use tokio::sync::{mpsc, oneshot, watch};

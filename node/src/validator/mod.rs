@@ -18,8 +18,8 @@ use perturb_chain::submitter::{Submissions, Submitter};
 use perturb_chain::view::ChainView;
 use perturb_chain::{BlockHash, ChainClient, ChainOptions, FileStore};
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
 use perturb_challenge::pixels::PngLimits;
+use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
 use perturb_consensus::{Event, Machine};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{ChainReference, ChallengeSpec, Ledger};
@@ -69,8 +69,7 @@ pub async fn run(config: Config) -> Result<()> {
     let expected = BlockHash(role.genesis.chain_genesis.0);
     let options = ChainOptions { expected_genesis: Some(expected), ..ChainOptions::default() };
     let client = ChainClient::new(&config.subtensor_endpoints, options)?;
-    let metagraph =
-        Metagraph::follow(client.clone(), role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
+    let metagraph = Metagraph::follow(client.clone(), role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
 
     let mut net = role.network(&config, p2p::Role::Validator, Some(hotkey.clone()), metagraph.clone())?;
     net.known_peers = known_peers(&database)?;

@@ -23,13 +23,13 @@ use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
 use perturb_ledger::Transaction;
 use perturb_p2p::NetworkHandle;
+use perturb_storage::Database;
 use perturb_types::envelope::Signed;
 use perturb_types::round::TransformSecret;
 use perturb_types::wire::{self, Challenge, MinerRequest};
 use perturb_types::{
     ChallengeId, ConsensusPair, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode,
 };
-use perturb_storage::Database;
 use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreed;
@@ -233,9 +233,9 @@ impl Rounds {
         }));
         let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
         let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
-        let asked = miners.iter().map(|m| {
-            exchange::ask(&self.network, &self.id, open.round, drawn.image, &message, *m, deadline)
-        });
+        let asked = miners
+            .iter()
+            .map(|m| exchange::ask(&self.network, &self.id, open.round, drawn.image, &message, *m, deadline));
         Ok(join_all(asked).await)
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use perturb_challenge::shares::WHOLE;
 use perturb_chain::submission::State;
 use perturb_chain::submitter::Submissions;
+use perturb_challenge::shares::WHOLE;
 use perturb_consensus::Status as MachineStatus;
 use perturb_ledger::{StateStore, StoreError, epoch, query};
 use perturb_p2p::{NetworkHandle, Role};
@@ -82,9 +82,12 @@ impl NodeView {
             let s = standings.get(&n.hotkey).copied().unwrap_or_default();
             Running { uid: n.uid, hotkey: n.hotkey, results: s.results, mean_score: s.mean as f64 / 1e6 }
         });
-        let landed = self.submissions.borrow().values().filter_map(|s| {
-            matches!(s.state, State::ReadBack { .. }).then_some(s.agreed.epoch)
-        }).min();
+        let landed = self
+            .submissions
+            .borrow()
+            .values()
+            .filter_map(|s| matches!(s.state, State::ReadBack { .. }).then_some(s.agreed.epoch))
+            .min();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             network: self.id,

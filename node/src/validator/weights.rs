@@ -63,7 +63,12 @@ async fn send(agreed: &Agreed, closed: u64, index: u64, vectors: &mpsc::Sender<A
             reference_block: record.snapshot_block,
             expires_after_epoch: Some(index + EXPIRES_AFTER),
         };
-        tracing::info!(epoch = closed, mechanism = record.mechanism, entries = vector.call.weights.len(), "weights agreed");
+        tracing::info!(
+            epoch = closed,
+            mechanism = record.mechanism,
+            entries = vector.call.weights.len(),
+            "weights agreed"
+        );
         // The submitter's end is the node's end.
         let _ = vectors.send(vector).await;
     }
