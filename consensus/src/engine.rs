@@ -109,11 +109,6 @@ impl Engine {
         self.state.round().as_u32()
     }
 
-    /// Who proposes in a round.
-    pub fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
-        self.set().proposer(Height(height), Round::new(round)).address.0
-    }
-
     /// Propose, prevote, precommit, commit; for people.
     pub fn step(&self) -> &'static str {
         let driver = &self.state.driver;
@@ -133,11 +128,6 @@ impl Engine {
     /// Whether a value may still be proposed in this round.
     pub fn is_proposing(&self) -> bool {
         self.state.driver.step_is_propose()
-    }
-
-    /// The set of the height it works at.
-    pub fn set(&self) -> &Set {
-        self.state.validator_set()
     }
 
     /// Starts a height. `vote` is false for a node that only follows.

@@ -75,6 +75,8 @@ pub struct Machine<S: StateStore> {
     network: NetworkId,
     now: Millis,
     phase: Phase,
+    /// The set of the height after the head; the engine's own is that of the height it works at.
+    set: Set,
     engine: Engine,
     candidates: Candidates,
     mempool: Mempool,
@@ -119,13 +121,14 @@ impl<S: StateStore> Machine<S> {
         let network = ledger.network();
         let height = ledger.head().height + 1;
         let set = engine_set(&ledger).ok_or(SetupError::BadSet { height })?;
-        let engine = Engine::new(network, config.pair.clone(), Guard::default(), height, set);
+        let engine = Engine::new(network, config.pair.clone(), Guard::default(), height, set.clone());
         Ok(Self {
             ledger,
             config,
             network,
             now: 0,
             phase: Phase::Stopped,
+            set,
             engine,
             candidates: Candidates::default(),
             mempool: Mempool::default(),
@@ -160,7 +163,7 @@ impl<S: StateStore> Machine<S> {
             Event::Submit { id, bytes } => self.on_submit(id, &bytes),
             Event::Timer(id) => self.on_timer(id),
             Event::Committed { height } => self.on_committed(height),
-            Event::ChainTip(tip) => self.chain.set_tip(tip),
+            Event::ChainTip(tip) => self.chain.set_tip(self.now, tip),
             Event::ChainAnswer { reference, answer } => self.chain.answer(self.now, &reference, answer),
             Event::PeerStatus { peer, height } => self.sync.hint(self.now, peer, height),
             Event::PeerGone(peer) => self.sync.gone(&peer),
@@ -184,7 +187,7 @@ impl<S: StateStore> Machine<S> {
     /// Where the machine stands.
     pub fn status(&self) -> Status {
         let head = self.ledger.head();
-        let set = self.engine.set();
+        let set = &self.set;
         let network_height = self.sync.credible(|k| set.power(k), set.total());
         let step = match self.phase {
             _ if self.halted => "halted",
@@ -227,9 +230,7 @@ impl<S: StateStore> Machine<S> {
             tracing::warn!(%mark, "the guard knows of a signature that the log has lost: following without voting");
             self.muted_to = mark.height;
         }
-        let Some(set) = engine_set(&self.ledger) else {
-            return self.halt(SetupError::BadSet { height }.to_string());
-        };
+        let set = self.set.clone();
         self.engine = Engine::new(self.network, self.config.pair.clone(), Guard::new(guard), height, set.clone());
         self.set_timer(TimerId::Tick, self.now.saturating_add(TICK_MS));
         self.height_started = self.now;
@@ -298,7 +299,7 @@ impl<S: StateStore> Machine<S> {
 
     fn maybe_start(&mut self, at: Millis, starting: bool) -> bool {
         let head = self.ledger.head().height;
-        let set = self.engine.set();
+        let set = &self.set;
         if self.sync.credible(|k| set.power(k), set.total()) > head + 1 {
             return false;
         }
@@ -311,7 +312,7 @@ impl<S: StateStore> Machine<S> {
 
     /// Whether the validators heard, this one included, are a quorum.
     fn quorum_heard(&self) -> bool {
-        let set = self.engine.set();
+        let set = &self.set;
         let me = self.config.pair.public();
         let others = self.sync.heard(|k| set.power(k).filter(|_| *k != me));
         (others + u128::from(set.power(&me).unwrap_or(0))) * 3 > u128::from(set.total()) * 2
@@ -319,16 +320,13 @@ impl<S: StateStore> Machine<S> {
 
     fn start_height(&mut self) {
         let height = self.ledger.head().height + 1;
-        let Some(set) = engine_set(&self.ledger) else {
-            return self.halt(SetupError::BadSet { height }.to_string());
-        };
         self.cancel(TimerId::NextHeight);
         self.phase = Phase::Running;
         self.height_started = self.now;
         self.candidates.start(height);
         self.quota.start(height);
         let vote = self.votes_at(height);
-        let outputs = self.engine.start_height(height, set, vote);
+        let outputs = self.engine.start_height(height, self.set.clone(), vote);
         self.perform(outputs);
     }
 
@@ -358,13 +356,17 @@ impl<S: StateStore> Machine<S> {
         self.ledger.head().height + 1
     }
 
+    /// The proposer by the set of the height after the head.
     fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
-        self.engine.proposer(height, round)
+        self.set.proposer_key(height, round)
     }
 
-    /// Whether a key will vote at the next height, as far as the ledger knows already.
-    fn is_next_member(&self, key: &ConsensusKey) -> bool {
-        engine_set(&self.ledger).is_some_and(|set| set.power(key).is_some())
+    /// Takes over the set that the newest block made.
+    fn renew_set(&mut self) {
+        match engine_set(&self.ledger) {
+            Some(set) => self.set = set,
+            None => self.halt(SetupError::BadSet { height: self.working_height() }.to_string()),
+        }
     }
 
     fn push(&mut self, action: Action) {

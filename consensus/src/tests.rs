@@ -5,6 +5,8 @@
 //! guard's file would refuse.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod hazards;
+
 use std::collections::{BTreeMap, BinaryHeap};
 
 use perturb_challenge::rules::Rules;
@@ -44,6 +46,7 @@ fn snapshot(hotkeys: &[HotkeyPair], reference: ChainReference) -> Snapshot {
     }
 }
 
+#[derive(Clone)]
 struct Keys {
     hotkeys: Vec<HotkeyPair>,
     pairs: Vec<ConsensusPair>,
@@ -130,6 +133,12 @@ struct Net {
     tip: ChainReference,
     /// Nodes that hear and say nothing.
     cut: Vec<usize>,
+    /// The chain nodes do not answer.
+    away: bool,
+    /// Topics on which nothing arrives.
+    lost: Vec<Topic>,
+    /// Messages of a hundred that are lost.
+    loss: u64,
     /// Every decided digest by height: agreement's oracle.
     decided: BTreeMap<u64, Digest>,
 }
@@ -140,10 +149,14 @@ fn peer(i: usize) -> Peer {
 
 impl Net {
     fn new(n: u8, founders: usize, seed: u64) -> Self {
-        let keys = keys(n, founders);
+        Self::of(keys(n, founders), seed)
+    }
+
+    fn of(keys: Keys, seed: u64) -> Self {
         let mut disk = Disk::default();
         disk.store.commit(&genesis_commit(&keys.genesis).unwrap());
-        let nodes = (0..n).map(|_| Node { machine: None, disk: disk.clone(), timers: BTreeMap::new() }).collect();
+        let nodes =
+            keys.pairs.iter().map(|_| Node { machine: None, disk: disk.clone(), timers: BTreeMap::new() }).collect();
         Self {
             keys,
             nodes,
@@ -154,6 +167,9 @@ impl Net {
             seed,
             tip: reference(1, 0),
             cut: Vec::new(),
+            away: false,
+            lost: Vec::new(),
+            loss: 0,
             decided: BTreeMap::new(),
         }
     }
@@ -221,6 +237,9 @@ impl Net {
                     "node {i} speaks before its log is synced"
                 );
                 for j in (0..self.nodes.len()).filter(|j| *j != i) {
+                    if self.lost.contains(&topic) || self.random() % 100 < self.loss {
+                        continue;
+                    }
                     let delay = 5 + self.random() % 60;
                     let from = peer(i);
                     let id = self.next;
@@ -259,7 +278,9 @@ impl Net {
                 return Some(Event::Committed { height: commit.height });
             }
             Action::ChainQuery { reference, snapshot: wanted } => {
-                let answer = if reference.number > self.tip.number {
+                let answer = if self.away {
+                    ChainAnswer::Unavailable
+                } else if reference.number > self.tip.number {
                     ChainAnswer::Ahead
                 } else {
                     let snapshot = wanted.then(|| snapshot(&self.keys.hotkeys, reference.clone()));

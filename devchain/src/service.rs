@@ -174,7 +174,7 @@ async fn accept(node: Arc<Node>, listener: TcpListener, methods: Methods, mut st
         }
     }
     // Fails only if the server has stopped already.
-    drop(server_handle.stop());
+    let _ = server_handle.stop();
     connections.shutdown().await;
 }
 

@@ -143,6 +143,11 @@ impl Set {
         self.0.iter().find(|m| m.address.0 == *key).map(|m| m.power)
     }
 
+    /// The consensus key of the proposer of a height and round.
+    pub fn proposer_key(&self, height: u64, round: u32) -> ConsensusKey {
+        self.proposer(Height(height), Round::new(round)).address.0
+    }
+
     /// The whole power.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|m| m.power).sum()

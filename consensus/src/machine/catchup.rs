@@ -1,6 +1,6 @@
 //! Catching up and helping others to: beacons, range requests, bodies on request.
 
-use perturb_ledger::{Block, Certificate, StateStore};
+use perturb_ledger::{Block, BlockError, Certificate, StateStore};
 use perturb_types::encode;
 use perturb_types::envelope::Signed;
 
@@ -10,6 +10,20 @@ use crate::wire::{
     Beacon, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Peer, Request, Response,
     Topic,
 };
+
+/// Why a block of a range cannot be committed.
+enum Unfit {
+    /// The peer's fault.
+    Theirs(String),
+    /// The own store's.
+    Own(String),
+}
+
+impl Unfit {
+    fn theirs(e: impl ToString) -> Self {
+        Self::Theirs(e.to_string())
+    }
+}
 
 impl<S: StateStore> Machine<S> {
     pub(super) fn send_beacon(&mut self) {
@@ -111,7 +125,11 @@ impl<S: StateStore> Machine<S> {
                 self.commit(executed, certificate, 0);
                 true
             }
-            Err(reason) => {
+            Err(Unfit::Own(reason)) => {
+                self.halt(format!("the own store fails: {reason}"));
+                false
+            }
+            Err(Unfit::Theirs(reason)) => {
                 self.sync.queue.clear();
                 self.sync.failed(self.now, &from);
                 self.blame(from, &reason);
@@ -126,20 +144,24 @@ impl<S: StateStore> Machine<S> {
         &self,
         block: &[u8],
         certificate: &[u8],
-    ) -> Result<Option<(perturb_ledger::Executed, Certificate)>, String> {
-        let block: Block = encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(|e| e.to_string())?;
+    ) -> Result<Option<(perturb_ledger::Executed, Certificate)>, Unfit> {
+        let block: Block = encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(Unfit::theirs)?;
         let certificate: Certificate =
-            encode::decode("certificate", certificate, MAX_CERTIFICATE_BYTES).map_err(|e| e.to_string())?;
+            encode::decode("certificate", certificate, MAX_CERTIFICATE_BYTES).map_err(Unfit::theirs)?;
         let next = self.ledger.head().height + 1;
         if block.header.height < next {
             return Ok(None);
         }
         let digest = block.header.digest(&self.network);
         if block.header.height != next || certificate.height != next || certificate.digest != digest {
-            return Err(format!("a block of height {} where {next} was asked for", block.header.height));
+            let why = format!("a block of height {} where {next} was asked for", block.header.height);
+            return Err(Unfit::Theirs(why));
         }
-        certificate.verify(&self.network, self.ledger.validators()).map_err(|e| e.to_string())?;
-        let executed = self.ledger.check(&block).map_err(|e| e.to_string())?;
+        certificate.verify(&self.network, self.ledger.validators()).map_err(Unfit::theirs)?;
+        let executed = self.ledger.check(&block).map_err(|e| match e {
+            BlockError::Store(e) => Unfit::Own(e.to_string()),
+            e => Unfit::theirs(e),
+        })?;
         Ok(Some((executed, certificate)))
     }
 }

@@ -129,10 +129,11 @@ impl<S: StateStore> Machine<S> {
         if self.quota.repeated(height, &digest) {
             return Ok(false);
         }
-        if self.engine.set().power(&key).is_none() && !self.is_next_member(&key) {
+        if self.set.power(&key).is_none() {
             return Err(ignore("not of this validator set"));
         }
-        if height == working && round > self.engine.round().unwrap_or(0).saturating_add(ROUND_LOOKAHEAD) {
+        let round_now = if self.is_running() { self.engine.round().unwrap_or(0) } else { 0 };
+        if height == working && round > round_now.saturating_add(ROUND_LOOKAHEAD) {
             return Err(ignore("too many rounds ahead"));
         }
         if !verifies() {
@@ -177,9 +178,11 @@ impl<S: StateStore> Machine<S> {
             Ok(false) if proposal.height != working => return Verdict::Accept,
             Ok(_) => {}
         }
-        // The set of the next height may be another: the engine checks the proposer when it gets there.
-        if proposal.height == working && self.proposer(working, proposal.round) != proposal.proposer {
-            return reject("not the proposer of this round");
+        if self.proposer(proposal.height, proposal.round) != proposal.proposer {
+            // At the next height the set may be another: nobody is to blame. But only what comes from
+            // the presumed proposer is followed, or anyone could fill the places of a round.
+            let why = "not the proposer of this round";
+            return if proposal.height == working { reject(why) } else { ignore(why) };
         }
         self.candidates.proposed(proposal.height, proposal.round, proposal.proposer, proposal.digest);
         self.feed_gossip(Gossip::Proposal(proposal));

@@ -175,6 +175,8 @@ impl<S: StateStore> Machine<S> {
             Ok(commit) => commit,
             Err(e) => return self.halt(format!("a certified block cannot be committed: {e}")),
         };
+        self.renew_set();
+        self.quota.start(self.working_height());
         let interval = u64::from(self.ledger.genesis().parameters.block_interval_ms);
         let height = self.ledger.head().height;
         self.phase = Phase::Committing { height, next_at: started.saturating_add(interval) };

@@ -8,7 +8,7 @@
 //! that lags or is away, a clock that differs) is no verdict: the engine's propose timeout then
 //! votes nil, and a later answer still counts. What is wrong is invalid at once.
 
-use perturb_ledger::{ChainReference, ProposalInput, Snapshot, StateStore};
+use perturb_ledger::{BlockError, ChainReference, ProposalInput, Snapshot, StateStore};
 use perturb_types::Digest;
 use perturb_types::encode;
 
@@ -82,7 +82,12 @@ impl<S: StateStore> Machine<S> {
     /// The reference to build on, with the snapshot where an epoch closes; `None`: wait.
     fn choose_reference(&mut self, wanted: Wanted) -> Option<(ChainReference, Option<Snapshot>)> {
         let parent = self.ledger.head().reference.clone();
-        let Some(tip) = self.chain.tip().filter(|t| t.number > parent.number).cloned() else {
+        // A tip that the others cannot confirm costs a round, never the height: every other round
+        // repeats the parent's reference, which needs no chain.
+        if wanted.round % 2 == 1 {
+            return Some((parent, None));
+        }
+        let Some(tip) = self.chain.tip(self.now).filter(|t| t.number > parent.number).cloned() else {
             return Some((parent, None));
         };
         if tip.epoch_index <= parent.epoch_index {
@@ -140,6 +145,11 @@ impl<S: StateStore> Machine<S> {
         if candidate.executed.is_none() {
             match self.ledger.check(block) {
                 Ok(executed) => candidate.executed = Some(executed),
+                // The own store fails: nothing is known of the block.
+                Err(e @ BlockError::Store(_)) => {
+                    self.halt(format!("the own store fails: {e}"));
+                    return Judgement::Open;
+                }
                 Err(e) => return Judgement::Invalid(e.to_string()),
             }
         }
