@@ -123,17 +123,27 @@ impl ValidatorSet {
 
 /// Powers of stakes (rao) under a rule, in the same order; each at least 1.
 ///
-/// The cap is applied to the raw total: p = min(stake, ⌊total·max_share⌋). With few validators it
-/// may bind for all, which makes them equal.
+/// The cap binds the *result*: the largest c with c ≤ max_share · Σ min(stake, c), so no validator
+/// holds more than `max_share` of the power that there is. A cap taken of the raw total would leave
+/// one that holds most of the stake a quorum of its own. Where no c fits (fewer validators than
+/// 1/max_share), all are equal.
 pub fn powers(rule: PowerRule, stakes_rao: &[u64]) -> Vec<u64> {
     match rule {
         PowerRule::Equal => vec![1; stakes_rao.len()],
         PowerRule::Stake { max_share } => {
-            let tao: Vec<u64> = stakes_rao.iter().map(|s| (s / 1_000_000_000).max(1)).collect();
-            let total: u128 = tao.iter().map(|t| u128::from(*t)).sum();
-            let cap = (total * u128::from(max_share) / 1_000_000).max(1);
-            let ceiling = u128::from(MAX_TOTAL_POWER / limits::MAX_VALIDATORS as u64);
-            tao.into_iter().map(|t| u128::from(t).min(cap).min(ceiling) as u64).collect()
+            let ceiling = MAX_TOTAL_POWER / limits::MAX_VALIDATORS as u64;
+            let tao: Vec<u64> = stakes_rao.iter().map(|s| (s / 1_000_000_000).clamp(1, ceiling)).collect();
+            let fits = |c: u64| {
+                let total: u128 = tao.iter().map(|t| u128::from((*t).min(c))).sum();
+                u128::from(c) * 1_000_000 <= total * u128::from(max_share)
+            };
+            // Σ min(stake, c) is concave in c: what fits is one interval from 0.
+            let (mut low, mut high) = (0, tao.iter().copied().max().unwrap_or(0));
+            while low < high {
+                let middle = low + (high - low).div_ceil(2);
+                if fits(middle) { low = middle } else { high = middle - 1 }
+            }
+            tao.into_iter().map(|t| t.min(low.max(1))).collect()
         }
     }
 }
@@ -167,12 +177,23 @@ mod tests {
         assert!(matches!(ValidatorSet::new(vec![member(1, 1), twice]), Err(SetError::Twice(_))));
     }
 
+    #[test]
+    fn one_that_holds_most_of_the_stake_holds_no_quorum() {
+        let tao = |t: &[u64]| t.iter().map(|t| t * 1_000_000_000).collect::<Vec<_>>();
+        let stake = |s: &[u64]| powers(PowerRule::Stake { max_share: 250_000 }, &tao(s));
+        // c ≤ (c + 10·10)/4 gives c = 33 beside ten of 10.
+        assert_eq!(stake(&[900, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10])[..2], [33, 10]);
+        assert_eq!(stake(&[70, 70, 70, 70]), [70; 4]);
+        assert_eq!(stake(&[70, 50, 60]), [1; 3], "three cannot each hold at most a quarter");
+    }
+
     proptest! {
         #[test]
-        fn no_validator_exceeds_its_part(stakes in proptest::collection::vec(1_000_000_000u64..u64::MAX / 300, 4..60)) {
+        fn no_validator_exceeds_its_part(stakes in proptest::collection::vec(any::<u64>(), 4..60)) {
             let p = powers(PowerRule::Stake { max_share: 250_000 }, &stakes);
-            let total: u128 = stakes.iter().map(|s| u128::from(s / 1_000_000_000)).sum();
-            prop_assert!(p.iter().all(|x| u128::from(*x) <= (total / 4).max(1) && *x > 0));
+            let total: u128 = p.iter().map(|x| u128::from(*x)).sum();
+            prop_assert!(p.iter().all(|x| u128::from(*x) * 4 <= total && *x > 0));
+            prop_assert!(total <= u128::from(MAX_TOTAL_POWER));
         }
     }
 }

@@ -1,0 +1,243 @@
+//! Speed of the agreed history: execution of a block with 1000 answers, state trees, proofs.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use divan::Bencher;
+use perturb_challenge::rules::Rules;
+use perturb_challenge::verify::Verdict;
+use perturb_ledger::genesis::{Aggregation, GenesisDelegation, Timeouts};
+use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::merkle;
+use perturb_ledger::proofs::StateProof;
+use perturb_ledger::tx::Delegation;
+use perturb_ledger::validators::PowerRule;
+use perturb_ledger::{
+    Block, Certificate, ChainReference, ChallengeSpec, Genesis, Ledger, MemoryStore, Neuron, Parameters, ProposalInput,
+    Snapshot, Transaction, VoteKind, state, vote_sign_bytes,
+};
+use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::{
+    ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId, RoundOpen,
+    RoundResult, Signed,
+};
+
+/// Validators; each closes one round with an answer of every miner.
+const VALIDATORS: u8 = 4;
+/// Miners: with four validators, a block of 1000 answers.
+const MINERS: u16 = 250;
+
+fn main() {
+    divan::main();
+}
+
+fn pair(kind: u8, i: u16) -> HotkeyPair {
+    let mut seed = [kind; 32];
+    seed[..2].copy_from_slice(&i.to_le_bytes());
+    HotkeyPair::from_seed(&seed).unwrap()
+}
+
+fn challenge() -> ChallengeSpec {
+    ChallengeSpec {
+        id: ChallengeId(0),
+        mechanism: 0,
+        rules: Rules::subnet(),
+        model: "demo".into(),
+        model_digest: Digest([2; 32]),
+        source: "demo:1:100".into(),
+        source_fingerprint: Digest([3; 32]),
+        interval_ms: 1000,
+        miners_per_round: MINERS,
+        aggregation: Aggregation::Quantile,
+        min_confidence: 50_000,
+    }
+}
+
+fn parameters() -> Parameters {
+    let ms = 1000;
+    Parameters {
+        min_stake_rao: 1000,
+        power: PowerRule::Equal,
+        block_interval_ms: 1000,
+        max_block_transactions: 100,
+        max_block_bytes: 1 << 20,
+        max_rounds_per_epoch: 100,
+        max_open_rounds: 2,
+        open_round_blocks: 50,
+        burn_uid: 0,
+        timeouts: Timeouts {
+            propose_ms: ms,
+            propose_delta_ms: ms,
+            prevote_ms: ms,
+            prevote_delta_ms: ms,
+            precommit_ms: ms,
+            precommit_delta_ms: ms,
+        },
+    }
+}
+
+struct Net {
+    hotkeys: Vec<HotkeyPair>,
+    keys: Vec<ConsensusPair>,
+    miners: Vec<HotkeyPair>,
+    genesis: Genesis,
+}
+
+impl Net {
+    fn new() -> Self {
+        let hotkeys: Vec<_> = (0..VALIDATORS).map(|i| pair(1, u16::from(i))).collect();
+        let keys: Vec<_> = (0..VALIDATORS).map(|i| ConsensusPair::from_seed(&[i + 1; 32])).collect();
+        let miners: Vec<_> = (0..MINERS).map(|i| pair(2, i)).collect();
+        let all = hotkeys.iter().map(|p| (p, true)).chain(miners.iter().map(|p| (p, false)));
+        let neurons = (0u16..).zip(all).map(|(uid, (p, permit))| Neuron {
+            uid,
+            hotkey: p.hotkey(),
+            coldkey: [0; 32],
+            stake_rao: 5000,
+            permit,
+        });
+        let snapshot = Snapshot {
+            reference: ChainReference { number: 1, hash: Digest([1; 32]), epoch_index: 0 },
+            tempo: 360,
+            min_allowed_weights: 1,
+            max_weight_limit: u16::MAX,
+            weights_version_key: 0,
+            commit_reveal: false,
+            mechanisms: 1,
+            neurons: neurons.collect(),
+        };
+        let delegate = |(h, k)| GenesisDelegation::of(&Delegation::sign(&NetworkId([0; 32]), h, k, 0));
+        let genesis = Genesis {
+            chain_genesis: Digest([1; 32]),
+            netuid: 1,
+            time_ms: 1000,
+            snapshot,
+            delegations: hotkeys.iter().zip(&keys).map(delegate).collect(),
+            owner: pair(3, 0).hotkey(),
+            challenges: vec![challenge()],
+            parameters: parameters(),
+        };
+        Self { hotkeys, keys, miners, genesis }
+    }
+
+    fn ledger(&self) -> Ledger<MemoryStore> {
+        let mut store = MemoryStore::default();
+        store.commit(&genesis_commit(&self.genesis).unwrap());
+        Ledger::new(self.genesis.clone(), store).unwrap()
+    }
+
+    /// Opening and result of one validator's first round, every answer a success at level 1.
+    fn round(&self, v: usize) -> [Transaction; 2] {
+        let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
+        let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq: 0 };
+        let secret = TransformSecret([7; 32]);
+        let open = RoundOpen {
+            round,
+            epoch: 0,
+            image: Digest([v as u8; 32]),
+            transform: secret.commitment(&net, &round),
+            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
+            opened_ms: 0,
+        };
+        let open = Signed::sign(&self.keys[v], &net, open);
+        let entries = (0u32..).zip(&self.miners).map(|(i, miner)| {
+            let ssim = Millionths(999_000);
+            let changed = 100 + i;
+            let measurement = Measurement { level: 1, sum_squares: changed.into(), changed, channels: 12_288, ssim };
+            let verdict = Verdict {
+                reason: Reason::Success,
+                measurement,
+                predicted: 4,
+                margin_millionths: 500_000,
+                semantic: Meaning::NotAsked,
+            };
+            let digest = Digest::of(format!("{v} {i}").as_bytes());
+            let answer = AnswerStatement { round, image: open.image, answer: digest }.sign(miner, &net);
+            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
+        });
+        let result = RoundResult {
+            round,
+            open: open.digest(),
+            transform: secret,
+            source_index: 0,
+            label: 3,
+            entries: entries.collect(),
+        };
+        let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
+        [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
+    }
+
+    fn propose(&self, ledger: &Ledger<MemoryStore>) -> (Block, perturb_ledger::Executed) {
+        let transactions: Vec<_> = (0..self.keys.len()).flat_map(|v| self.round(v)).collect();
+        let input = ProposalInput {
+            time_ms: ledger.head().time_ms + 10,
+            proposer: self.keys[0].public(),
+            reference: ledger.head().reference.clone(),
+            snapshot: None,
+            transactions,
+        };
+        let (block, executed) = ledger.propose(input).unwrap();
+        assert_eq!(block.body.transactions.len(), 2 * usize::from(VALIDATORS), "every transaction has to execute");
+        (block, executed)
+    }
+
+    fn certify(&self, digest: Digest) -> Certificate {
+        let bytes = vote_sign_bytes(&self.genesis.network_id(), VoteKind::Precommit, 1, 0, Some(digest));
+        Certificate::new(1, 0, digest, self.keys.iter().map(|k| (k.public(), k.sign(&bytes))).collect())
+    }
+}
+
+/// Signatures, scores, histories, state tree and roots of a block with 1000 answers.
+#[divan::bench(sample_count = 10)]
+fn check_block_of_1000_results(bencher: Bencher<'_, '_>) {
+    let net = Net::new();
+    let ledger = net.ledger();
+    let (block, _) = net.propose(&ledger);
+    bencher.bench_local(|| ledger.check(&block).unwrap());
+}
+
+#[divan::bench]
+fn verify_certificate_of_four(bencher: Bencher<'_, '_>) {
+    let net = Net::new();
+    let ledger = net.ledger();
+    let certificate = net.certify(Digest([5; 32]));
+    bencher.bench_local(|| certificate.verify(&ledger.network(), ledger.validators()).unwrap());
+}
+
+/// A ledger after the block of 1000 answers, and the key of one of its histories.
+fn committed() -> (Ledger<MemoryStore>, Vec<u8>) {
+    let net = Net::new();
+    let mut ledger = net.ledger();
+    let (_, executed) = net.propose(&ledger);
+    let certificate = net.certify(executed.digest());
+    let commit = ledger.commit(executed, certificate).unwrap();
+    ledger.store_mut().commit(&commit);
+    let key = state::history_key(ChallengeId(0), &net.miners[0].hotkey(), &net.hotkeys[0].hotkey());
+    (ledger, key)
+}
+
+#[divan::bench]
+fn make_state_proof(bencher: Bencher<'_, '_>) {
+    let (ledger, key) = committed();
+    bencher.bench_local(|| StateProof::make(ledger.store(), 1, &key).unwrap());
+}
+
+#[divan::bench]
+fn check_state_proof(bencher: Bencher<'_, '_>) {
+    let (ledger, key) = committed();
+    let proof = StateProof::make(ledger.store(), 1, &key).unwrap();
+    assert!(proof.value.is_some());
+    let root = ledger.head().state_root;
+    bencher.bench_local(|| assert!(proof.verify(&root)));
+}
+
+#[divan::bench(args = [100, 1000])]
+fn make_leaf_proof(bencher: Bencher<'_, '_>, count: u16) {
+    let leaves: Vec<Digest> = (0..count).map(|i| Digest::of(&i.to_le_bytes())).collect();
+    bencher.bench_local(|| merkle::prove(&leaves, 7).unwrap());
+}
+
+#[divan::bench(args = [100, 1000])]
+fn check_leaf_proof(bencher: Bencher<'_, '_>, count: u16) {
+    let leaves: Vec<Digest> = (0..count).map(|i| Digest::of(&i.to_le_bytes())).collect();
+    let (root, proof) = (merkle::root(&leaves), merkle::prove(&leaves, 7).unwrap());
+    bencher.bench_local(|| assert!(proof.verify(&root, &leaves[7])));
+}
