@@ -42,7 +42,7 @@ lint: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: setup
-	cargo bench --workspace --locked
+	cargo bench --workspace --locked --profile dev
 
 train-demo: build
 	$(BIN)/perturb model train-demo
