@@ -29,7 +29,10 @@ use config::Config;
 /// Parses the command line and runs.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // What a person runs at a terminal speaks for itself; a service logs what it does.
+    let quiet = !matches!(cli.command, Command::Validator(_) | Command::Miner(_) | Command::Bootnode(_));
+    let default = if quiet { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
