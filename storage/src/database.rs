@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use perturb_ledger::{Block, Certificate, Commit, Header};
 use perturb_types::encode;
-use perturb_types::{Digest, NetworkId, limits};
+use perturb_types::{Digest, NetworkId};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
 use crate::error::StorageError;
@@ -89,9 +89,9 @@ impl Database {
         o.create_if_missing(true);
         o.create_missing_column_families(true);
         o.set_keep_log_file_num(2);
-        // Absolute consistency would refuse to start after any torn tail; this replays up to it,
-        // and the log's own checksums say what is missing.
-        o.set_wal_recovery_mode(rocksdb::DBRecoveryMode::PointInTime);
+        // A torn tail was never synced, so never spoken, and is dropped. Damage before the end is
+        // an error: point-in-time recovery would silently forget committed heights behind it.
+        o.set_wal_recovery_mode(rocksdb::DBRecoveryMode::TolerateCorruptedTailRecords);
         o.set_max_total_wal_size(64 << 20);
         o.set_max_open_files(256);
         let families = FAMILIES.map(|name| {
@@ -120,6 +120,11 @@ impl Database {
             return Err(StorageError::OtherNetwork { path: dir.into(), found, expected: *network });
         }
         Ok(())
+    }
+
+    /// The folder that holds the database, the lock and the signing guard.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.inner.path.parent().unwrap_or(&self.inner.path)
     }
 
     pub(crate) fn failed(&self, e: impl std::fmt::Display) -> StorageError {
@@ -253,7 +258,6 @@ impl Database {
         count: usize,
         max_bytes: usize,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
-        let max_bytes = max_bytes.max(limits::MAX_BLOCK_BYTES);
         let (mut out, mut bytes) = (Vec::new(), 0usize);
         for height in (from.max(1)..).take(count) {
             let key = height_key(height);

@@ -34,7 +34,7 @@ pub enum StorageError {
     },
     /// RocksDB cannot open or use the files.
     #[error(
-        "database in {path}: {what}; if it is damaged, move the folder away and start again: the node fetches the history from its peers"
+        "database in {path}: {what}; if it is damaged, move this folder away, keep `signing-guard` beside it, and start again: the node fetches the history from its peers"
     )]
     Database {
         /// The folder.
@@ -44,7 +44,7 @@ pub enum StorageError {
     },
     /// A row that does not read back.
     #[error(
-        "damaged record {what}: {why}; move the data folder away and start again: the node fetches the history from its peers"
+        "damaged record {what}: {why}; move the folder `database` in the data folder away, keep `signing-guard`, and start again: the node fetches the history from its peers"
     )]
     Damaged {
         /// Which.
@@ -60,6 +60,11 @@ pub enum StorageError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The guard file lost what it knew.
+    #[error(
+        "signing guard {0} is damaged: what this key signed is not known; restore the file, or retire the key and make a new one: signing on could contradict an earlier signature"
+    )]
+    GuardDamaged(PathBuf),
     /// The guard file belongs to another key.
     #[error(
         "signing guard {path} belongs to consensus key {found}, not to {expected}; a key and its guard move together"

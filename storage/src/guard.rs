@@ -3,10 +3,17 @@
 //! What a validator signs only moves forward in (height, round, step); the same signature again is
 //! fine, another at the same place or behind it is refused, also when the database was rolled back.
 //!
-//! The file has two slots of 128 bytes that are written in turn, each with a running number and a
-//! checksum, and synced before the signature may leave. A torn write damages only the slot being
-//! written, whose signature therefore never left; the other slot still has the one before. Both
-//! slots damaged means that the file was tampered with: the guard refuses to open.
+//! The file holds the mark twice, in two disk blocks of its own, each with a running number and a
+//! checksum. A mark is written and synced to the first block, then to the second, and only then may
+//! the signature leave. So:
+//!
+//! - a torn write damages only the block being written; the other holds either the mark before
+//!   (whose successor never left) or already the new one;
+//! - a block that rots later costs nothing: both hold the mark of every signature that left;
+//! - a file that exists always has a block that reads back, because it is made whole and renamed
+//!   into place. Anything else (emptied, cut, both blocks damaged) is refused, never a fresh start.
+//!
+//! The database remembers which keys have a guard, so that a deleted file is not a fresh start either.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -17,9 +24,13 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest};
 
+use crate::database::{Database, META};
 use crate::error::StorageError;
 
-const SLOT: usize = 128;
+/// One disk block per copy, so that no torn sector can take both.
+const SLOT: usize = 4096;
+
+const FILE: &str = "signing-guard";
 
 /// The last thing signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -46,7 +57,8 @@ impl std::fmt::Display for Mark {
 struct Slot {
     number: u64,
     key: ConsensusKey,
-    mark: Mark,
+    /// `None` until the first signature.
+    mark: Option<Mark>,
 }
 
 /// The guard's file, open.
@@ -67,44 +79,77 @@ fn read_slot(bytes: &[u8]) -> Option<Slot> {
     borsh::from_slice(body).ok()
 }
 
+fn slot_bytes(slot: &Slot) -> Vec<u8> {
+    let body = encode::encode(slot);
+    let mut out = crc32fast::hash(&body).to_le_bytes().to_vec();
+    out.extend((body.len() as u16).to_le_bytes());
+    out.extend(body);
+    out.resize(SLOT, 0);
+    out
+}
+
+/// Makes the file whole under another name, then gives it its own.
+fn create(dir: &Path, path: &Path, key: ConsensusKey) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&slot_bytes(&Slot { number: 0, key, mark: None }).repeat(2))?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    File::open(dir)?.sync_all()
+}
+
 impl SigningGuard {
-    /// Opens (or makes) the guard of a consensus key in a data folder.
+    /// Opens (or makes) the guard of a consensus key in the database's data folder.
+    ///
+    /// # Errors
+    /// As [`SigningGuard::open_in`], or the file is gone although this key had one here.
+    pub fn open(database: &Database, key: ConsensusKey) -> Result<Self, StorageError> {
+        let row = [b"guard/".as_slice(), &key.0].concat();
+        let dir = database.data_dir();
+        let known = database.get(META, &row)?.is_some();
+        if known && !dir.join(FILE).try_exists().map_err(|source| StorageError::Io { path: dir.into(), source })? {
+            return Err(StorageError::GuardDamaged(dir.join(FILE)));
+        }
+        let guard = Self::open_in(dir, key)?;
+        if !known {
+            database.put_synced(META, &row, &[])?;
+        }
+        Ok(guard)
+    }
+
+    /// Opens (or makes) the guard in a folder.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or belongs to another key.
-    pub fn open(dir: &Path, key: ConsensusKey) -> Result<Self, StorageError> {
-        let path = dir.join("signing-guard");
+    fn open_in(dir: &Path, key: ConsensusKey) -> Result<Self, StorageError> {
+        let path = dir.join(FILE);
         let io = |source| StorageError::Io { path: path.clone(), source };
-        let fresh = !path.exists();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
-        if fresh {
-            file.sync_all().map_err(io)?;
-            File::open(dir).and_then(|d| d.sync_all()).map_err(io)?;
+        if !path.try_exists().map_err(io)? {
+            create(dir, &path, key).map_err(io)?;
         }
+        let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
         let mut bytes = Vec::new();
-        Read::by_ref(&mut file).take(2 * SLOT as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-        let newest = bytes.chunks(SLOT).take(2).filter_map(read_slot).max_by_key(|s| s.number);
-        let Some(slot) = newest else {
-            // A first write that was torn leaves at most one slot, and nothing was signed yet.
-            if bytes.len() <= SLOT {
-                return Ok(Self { path, file, key, number: 0, last: None });
-            }
-            return Err(StorageError::Damaged {
-                what: format!("signing guard {}", path.display()),
-                why: "neither slot reads back".into(),
-            });
-        };
+        Read::by_ref(&mut file).take(2 * SLOT as u64).read_to_end(&mut bytes).map_err(io)?;
+        let newest = bytes.chunks(SLOT).filter_map(read_slot).max_by_key(|s| s.number);
+        let Some(slot) = newest else { return Err(StorageError::GuardDamaged(path)) };
         if slot.key != key {
             return Err(StorageError::OtherKey { path, found: slot.key, expected: key });
         }
-        Ok(Self { path, file, key, number: slot.number, last: Some(slot.mark) })
+        let mut this = Self { path, file, key, number: slot.number, last: slot.mark };
+        // Makes the copies one again, before anything is signed on the strength of one of them.
+        this.write(&slot)?;
+        Ok(this)
+    }
+
+    fn write(&mut self, slot: &Slot) -> Result<(), StorageError> {
+        let bytes = slot_bytes(slot);
+        for at in [0, SLOT as u64] {
+            let at = SeekFrom::Start(at);
+            let written =
+                self.file.seek(at).and_then(|_| self.file.write_all(&bytes)).and_then(|()| self.file.sync_data());
+            written.map_err(|source| StorageError::Io { path: self.path.clone(), source })?;
+        }
+        Ok(())
     }
 
     /// The last thing signed.
@@ -127,14 +172,7 @@ impl SigningGuard {
             }
         }
         let number = self.number + 1;
-        let body = encode::encode(&Slot { number, key: self.key, mark });
-        let mut slot = crc32fast::hash(&body).to_le_bytes().to_vec();
-        slot.extend((body.len() as u16).to_le_bytes());
-        slot.extend(body);
-        slot.resize(SLOT, 0);
-        let at = SeekFrom::Start((number % 2) * SLOT as u64);
-        let written = self.file.seek(at).and_then(|_| self.file.write_all(&slot)).and_then(|()| self.file.sync_data());
-        written.map_err(|source| StorageError::Io { path: self.path.clone(), source })?;
+        self.write(&Slot { number, key: self.key, mark: Some(mark) })?;
         (self.number, self.last) = (number, Some(mark));
         Ok(())
     }
@@ -155,23 +193,23 @@ mod tests {
     #[test]
     fn a_second_signature_for_one_step_is_refused_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let mut g = SigningGuard::open(dir.path(), KEY).unwrap();
+        let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
         g.check_and_record(mark(3, 0, 1, 1)).unwrap();
         g.check_and_record(mark(3, 0, 1, 1)).unwrap();
         drop(g);
-        let mut g = SigningGuard::open(dir.path(), KEY).unwrap();
+        let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
         assert_eq!(g.last(), Some(mark(3, 0, 1, 1)));
         for wrong in [mark(3, 0, 1, 2), mark(3, 0, 0, 1), mark(2, 9, 2, 1), Mark { digest: None, ..mark(3, 0, 1, 1) }] {
             assert!(matches!(g.check_and_record(wrong), Err(StorageError::Conflict { .. })), "{wrong}");
         }
         g.check_and_record(mark(3, 0, 2, 2)).unwrap();
-        assert!(matches!(SigningGuard::open(dir.path(), ConsensusKey([8; 32])), Err(StorageError::OtherKey { .. })));
+        assert!(matches!(SigningGuard::open_in(dir.path(), ConsensusKey([8; 32])), Err(StorageError::OtherKey { .. })));
     }
 
     #[test]
     fn two_damaged_slots_are_damage_and_not_a_fresh_start() {
         let dir = tempfile::tempdir().unwrap();
-        let mut g = SigningGuard::open(dir.path(), KEY).unwrap();
+        let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
         g.check_and_record(mark(1, 0, 1, 1)).unwrap();
         g.check_and_record(mark(1, 0, 2, 1)).unwrap();
         drop(g);
@@ -180,30 +218,65 @@ mod tests {
         bytes[10] ^= 1;
         bytes[SLOT + 10] ^= 1;
         std::fs::write(&path, bytes).unwrap();
-        assert!(matches!(SigningGuard::open(dir.path(), KEY), Err(StorageError::Damaged { .. })));
+        assert!(matches!(SigningGuard::open_in(dir.path(), KEY), Err(StorageError::GuardDamaged(_))));
+    }
+
+    #[test]
+    fn a_file_that_lost_its_marks_is_refused_and_a_rotten_copy_costs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("signing-guard");
+        let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
+        for h in 1..=9 {
+            g.check_and_record(mark(h, 0, 1, 1)).unwrap();
+        }
+        drop(g);
+        let whole = std::fs::read(&path).unwrap();
+        for lost in [vec![], vec![0; 128], vec![0; SLOT], vec![0; 2 * SLOT]] {
+            std::fs::write(&path, lost).unwrap();
+            assert!(matches!(SigningGuard::open_in(dir.path(), KEY), Err(StorageError::GuardDamaged(_))));
+        }
+        for copy in [0, SLOT] {
+            let mut rotten = whole.clone();
+            rotten[copy + 20] ^= 1;
+            std::fs::write(&path, rotten).unwrap();
+            let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
+            assert!(matches!(g.check_and_record(mark(9, 0, 1, 2)), Err(StorageError::Conflict { .. })));
+            drop(g);
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "opening heals the copy");
+        }
+    }
+
+    #[test]
+    fn a_deleted_file_is_not_a_fresh_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let net = perturb_types::NetworkId([1; 32]);
+        let open = || Database::open(dir.path(), &net, crate::Options::default()).unwrap();
+        SigningGuard::open(&open(), KEY).unwrap().check_and_record(mark(5, 0, 1, 1)).unwrap();
+        assert_eq!(SigningGuard::open(&open(), KEY).unwrap().last(), Some(mark(5, 0, 1, 1)));
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        assert!(matches!(SigningGuard::open(&open(), KEY), Err(StorageError::GuardDamaged(_))));
+        SigningGuard::open(&open(), ConsensusKey([8; 32])).unwrap();
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn a_torn_write_loses_only_the_mark_that_never_left(torn in 0usize..SLOT, count in 1u64..6) {
+        fn a_torn_write_loses_only_the_mark_that_never_left(torn in 0usize..=2 * SLOT, count in 0u64..6) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("signing-guard");
-            let mut g = SigningGuard::open(dir.path(), KEY).unwrap();
+            let mut g = SigningGuard::open_in(dir.path(), KEY).unwrap();
             for h in 1..=count {
                 g.check_and_record(mark(h, 0, 1, 1)).unwrap();
             }
             let before = std::fs::read(&path).unwrap();
             g.check_and_record(mark(count + 1, 0, 1, 1)).unwrap();
             let after = std::fs::read(&path).unwrap();
-            // Only the first `torn` bytes of the new slot reached the disk.
-            let at = ((count + 1) % 2) as usize * SLOT;
-            let mut mixed = before.clone();
-            mixed.resize(after.len(), 0);
-            mixed[at..at + torn].copy_from_slice(&after[at..at + torn]);
+            // The blocks are written in order: only the first `torn` bytes reached the disk.
+            let mixed = [&after[..torn], &before[torn..]].concat();
             std::fs::write(&path, mixed).unwrap();
-            let last = SigningGuard::open(dir.path(), KEY).unwrap().last();
-            prop_assert!(last == Some(mark(count, 0, 1, 1)) || last == Some(mark(count + 1, 0, 1, 1)));
+            let last = SigningGuard::open_in(dir.path(), KEY).unwrap().last();
+            let old = (count > 0).then(|| mark(count, 0, 1, 1));
+            prop_assert!(last == old || last == Some(mark(count + 1, 0, 1, 1)));
         }
     }
 }

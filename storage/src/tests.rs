@@ -101,7 +101,7 @@ fn a_damaged_database_is_an_error_that_says_what_to_do() {
     let current = dir.path().join("database/CURRENT");
     std::fs::write(&current, b"garbage").unwrap();
     let error = Database::open(dir.path(), &NET, Options::default()).err().unwrap().to_string();
-    assert!(error.contains("move the folder away"), "{error}");
+    assert!(error.contains("keep `signing-guard`"), "{error}");
 }
 
 #[test]
@@ -125,6 +125,48 @@ fn a_log_with_a_gap_or_a_flipped_bit_is_damage_and_a_lost_tail_is_not() {
     assert!(matches!(db.log_records(), Err(StorageError::Damaged { .. })));
 }
 
+/// A copy of the files as a crash leaves them, with the write-ahead log spoilt by `spoil`.
+fn crashed(dir: &Path, spoil: impl Fn(&mut Vec<u8>)) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let to = copy.path().join("database");
+    std::fs::create_dir(&to).unwrap();
+    for entry in std::fs::read_dir(dir.join("database")).unwrap().map(Result::unwrap) {
+        let mut bytes = std::fs::read(entry.path()).unwrap();
+        if entry.path().extension().is_some_and(|e| e == "log") && !bytes.is_empty() {
+            spoil(&mut bytes);
+        }
+        std::fs::write(to.join(entry.file_name()), bytes).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn a_torn_tail_loses_only_its_record_and_damage_before_it_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    for height in 0..20 {
+        db.commit(&commit(&db, height, vec![put("h", &height.to_string())])).unwrap();
+    }
+    for i in 0..5u8 {
+        db.append_log(20, &[i; 100]).unwrap();
+    }
+    db.sync_log().unwrap();
+    for (cut, left) in [(0, 5), (30, 4)] {
+        let copy = crashed(dir.path(), |wal| wal.truncate(wal.len() - cut));
+        let after = open(copy.path());
+        assert_eq!(after.height().unwrap(), Some(19));
+        assert_eq!(after.log_records().unwrap().len(), left);
+    }
+    for part in [10, 2] {
+        let copy = crashed(dir.path(), |wal| {
+            let at = wal.len() / part;
+            wal[at] ^= 1;
+        });
+        let opened = Database::open(copy.path(), &NET, Options::default());
+        assert!(matches!(opened, Err(StorageError::Database { .. })), "committed heights are never forgotten silently");
+    }
+}
+
 #[test]
 fn ranges_are_bounded_by_count_and_bytes() {
     let dir = tempfile::tempdir().unwrap();
@@ -135,8 +177,12 @@ fn ranges_are_bounded_by_count_and_bytes() {
     assert_eq!(db.block_range(0, 3, usize::MAX).unwrap().len(), 3, "genesis is not served");
     assert_eq!(db.block_range(4, 10, usize::MAX).unwrap().len(), 2);
     assert!(db.block_range(9, 10, usize::MAX).unwrap().is_empty());
-    let (block, _) = &db.block_range(2, 1, 0).unwrap()[0];
-    assert_eq!(Block::decode(block).unwrap().header.height, 2);
+    let all = db.block_range(1, 9, usize::MAX).unwrap();
+    let two: usize = all[..2].iter().map(|(block, certificate)| block.len() + certificate.len()).sum();
+    assert_eq!(db.block_range(1, 9, two).unwrap(), all[..2]);
+    assert_eq!(db.block_range(1, 9, two - 1).unwrap(), all[..1]);
+    assert_eq!(db.block_range(2, 9, 0).unwrap(), all[1..2], "one block always fits");
+    assert_eq!(Block::decode(&all[1].0).unwrap().header.height, 2);
 }
 
 #[test]

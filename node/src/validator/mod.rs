@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> Result<()> {
     if database.height()?.is_none() {
         database.commit(&genesis_commit(&role.genesis)?)?;
     }
-    let guard = SigningGuard::open(&config.data_dir, pair.public())?;
+    let guard = SigningGuard::open(&database, pair.public())?;
     let ledger = Ledger::new(role.genesis.clone(), database.clone())?;
 
     let stop = role::stop_on_signal()?;
