@@ -14,9 +14,9 @@
 //! C1 = 1·121²·255² = 952 031 025,   C2 = 9·C1
 //! ```
 //!
-//! Every factor is an integer below 2⁵³, so only the two products, the quotient and the sum over
-//! the windows round, in `f64` and in the order channel, row, column. Millionths are rounded to the
-//! nearest, halves upwards, and kept within 0 and 1.
+//! Every factor is an integer below 2⁵³, so `f64` holds it exactly, and only the two products, the
+//! quotient and the sums over the windows round: per channel in the order row, column, then red plus
+//! green plus blue. Millionths are rounded to the nearest, halves upwards, and kept within 0 and 1.
 
 use perturb_types::Millionths;
 
@@ -25,55 +25,70 @@ use crate::pixels::{CHANNELS, Pixels};
 /// Pixels that the window reaches to each side.
 const REACH: usize = 5;
 
+/// Padding of a row to each side, in channel values.
+const PADDING: usize = REACH * CHANNELS;
+
 /// Values of a window.
-const AREA: i64 = 121;
+const AREA: f64 = 121.0;
 
 /// 10⁴·c1·121²·255².
-const C1: i64 = 952_031_025;
+const C1: f64 = 952_031_025.0;
 
 /// 10⁴·c2·121²·255².
-const C2: i64 = 9 * C1;
+const C2: f64 = 9.0 * C1;
 
 /// 10⁴: makes c1 and c2 whole.
-const SCALE: i64 = 10_000;
+const SCALE: f64 = 10_000.0;
 
-/// Sums over a window, or over one of its columns.
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    x: u32,
-    y: u32,
-    products: u32,
-    squares: u32,
-}
+/// One value per channel value of a row, for each of: Σx, Σy, Σxy, Σx² + Σy². The channels stay
+/// interleaved as in the image, so that a loop over a row has no branch and the compiler can use
+/// vectors. A sum is at most 121·2·255², far below 2³¹.
+#[derive(Clone)]
+struct Row([Vec<i32>; 4]);
 
-impl Sums {
-    fn of(x: u8, y: u8) -> Self {
-        let (x, y) = (u32::from(x), u32::from(y));
-        Self { x, y, products: x * y, squares: x * x + y * y }
+impl Row {
+    fn new(len: usize) -> Self {
+        Self(std::array::from_fn(|_| vec![0; len]))
     }
 
-    fn add(&mut self, o: &Self) {
-        self.x += o.x;
-        self.y += o.y;
-        self.products += o.products;
-        self.squares += o.squares;
+    /// Adds (`sign` 1) or takes away (−1) an image row, behind the left padding.
+    fn update(&mut self, x: &[u8], y: &[u8], sign: i32) {
+        let [sx, sy, products, squares] = self.0.each_mut().map(|sums| sums[PADDING..].iter_mut());
+        for ((((sx, sy), (products, squares)), x), y) in sx.zip(sy).zip(products.zip(squares)).zip(x).zip(y) {
+            let (x, y) = (i32::from(*x), i32::from(*y));
+            *sx = sx.wrapping_add(sign.wrapping_mul(x));
+            *sy = sy.wrapping_add(sign.wrapping_mul(y));
+            *products = products.wrapping_add(sign.wrapping_mul(x.wrapping_mul(y)));
+            *squares = squares.wrapping_add(sign.wrapping_mul(x.wrapping_mul(x).wrapping_add(y.wrapping_mul(y))));
+        }
     }
 
-    fn sub(&mut self, o: &Self) {
-        self.x -= o.x;
-        self.y -= o.y;
-        self.products -= o.products;
-        self.squares -= o.squares;
+    /// Sums over the windows of this row of column sums, into `windows`; `pairs` is room to work in.
+    fn slide(&self, pairs: &mut [i32], windows: &mut Self) {
+        for (columns, out) in self.0.iter().zip(&mut windows.0) {
+            for ((pair, a), b) in pairs.iter_mut().zip(columns).zip(&columns[CHANNELS..]) {
+                *pair = a.wrapping_add(*b);
+            }
+            let two = |at: usize| pairs[at * CHANNELS..].iter();
+            let (pairs, last) = (two(0).zip(two(2)).zip(two(4)).zip(two(6)).zip(two(8)), &columns[2 * PADDING..]);
+            for ((out, ((((a, b), c), d), e)), last) in out.iter_mut().zip(pairs).zip(last) {
+                *out = a.wrapping_add(*b).wrapping_add(*c).wrapping_add(*d).wrapping_add(*e).wrapping_add(*last);
+            }
+        }
     }
 
-    fn ssim(&self) -> f64 {
-        let (x, y) = (i64::from(self.x), i64::from(self.y));
-        let (xy, xx_yy) = (x * y, x * x + y * y);
-        let cross = 2 * (AREA * i64::from(self.products) - xy);
-        let spread = AREA * i64::from(self.squares) - xx_yy;
-        let over = (SCALE * 2 * xy + C1) as f64 * (SCALE * cross + C2) as f64;
-        let under = (SCALE * xx_yy + C1) as f64 * (SCALE * spread + C2) as f64;
-        over / under
+    /// The quotients of a row of window sums.
+    fn quotients(&self, out: &mut [f64]) {
+        let [x, y, products, squares] = self.0.each_ref().map(|sums| sums.iter());
+        for ((out, (x, y)), (products, squares)) in out.iter_mut().zip(x.zip(y)).zip(products.zip(squares)) {
+            let (x, y) = (f64::from(*x), f64::from(*y));
+            let (xy, xx_yy) = (x * y, x * x + y * y);
+            let cross = 2.0 * (AREA * f64::from(*products) - xy);
+            let spread = AREA * f64::from(*squares) - xx_yy;
+            let over = (SCALE * 2.0 * xy + C1) * (SCALE * cross + C2);
+            let under = (SCALE * xx_yy + C1) * (SCALE * spread + C2);
+            *out = over / under;
+        }
     }
 }
 
@@ -83,58 +98,31 @@ pub fn ssim(a: &Pixels, b: &Pixels) -> Millionths {
     if !a.same_shape(b) || a.rgb.is_empty() {
         return Millionths::ZERO;
     }
-    let total: f64 = (0..CHANNELS).fold(0.0, |sum, channel| sum_of_channel(a, b, channel, sum));
-    let mean = total / a.rgb.len() as f64;
+    let len = a.width as usize * CHANNELS;
+    let (x, y): (Vec<&[u8]>, Vec<&[u8]>) = (a.rgb.chunks_exact(len).collect(), b.rgb.chunks_exact(len).collect());
+    let mut columns = Row::new(len + 2 * PADDING);
+    let mut windows = Row::new(len);
+    let mut pairs = vec![0; len + 2 * PADDING - CHANNELS];
+    let mut quotients = vec![0.0; len];
+    let mut totals = [0.0; CHANNELS];
+    for r in 0..REACH.min(x.len()) {
+        columns.update(x[r], y[r], 1);
+    }
+    for r in 0..x.len() {
+        if let (Some(x), Some(y)) = (x.get(r + REACH), y.get(r + REACH)) {
+            columns.update(x, y, 1);
+        }
+        if let Some(leaving) = r.checked_sub(REACH + 1) {
+            columns.update(x[leaving], y[leaving], -1);
+        }
+        columns.slide(&mut pairs, &mut windows);
+        windows.quotients(&mut quotients);
+        for pixel in quotients.chunks_exact(CHANNELS) {
+            totals.iter_mut().zip(pixel).for_each(|(total, q)| *total += q);
+        }
+    }
+    let mean = totals.iter().sum::<f64>() / a.rgb.len() as f64;
     Millionths((mean * 1e6 + 0.5).floor().clamp(0.0, 1e6) as u32)
-}
-
-/// Adds the channel's windows to `sum`, row by row: column sums slide down, window sums slide right.
-fn sum_of_channel(a: &Pixels, b: &Pixels, channel: usize, mut sum: f64) -> f64 {
-    let (width, height) = (a.width as usize, a.height as usize);
-    let row = |r: usize| {
-        let range = r * width * CHANNELS..(r + 1) * width * CHANNELS;
-        let pick = |p: &'_ Pixels| p.rgb[range.clone()].iter().skip(channel).step_by(CHANNELS).copied().collect();
-        let (x, y): (Vec<u8>, Vec<u8>) = (pick(a), pick(b));
-        x.into_iter().zip(y).map(|(x, y)| Sums::of(x, y)).collect::<Vec<_>>()
-    };
-    // The rows of the current window, oldest first: at most 11.
-    let mut window = std::collections::VecDeque::with_capacity(2 * REACH + 1);
-    let mut columns = vec![Sums::default(); width];
-    let enter = |columns: &mut Vec<Sums>, window: &mut std::collections::VecDeque<Vec<Sums>>, r| {
-        let entering = row(r);
-        columns.iter_mut().zip(&entering).for_each(|(c, e)| c.add(e));
-        window.push_back(entering);
-    };
-    for r in 0..REACH.min(height) {
-        enter(&mut columns, &mut window, r);
-    }
-    for r in 0..height {
-        if r + REACH < height {
-            enter(&mut columns, &mut window, r + REACH);
-        }
-        if r > REACH
-            && let Some(leaving) = window.pop_front()
-        {
-            columns.iter_mut().zip(&leaving).for_each(|(c, l)| c.sub(l));
-        }
-        sum = sum_of_row(&columns, sum);
-    }
-    sum
-}
-
-fn sum_of_row(columns: &[Sums], mut sum: f64) -> f64 {
-    let mut window = Sums::default();
-    columns.iter().take(REACH).for_each(|c| window.add(c));
-    for at in 0..columns.len() {
-        if let Some(entering) = columns.get(at + REACH) {
-            window.add(entering);
-        }
-        if at > REACH {
-            window.sub(&columns[at - REACH - 1]);
-        }
-        sum += window.ssim();
-    }
-    sum
 }
 
 #[cfg(test)]
