@@ -10,6 +10,7 @@ use perturb_types::{ChallengeId, Hotkey, Millionths};
 use crate::aggregate::{Aggregate, Contribution, aggregate};
 use crate::execute::{Executor, TxError};
 use crate::genesis::ChallengeSpec;
+use crate::receipt::{Effect, WeightVector};
 use crate::state::{
     self, HistoryRow, KeyRow, epoch_key, history_parts, history_prefix, key_key, ready_key, ready_prefix,
 };
@@ -54,16 +55,26 @@ pub struct EpochRecord {
     pub results: u64,
     /// The registered miners with a history, by rising uid.
     pub miners: Vec<MinerRecord>,
-    /// The vector: uid, hotkey there (none for an empty uid) and weight.
-    pub weights: Vec<(u16, Option<Hotkey>, u16)>,
+    /// The agreed vector.
+    pub weights: WeightVector,
 }
 
-/// Closes the epoch; returns the set of the next height.
+/// What an epoch's close comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The set of the next height.
+    pub set: ValidatorSet,
+    /// What the closing transaction did.
+    pub effect: Effect,
+}
+
+/// Closes the epoch.
 ///
 /// # Errors
 /// The state cannot be read.
-pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapshot) -> Result<ValidatorSet, TxError> {
+pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapshot) -> Result<Closed, TxError> {
     let epoch = x.frame.meta.epoch;
+    let mut weights = Vec::new();
     for spec in state::challenges(&x.state)? {
         forget_departed(x, &spec, snapshot)?;
         let record = score(x, &spec, snapshot)?;
@@ -71,6 +82,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
             x.blame(&rejected, |r| r.rejected += 1)?;
         }
         x.state.put(epoch_key(epoch, spec.id), &record);
+        weights.push((spec.id, record.weights));
         if let Some(old) = epoch.checked_sub(KEPT_RECORDS) {
             x.state.delete(epoch_key(old, spec.id));
         }
@@ -84,17 +96,21 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     x.frame.snapshot = snapshot.clone();
     x.frame.set = set.clone();
     x.state.accept();
-    Ok(set)
+    let effect = Effect::Closed { epoch, weights, next_validators: set.hash(&x.network()) };
+    Ok(Closed { set, effect })
 }
 
-/// Drops the histories of miners that are no longer registered: a uid's new hotkey starts anew.
+/// Drops the histories of miners and by validators that are no longer registered: a uid's new hotkey
+/// starts anew, and what nobody will count again does not stay.
 fn forget_departed<S: StateStore + ?Sized>(
     x: &mut Executor<'_, S>,
     spec: &ChallengeSpec,
     snapshot: &Snapshot,
 ) -> Result<(), TxError> {
     for (key, _) in x.state.scan(&history_prefix(spec.id))? {
-        let gone = history_parts(spec.id, &key).is_none_or(|(miner, _)| snapshot.neuron(&miner).is_none());
+        let registered = |hotkey: &Hotkey| snapshot.neuron(hotkey).is_some();
+        let gone = history_parts(spec.id, &key)
+            .is_none_or(|(miner, validator)| !registered(&miner) || !registered(&validator));
         if gone {
             x.state.delete(key);
         }

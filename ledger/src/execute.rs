@@ -5,10 +5,11 @@ use perturb_challenge::rules::{RecordError, judge_round};
 use perturb_challenge::transform::check_reveal;
 use perturb_types::round::AnswerStatement;
 use perturb_types::{
-    ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
+    ChallengeId, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
 };
 
 use crate::genesis::{ChallengeSpec, Genesis, GenesisError};
+use crate::receipt::{Effect, Receipt};
 use crate::state::{
     self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, Reputation, SeqRow, challenge_key, history_key, key_key,
     open_key, ready_key, reputation_key, seq_key,
@@ -106,12 +107,12 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     ///
     /// # Errors
     /// Why it does nothing.
-    pub fn execute(&mut self, transaction: &Transaction) -> Result<Digest, TxError> {
+    pub fn execute(&mut self, transaction: &Transaction) -> Result<Receipt, TxError> {
         let meta = self.frame.meta.clone();
         match self.apply(transaction) {
-            Ok(()) => {
+            Ok(effect) => {
                 self.state.accept();
-                Ok(transaction.digest(&self.network))
+                Ok(Receipt { transaction: transaction.digest(&self.network), effect })
             }
             Err(e) => {
                 self.state.discard();
@@ -121,16 +122,17 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         }
     }
 
-    fn apply(&mut self, transaction: &Transaction) -> Result<(), TxError> {
+    fn apply(&mut self, transaction: &Transaction) -> Result<Effect, TxError> {
         match transaction {
+            Transaction::RoundResult(e) => return self.result(e.clone()),
             Transaction::RoundOpen(e) => self.open(e.clone()),
-            Transaction::RoundResult(e) => self.result(e.clone()),
             Transaction::KeyDelegation(d) => self.delegation(d),
             Transaction::Readiness(e) => self.readiness(e.clone()),
             Transaction::OwnerAction(a) => self.owner_action(a),
             Transaction::Evidence(e) => self.evidence(e),
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
-        }
+        }?;
+        Ok(Effect::Applied)
     }
 
     fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, TxError> {
@@ -199,7 +201,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(())
     }
 
-    fn result(&mut self, envelope: Envelope) -> Result<(), TxError> {
+    fn result(&mut self, envelope: Envelope) -> Result<Effect, TxError> {
         let result: Signed<RoundResult> = envelope.open(&self.network)?;
         let round = result.round;
         self.member("round result", &result.signer(), &round.validator)?;
@@ -218,7 +220,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
 
         let n = spec.rules.history_len;
         let epoch = self.frame.meta.epoch;
-        let mut counted = 0u64;
+        let mut counted = Vec::new();
         for (miner, score) in pushes(&spec.rules, &result.entries) {
             // A miner that left since the opening has no history to push to.
             if self.frame.snapshot.neuron(&miner).is_none() {
@@ -229,11 +231,11 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             row.ring.push(score, n);
             row.fresh = epoch;
             self.state.put(key, &row);
-            counted += 1;
+            counted.push((miner, score));
         }
         self.close_round(round)?;
-        self.frame.meta.results += counted;
-        Ok(())
+        self.frame.meta.results += counted.len() as u64;
+        Ok(Effect::Scored { round, counted })
     }
 
     /// The round is no longer open.
@@ -243,6 +245,16 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let mut row: SeqRow = self.state.must(&key)?;
         row.open = row.open.saturating_sub(1);
         self.state.put(key, &row);
+        Ok(())
+    }
+
+    /// Ends all open rounds of a challenge; nobody is to blame.
+    fn void_rounds(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
+        for (key, _) in self.state.scan(&state::open_prefix(challenge))? {
+            if let Some(round) = round_of(challenge, &key) {
+                self.close_round(round)?;
+            }
+        }
         Ok(())
     }
 
@@ -344,10 +356,16 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             Order::UpdateChallenge(spec) => {
                 checked(spec)?;
                 self.spec(spec.id)?;
+                // They were asked under the old rules and cannot be judged by the new.
+                self.void_rounds(spec.id)?;
                 self.state.put(challenge_key(spec.id), spec.as_ref());
             }
             Order::RemoveChallenge(id) => {
                 self.spec(*id)?;
+                self.void_rounds(*id)?;
+                for (key, _) in self.state.scan(&state::history_prefix(*id))? {
+                    self.state.delete(key);
+                }
                 self.state.delete(challenge_key(*id));
             }
             Order::SetRequiredVersion(a, b, c) => self.frame.meta.required_version = (*a, *b, *c),

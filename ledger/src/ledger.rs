@@ -10,8 +10,8 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::epoch;
 use crate::execute::{Executor, TxError};
 use crate::genesis::{Genesis, GenesisError};
-use crate::merkle;
 use crate::proofs::{Tree, key_hash};
+use crate::receipt::{self, Receipt};
 use crate::state::{self, KeyRow, META, Meta, SET, SNAPSHOT, challenge_key, key_key};
 use crate::store::{Commit, StateStore, StoreError};
 use crate::tx::{Snapshot, Transaction};
@@ -56,6 +56,7 @@ pub struct ProposalInput {
 pub struct Executed {
     block: Block,
     digest: Digest,
+    receipts: Vec<Receipt>,
     tree: jmt::storage::TreeUpdateBatch,
     values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     next: ValidatorSet,
@@ -70,6 +71,11 @@ impl Executed {
     /// Its header's digest.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// What its transactions did, in their order.
+    pub fn receipts(&self) -> &[Receipt] {
+        &self.receipts
     }
 }
 
@@ -154,11 +160,6 @@ pub enum LedgerError {
     Block(#[from] BlockError),
 }
 
-/// Transactions' results: what the results tree has as leaves.
-fn results_root(digests: &[Digest]) -> Digest {
-    merkle::root(digests)
-}
-
 /// The commit of height 0: the state that the genesis file describes.
 ///
 /// # Errors
@@ -204,14 +205,22 @@ pub fn genesis_commit(genesis: &Genesis) -> Result<Commit, LedgerError> {
         transactions_root: body.root(&network),
         transactions: 0,
         state_root: Digest(root.0),
-        results_root: results_root(&[]),
+        results_root: receipt::root(&network, &[]),
         validators: hash,
         next_validators: hash,
         epoch: 0,
         reference: genesis.snapshot.reference.clone(),
     };
     let digest = header.digest(&network);
-    Ok(Commit { height: 0, digest, block: Block { header, body }, certificate: None, tree, values })
+    Ok(Commit {
+        height: 0,
+        digest,
+        block: Block { header, body },
+        certificate: None,
+        receipts: Vec::new(),
+        tree,
+        values,
+    })
 }
 
 /// The agreed history over a store.
@@ -287,7 +296,7 @@ impl<S: StateStore> Ledger<S> {
         let parameters = &self.genesis.parameters;
         let mut x = Executor::new(&self.genesis, self.network, &self.store, height)?;
         x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
-        let (mut bytes, mut transactions, mut results) = (0usize, Vec::new(), Vec::new());
+        let (mut bytes, mut transactions, mut receipts) = (0usize, Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for candidate in input.transactions {
             let size = encode::encode(&candidate).len();
@@ -297,9 +306,9 @@ impl<S: StateStore> Ledger<S> {
             if bytes + size > parameters.max_block_bytes as usize || !seen.insert(candidate.digest(&self.network)) {
                 continue;
             }
-            if let Ok(digest) = x.execute(&candidate) {
+            if let Ok(receipt) = x.execute(&candidate) {
                 bytes += size;
-                results.push(digest);
+                receipts.push(receipt);
                 transactions.push(candidate);
             }
         }
@@ -310,9 +319,10 @@ impl<S: StateStore> Ledger<S> {
             };
             check_snapshot(height, &snapshot, &input.reference)?;
             let close = Transaction::EpochClose { epoch: self.head.epoch, snapshot: Box::new(snapshot.clone()) };
-            next =
+            let closed =
                 epoch::close(&mut x, &snapshot).map_err(|e| tx_error(height, transactions.len(), close.name(), e))?;
-            results.push(close.digest(&self.network));
+            next = closed.set;
+            receipts.push(Receipt { transaction: close.digest(&self.network), effect: closed.effect });
             transactions.push(close);
         }
         let body = Body { transactions, parent_certificate: self.head.certificate.clone() };
@@ -328,7 +338,7 @@ impl<S: StateStore> Ledger<S> {
             transactions_root: body.root(&self.network),
             transactions: body.transactions.len() as u32,
             state_root: outcome.root,
-            results_root: results_root(&results),
+            results_root: receipt::root(&self.network, &receipts),
             validators: self.set.hash(&self.network),
             next_validators: next.hash(&self.network),
             epoch: outcome.epoch,
@@ -337,7 +347,8 @@ impl<S: StateStore> Ledger<S> {
         let block = Block { header, body };
         self.check_frame(&block)?;
         let digest = block.header.digest(&self.network);
-        let executed = Executed { block: block.clone(), digest, tree: outcome.tree, values: outcome.values, next };
+        let Outcome { tree, values, .. } = outcome;
+        let executed = Executed { block: block.clone(), digest, receipts, tree, values, next };
         Ok((block, executed))
     }
 
@@ -352,19 +363,20 @@ impl<S: StateStore> Ledger<S> {
         let mut x = Executor::new(&self.genesis, self.network, &self.store, height)?;
         x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
         let closes = h.reference.epoch_index > self.head.reference.epoch_index;
-        let (mut results, mut next, mut closed) = (Vec::new(), self.set.clone(), false);
+        let (mut receipts, mut next, mut closed) = (Vec::new(), self.set.clone(), false);
         for (index, transaction) in block.body.transactions.iter().enumerate() {
             let name = transaction.name();
             let Transaction::EpochClose { epoch, snapshot } = transaction else {
-                results.push(x.execute(transaction).map_err(|e| tx_error(height, index, name, e))?);
+                receipts.push(x.execute(transaction).map_err(|e| tx_error(height, index, name, e))?);
                 continue;
             };
             if !closes || index + 1 != block.body.transactions.len() || *epoch != self.head.epoch {
                 return Err(BlockError::Rule { height, why: "an epoch close where none belongs".into() });
             }
             check_snapshot(height, snapshot, &h.reference)?;
-            next = epoch::close(&mut x, snapshot).map_err(|e| tx_error(height, index, name, e))?;
-            results.push(transaction.digest(&self.network));
+            let outcome = epoch::close(&mut x, snapshot).map_err(|e| tx_error(height, index, name, e))?;
+            next = outcome.set;
+            receipts.push(Receipt { transaction: transaction.digest(&self.network), effect: outcome.effect });
             closed = true;
         }
         if closes != closed {
@@ -372,11 +384,12 @@ impl<S: StateStore> Ledger<S> {
         }
         let outcome = finish(x, h.reference.clone(), &next)?;
         expect(height, "state root", &h.state_root, &outcome.root)?;
-        expect(height, "results root", &h.results_root, &results_root(&results))?;
+        expect(height, "results root", &h.results_root, &receipt::root(&self.network, &receipts))?;
         expect(height, "next validators", &h.next_validators, &next.hash(&self.network))?;
         expect(height, "epoch", &h.epoch, &outcome.epoch)?;
         let digest = h.digest(&self.network);
-        Ok(Executed { block: block.clone(), digest, tree: outcome.tree, values: outcome.values, next })
+        let Outcome { tree, values, .. } = outcome;
+        Ok(Executed { block: block.clone(), digest, receipts, tree, values, next })
     }
 
     /// What can be checked without executing.
@@ -450,6 +463,7 @@ impl<S: StateStore> Ledger<S> {
             digest: executed.digest,
             block: executed.block,
             certificate: Some(certificate),
+            receipts: executed.receipts,
             tree: executed.tree,
             values: executed.values,
         })

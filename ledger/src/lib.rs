@@ -6,7 +6,8 @@
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
 //!   [`aggregate`]: from the validators' means to one score.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
-//!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's results.
+//!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
+//!   and over their results; [`receipt`]: what a transaction did.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
 
 pub mod aggregate;
@@ -19,6 +20,7 @@ pub mod ledger;
 pub mod merkle;
 pub mod proofs;
 pub mod query;
+pub mod receipt;
 pub mod state;
 pub mod store;
 pub mod tx;
@@ -31,6 +33,7 @@ pub use block::{Block, Body, ChainReference, Header};
 pub use certificate::{Certificate, VoteKind, vote_sign_bytes};
 pub use genesis::{ChallengeSpec, Genesis, Parameters};
 pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, ProposalInput};
+pub use receipt::{Effect, Receipt, ReceiptProof};
 pub use store::{Commit, MemoryStore, StateStore, StoreError};
 pub use tx::{Neuron, Snapshot, Transaction};
 pub use validators::{Validator, ValidatorSet};

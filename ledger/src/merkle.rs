@@ -1,4 +1,4 @@
-//! The binary Merkle tree over a block's transactions and over their results.
+//! The binary Merkle tree over a block's transactions and over their receipts.
 //!
 //! `leaf = SHA-256(0x00 ‖ digest)`, `inner = SHA-256(0x01 ‖ left ‖ right)`; a node without a sibling
 //! moves up as it is. The root binds the count: `root = SHA-256(0x02 ‖ count u64 LE ‖ top)`, with

@@ -8,6 +8,7 @@ use perturb_types::Digest;
 
 use crate::block::{Block, Header};
 use crate::certificate::Certificate;
+use crate::receipt::Receipt;
 
 /// A store that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,8 @@ pub struct Commit {
     pub block: Block,
     /// Its certificate; none for genesis.
     pub certificate: Option<Certificate>,
+    /// What its transactions did, in their order.
+    pub receipts: Vec<Receipt>,
     /// The tree's new nodes and values, and the nodes that are stale from here on.
     pub tree: TreeUpdateBatch,
     /// Changed keys, in order; `None` deletes.

@@ -14,229 +14,16 @@ use crate::certificate::{Certificate, VoteKind, vote_sign_bytes};
 use crate::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
 use crate::ledger::{BlockError, Executed, Ledger, ProposalInput, genesis_commit};
 use crate::proofs::StateProof;
+use crate::receipt::{Effect, ReceiptProof};
 use crate::store::MemoryStore;
 use crate::tx::{Delegation, DoubleVote, Neuron, Order, OwnerAction, Readiness, Snapshot, Transaction};
 use crate::validators::PowerRule;
 use crate::{query, state};
 
+mod net;
+use net::{Net, pair, reference};
+
 const ZERO: NetworkId = NetworkId([0; 32]);
-
-struct Net {
-    hotkeys: Vec<HotkeyPair>,
-    keys: Vec<ConsensusPair>,
-    miners: Vec<HotkeyPair>,
-    owner: HotkeyPair,
-    genesis: Genesis,
-}
-
-fn reference(number: u64, epoch_index: u64) -> ChainReference {
-    ChainReference { number, hash: Digest([number as u8; 32]), epoch_index }
-}
-
-impl Net {
-    /// Four founders, a fifth with a permit, three miners; histories of two.
-    fn new() -> Self {
-        let hot = |i: u8| HotkeyPair::from_seed(&[i; 32]).unwrap();
-        let hotkeys: Vec<_> = (1..=5).map(hot).collect();
-        let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
-        let miners: Vec<_> = (21..=23).map(hot).collect();
-        let owner = hot(31);
-        let rules = Rules::subnet().with_history_len(2);
-        let genesis = Genesis {
-            chain_genesis: Digest([1; 32]),
-            netuid: 2,
-            time_ms: 1000,
-            snapshot: Self::snapshot_of(&hotkeys, &miners, reference(1, 0)),
-            delegations: (0..4)
-                .map(|i| GenesisDelegation::of(&Delegation::sign(&ZERO, &hotkeys[i], &keys[i], 0)))
-                .collect(),
-            owner: owner.hotkey(),
-            challenges: vec![ChallengeSpec {
-                id: ChallengeId(0),
-                mechanism: 0,
-                rules,
-                model: "demo".into(),
-                model_digest: Digest([2; 32]),
-                source: "demo:1:100".into(),
-                source_fingerprint: Digest([3; 32]),
-                interval_ms: 1000,
-                miners_per_round: 8,
-                aggregation: Aggregation::Quantile,
-                min_confidence: 50_000,
-            }],
-            parameters: Parameters {
-                min_stake_rao: 1000,
-                power: PowerRule::Equal,
-                block_interval_ms: 1000,
-                max_block_transactions: 100,
-                max_block_bytes: 1 << 20,
-                max_rounds_per_epoch: 4,
-                max_open_rounds: 2,
-                open_round_blocks: 5,
-                burn_uid: 0,
-                timeouts: Timeouts {
-                    propose_ms: 1,
-                    propose_delta_ms: 1,
-                    prevote_ms: 1,
-                    prevote_delta_ms: 1,
-                    precommit_ms: 1,
-                    precommit_delta_ms: 1,
-                },
-            },
-        };
-        Self { hotkeys, keys, miners, owner, genesis }
-    }
-
-    fn snapshot_of(hotkeys: &[HotkeyPair], miners: &[HotkeyPair], reference: ChainReference) -> Snapshot {
-        let neuron = |(uid, (p, permit)): (usize, (&HotkeyPair, bool))| Neuron {
-            uid: uid as u16,
-            hotkey: p.hotkey(),
-            coldkey: [uid as u8; 32],
-            stake_rao: if permit { 5000 } else { 0 },
-            permit,
-        };
-        let all = hotkeys.iter().map(|p| (p, true)).chain(miners.iter().map(|p| (p, false)));
-        Snapshot {
-            reference,
-            tempo: 10,
-            min_allowed_weights: 1,
-            max_weight_limit: u16::MAX,
-            weights_version_key: 0,
-            commit_reveal: false,
-            mechanisms: 1,
-            neurons: all.enumerate().map(neuron).collect(),
-        }
-    }
-
-    fn snapshot(&self, reference: ChainReference) -> Snapshot {
-        Self::snapshot_of(&self.hotkeys, &self.miners, reference)
-    }
-
-    fn id(&self) -> NetworkId {
-        self.genesis.network_id()
-    }
-
-    fn ledger(&self) -> Ledger<MemoryStore> {
-        let mut store = MemoryStore::default();
-        store.commit(&genesis_commit(&self.genesis).unwrap());
-        Ledger::new(self.genesis.clone(), store).unwrap()
-    }
-
-    fn round(&self, v: usize, seq: u64) -> RoundId {
-        RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq }
-    }
-
-    fn open(&self, v: usize, seq: u64, epoch: u64) -> Signed<RoundOpen> {
-        let round = self.round(v, seq);
-        let open = RoundOpen {
-            round,
-            epoch,
-            image: Digest([seq as u8; 32]),
-            transform: TransformSecret([7; 32]).commitment(&self.id(), &round),
-            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
-            opened_ms: 0,
-        };
-        Signed::sign(&self.keys[v], &self.id(), open)
-    }
-
-    /// The first miner flips at level 1, the second at level 2, the third is silent.
-    fn result(&self, v: usize, open: &Signed<RoundOpen>) -> RoundResult {
-        let rules = &self.genesis.challenges[0].rules;
-        let entries = self.miners.iter().enumerate().map(|(i, miner)| {
-            if i == 2 {
-                return Verdict::absent(rules, 3, miner.hotkey(), Reason::ResponseMissing, 0);
-            }
-            let level = 1 + i as u8;
-            let measurement = Measurement {
-                level,
-                sum_squares: 100 * u64::from(level).pow(2),
-                changed: 100,
-                channels: 12_288,
-                ssim: Millionths(999_000),
-            };
-            let verdict = Verdict {
-                reason: Reason::Success,
-                measurement,
-                predicted: 4,
-                margin_millionths: 500_000,
-                semantic: Meaning::NotAsked,
-            };
-            let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
-            let answer =
-                AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
-            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
-        });
-        RoundResult {
-            round: open.round,
-            open: open.digest(),
-            transform: TransformSecret([7; 32]),
-            source_index: 0,
-            label: 3,
-            entries: entries.collect(),
-        }
-    }
-
-    fn sign(&self, v: usize, result: RoundResult) -> Transaction {
-        Transaction::RoundResult(Signed::sign(&self.keys[v], &self.id(), result).into_envelope())
-    }
-
-    /// Opening and result of a whole round.
-    fn whole(&self, v: usize, seq: u64, epoch: u64) -> [Transaction; 2] {
-        let open = self.open(v, seq, epoch);
-        let result = self.result(v, &open);
-        [Transaction::RoundOpen(open.into_envelope()), self.sign(v, result)]
-    }
-
-    fn ready(&self, v: usize, epoch: u64) -> Transaction {
-        let ready = Readiness { hotkey: self.hotkeys[v].hotkey(), epoch };
-        Transaction::Readiness(Signed::sign(&self.keys[v], &self.id(), ready).into_envelope())
-    }
-
-    fn input(&self, l: &Ledger<MemoryStore>, transactions: Vec<Transaction>) -> ProposalInput {
-        ProposalInput {
-            time_ms: l.head().time_ms + 10,
-            proposer: self.keys[0].public(),
-            reference: l.head().reference.clone(),
-            snapshot: None,
-            transactions,
-        }
-    }
-
-    /// Every member of the set signs.
-    fn certify(&self, l: &Ledger<MemoryStore>, executed: &Executed) -> Certificate {
-        let height = executed.block().header.height;
-        let bytes = vote_sign_bytes(&self.id(), VoteKind::Precommit, height, 0, Some(executed.digest()));
-        let members = self.keys.iter().filter(|k| l.validators().by_key(&k.public()).is_some());
-        let signatures = members.map(|k| (k.public(), k.sign(&bytes))).collect();
-        Certificate::new(height, 0, executed.digest(), signatures)
-    }
-
-    /// Proposes, checks on a second ledger, commits on both.
-    fn step(&self, ls: &mut [Ledger<MemoryStore>; 2], input: ProposalInput) -> Block {
-        let (block, executed) = ls[0].propose(input).unwrap();
-        let read = Block::decode(&encode::encode(&block)).unwrap();
-        let checked = ls[1].check(&read).unwrap();
-        let certificate = self.certify(&ls[0], &executed);
-        certificate.verify(&self.id(), ls[0].validators()).unwrap();
-        for (l, e) in ls.iter_mut().zip([executed, checked]) {
-            let commit = l.commit(e, certificate.clone()).unwrap();
-            l.store_mut().commit(&commit);
-        }
-        assert_eq!(ls[0].head(), ls[1].head());
-        block
-    }
-
-    fn close(&self, ls: &mut [Ledger<MemoryStore>; 2], number: u64, index: u64, txs: Vec<Transaction>) -> Block {
-        let reference = reference(number, index);
-        let input =
-            ProposalInput { snapshot: Some(self.snapshot(reference.clone())), reference, ..self.input(&ls[0], txs) };
-        self.step(ls, input)
-    }
-}
-
-fn pair(net: &Net) -> [Ledger<MemoryStore>; 2] {
-    [net.ledger(), net.ledger()]
-}
 
 #[test]
 fn rounds_become_scores_and_an_epoch_becomes_weights() {
@@ -493,4 +280,83 @@ fn an_entry_keeps_its_place_in_the_record() {
     let entry: Entry = net.result(0, &open).entries[0].clone();
     assert!(encode::encode(&entry).len() < 256);
     assert_eq!(Hotkey(net.miners[0].hotkey().0), entry.miner);
+}
+
+#[test]
+fn a_receipt_shows_what_counted_and_what_an_epoch_came_to() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, 0, 0)).collect();
+    let (block, executed) = ls[0].propose(net.input(&ls[0], txs.clone())).unwrap();
+    let proof = ReceiptProof::make(&net.id(), executed.receipts(), 1).unwrap();
+    assert!(proof.verify(&net.id(), &block.header.results_root));
+    assert_eq!(proof.receipt.transaction, txs[1].digest(&net.id()));
+    let Effect::Scored { round, counted } = &proof.receipt.effect else { panic!("{:?}", proof.receipt) };
+    assert_eq!(*round, net.round(0, 0));
+    let standings = |ls: &[Ledger<MemoryStore>; 2]| query::standings(ls[0].store(), ChallengeId(0)).unwrap();
+    let input = net.input(&ls[0], txs);
+    net.step(&mut ls, input);
+    for (miner, score) in counted {
+        assert_eq!(u64::from(score.0), standings(&ls)[miner].mean, "all four validators scored it the same");
+    }
+    let mut other = proof.clone();
+    other.receipt.effect = Effect::Applied;
+    assert!(!other.verify(&net.id(), &block.header.results_root));
+    assert!(ReceiptProof::make(&net.id(), executed.receipts(), 8).is_none());
+
+    let close = net.close(&mut ls, 9, 1, vec![]);
+    let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();
+    let effect = Effect::Closed {
+        epoch: 0,
+        weights: vec![(ChallengeId(0), record.weights)],
+        next_validators: close.header.next_validators,
+    };
+    let receipt = crate::Receipt { transaction: close.body.transactions[0].digest(&net.id()), effect };
+    assert_eq!(close.header.results_root, crate::receipt::root(&net.id(), &[receipt]));
+}
+
+#[test]
+fn a_changed_challenge_voids_the_rounds_that_are_open_and_blames_nobody() {
+    let net = Net::new();
+    let order =
+        |nonce, order| Transaction::OwnerAction(Box::new(OwnerAction::sign(&net.id(), &net.owner, order, nonce, 100)));
+    let spec = net.genesis.challenges[0].clone();
+    for change in [Order::UpdateChallenge(Box::new(spec)), Order::RemoveChallenge(ChallengeId(0))] {
+        let mut ls = pair(&net);
+        let open = net.open(0, 1, 0);
+        let mut txs = net.whole(0, 0, 0).to_vec();
+        txs.push(Transaction::RoundOpen(open.envelope().clone()));
+        let input = net.input(&ls[0], txs);
+        net.step(&mut ls, input);
+        let removed = matches!(change, Order::RemoveChallenge(_));
+        let input = net.input(&ls[0], vec![order(0, change)]);
+        assert_eq!(net.step(&mut ls, input).body.transactions.len(), 1);
+        let v = net.hotkeys[0].hotkey();
+        let row = query::sequence(ls[0].store(), ChallengeId(0), &v).unwrap();
+        assert_eq!((row.next, row.open), (2, 0), "numbers are never used again");
+        assert_eq!(query::reputation(ls[0].store(), &v).unwrap().unclosed, 0);
+        assert!(ls[0].check_transaction(&net.sign(0, net.result(0, &open))).is_err());
+        assert_eq!(query::standings(ls[0].store(), ChallengeId(0)).unwrap().is_empty(), removed);
+    }
+}
+
+#[test]
+fn an_epochs_close_forgets_who_is_no_longer_registered() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, 0, 0)).collect();
+    let input = net.input(&ls[0], txs);
+    net.step(&mut ls, input);
+    let at = reference(9, 1);
+    let mut snapshot = net.snapshot(at.clone());
+    let (gone_validator, gone_miner) = (net.hotkeys[3].hotkey(), net.miners[1].hotkey());
+    snapshot.neurons.retain(|n| n.hotkey != gone_validator && n.hotkey != gone_miner);
+    let input = ProposalInput { snapshot: Some(snapshot), reference: at, ..net.input(&ls[0], vec![]) };
+    net.step(&mut ls, input);
+    let there = |v: &Hotkey, m: &Hotkey| {
+        let key = state::history_key(ChallengeId(0), m, v);
+        StateProof::make(ls[0].store(), 2, &key).unwrap().value.is_some()
+    };
+    assert!(there(&net.hotkeys[0].hotkey(), &net.miners[0].hotkey()));
+    assert!(!there(&gone_validator, &net.miners[0].hotkey()) && !there(&net.hotkeys[0].hotkey(), &gone_miner));
 }

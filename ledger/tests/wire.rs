@@ -108,7 +108,15 @@ fn store(rows: u16) -> (MemoryStore, Digest, Digest) {
         let (root, tree) = Tree::new(&store).put_value_set(hashed, height).unwrap();
         let body = Body { transactions: Vec::new(), parent_certificate: None };
         let block = Block { header: Header { height, ..header() }, body };
-        store.commit(&Commit { height, digest: Digest([0; 32]), block, certificate: None, tree, values });
+        store.commit(&Commit {
+            height,
+            digest: Digest([0; 32]),
+            block,
+            certificate: None,
+            receipts: vec![],
+            tree,
+            values,
+        });
         roots.push(Digest(root.0));
     }
     (store, roots[0], roots[1])

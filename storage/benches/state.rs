@@ -48,6 +48,7 @@ fn write(db: &Database, height: u64, count: u32) {
         digest,
         block: Block { header, body: Body { transactions: vec![], parent_certificate: None } },
         certificate: (height > 0).then(|| Certificate::new(height, 0, digest, vec![])),
+        receipts: vec![],
         tree,
         values,
     })

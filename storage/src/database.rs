@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use perturb_ledger::{Block, Certificate, Commit, Header};
+use perturb_ledger::{Block, Certificate, Commit, Header, Receipt};
 use perturb_types::encode;
 use perturb_types::{Digest, NetworkId};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
@@ -12,11 +12,12 @@ use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions
 use crate::error::StorageError;
 
 /// The format of this program's folders.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 pub(crate) const META: &str = "meta";
 pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const CERTIFICATES: &str = "certificates";
+pub(crate) const RECEIPTS: &str = "receipts";
 pub(crate) const DIGESTS: &str = "digests";
 pub(crate) const VALUES: &str = "values";
 pub(crate) const NODES: &str = "tree-nodes";
@@ -26,10 +27,13 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const IMAGES: &str = "images";
 pub(crate) const ROWS: &str = "rows";
 
-const FAMILIES: [&str; 11] =
-    [META, BLOCKS, CERTIFICATES, DIGESTS, VALUES, NODES, TREE_VALUES, STALE, LOG, IMAGES, ROWS];
+const FAMILIES: [&str; 12] =
+    [META, BLOCKS, CERTIFICATES, RECEIPTS, DIGESTS, VALUES, NODES, TREE_VALUES, STALE, LOG, IMAGES, ROWS];
 
-/// Stale tree nodes removed with one commit: bounds the commit's time, and more than a block makes.
+/// Marks a stale row as a value of the tree; a node has none.
+pub(crate) const STALE_VALUE: [u8; 1] = [1];
+
+/// Stale tree nodes and values removed with one commit: bounds the commit's time, and more than a block makes.
 const PRUNED_PER_COMMIT: usize = 20_000;
 
 /// What an operator may choose.
@@ -166,6 +170,7 @@ impl Database {
         if let Some(certificate) = &commit.certificate {
             batch.put_cf(self.family(CERTIFICATES)?, height, encode::encode(certificate));
         }
+        batch.put_cf(self.family(RECEIPTS)?, height, encode::encode(&commit.receipts));
         batch.put_cf(self.family(DIGESTS)?, commit.digest.0, height);
         let values = self.family(VALUES)?;
         for (key, value) in &commit.values {
@@ -186,15 +191,15 @@ impl Database {
     fn prune_tree(&self, batch: &mut WriteBatch, height: u64) -> Result<(), StorageError> {
         let Some(before) = height.checked_sub(self.inner.options.kept_versions) else { return Ok(()) };
         let stale = self.family(STALE)?;
-        let nodes = self.family(NODES)?;
+        let (nodes, values) = (self.family(NODES)?, self.family(TREE_VALUES)?);
         for row in self.inner.db.iterator_cf(stale, rocksdb::IteratorMode::Start).take(PRUNED_PER_COMMIT) {
-            let (key, _) = row.map_err(|e| self.failed(e))?;
-            let Some((since, node)) = key.split_at_checked(8) else { continue };
+            let (key, kind) = row.map_err(|e| self.failed(e))?;
+            let Some((since, stale_key)) = key.split_at_checked(8) else { continue };
             let since: [u8; 8] = since.try_into().unwrap_or_default();
             if u64::from_be_bytes(since) > before {
                 break;
             }
-            batch.delete_cf(nodes, node);
+            batch.delete_cf(if *kind == STALE_VALUE { values } else { nodes }, stale_key);
             batch.delete_cf(stale, &key);
         }
         Ok(())
@@ -236,6 +241,15 @@ impl Database {
     pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StorageError> {
         let bytes = self.get(CERTIFICATES, &height_key(height))?;
         bytes.map(|b| self.parse(&format!("certificate {height}"), &b)).transpose()
+    }
+
+    /// What a committed block's transactions did, in their order.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn receipts(&self, height: u64) -> Result<Option<Vec<Receipt>>, StorageError> {
+        let bytes = self.get(RECEIPTS, &height_key(height))?;
+        bytes.map(|b| self.parse(&format!("receipts {height}"), &b)).transpose()
     }
 
     /// The height of a header's digest.

@@ -6,7 +6,7 @@ use perturb_ledger::{Certificate, Commit, Header, StateStore, StoreError};
 use perturb_types::encode;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
-use crate::database::{Database, NODES, STALE, TREE_VALUES, VALUES};
+use crate::database::{Database, NODES, STALE, STALE_VALUE, TREE_VALUES, VALUES};
 use crate::error::StorageError;
 
 fn node_key(key: &NodeKey) -> Vec<u8> {
@@ -26,6 +26,17 @@ impl Database {
         }
         for ((version, key), value) in commit.tree.node_batch.values() {
             batch.put_cf(values, value_key(key, *version), encode::encode(value));
+            // The value before is stale from here on. A deletion's own row is needed as long as the
+            // value that it hides is there, and goes after it.
+            if value.is_none() {
+                let since = version.saturating_add(1).to_be_bytes();
+                batch.put_cf(stale, [since.as_slice(), &value_key(key, *version)].concat(), STALE_VALUE);
+            }
+            if let Some(before) = version.checked_sub(1)
+                && let Some(row) = self.value_row(*key, before)?
+            {
+                batch.put_cf(stale, [version.to_be_bytes().as_slice(), &row.0].concat(), STALE_VALUE);
+            }
         }
         for index in &commit.tree.stale_node_index_batch {
             let mut key = index.stale_since_version.to_be_bytes().to_vec();
@@ -33,6 +44,17 @@ impl Database {
             batch.put_cf(stale, key, []);
         }
         Ok(())
+    }
+
+    /// The newest row of a key of the tree at or below a version.
+    fn value_row(&self, key: KeyHash, max: Version) -> Result<Option<(Box<[u8]>, Box<[u8]>)>, StorageError> {
+        let from = value_key(&key, max);
+        let family = self.family(TREE_VALUES)?;
+        let mut options = rocksdb::ReadOptions::default();
+        options.set_iterate_upper_bound([key.0.as_slice(), &[u8::MAX; 9]].concat());
+        let mode = IteratorMode::From(&from, Direction::Forward);
+        let row = self.inner.db.iterator_cf_opt(family, options, mode).next();
+        row.transpose().map_err(|e| self.failed(e))
     }
 }
 
@@ -43,15 +65,7 @@ impl TreeReader for Database {
     }
 
     fn get_value_option(&self, max: Version, key: KeyHash) -> anyhow::Result<Option<OwnedValue>> {
-        let from = value_key(&key, max);
-        let family = self.family(TREE_VALUES)?;
-        let Some(row) = self.inner.db.iterator_cf(family, IteratorMode::From(&from, Direction::Forward)).next() else {
-            return Ok(None);
-        };
-        let (found, bytes) = row?;
-        if !found.starts_with(&key.0) {
-            return Ok(None);
-        }
+        let Some((_, bytes)) = self.value_row(key, max)? else { return Ok(None) };
         Ok(self.parse("tree value", &bytes)?)
     }
 

@@ -46,6 +46,7 @@ fn commit(store: &(impl StateStore + TreeReader), height: u64, values: Changes) 
         digest,
         block: Block { header, body: Body { transactions: vec![], parent_certificate: None } },
         certificate: (height > 0).then(|| Certificate::new(height, 0, digest, vec![])),
+        receipts: vec![],
         tree,
         values,
     }
@@ -212,6 +213,34 @@ fn rows_read_back_by_name_and_prefix() {
     assert!(matches!(db.row::<(String, String)>("p/1"), Err(StorageError::Damaged { .. })));
     db.delete_row("p/1").unwrap();
     assert_eq!(db.row::<u64>("p/1").unwrap(), None);
+}
+
+#[test]
+fn old_states_are_forgotten_and_the_kept_ones_stay_provable() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Database::open(dir.path(), &NET, Options { kept_versions: 3, ..Options::default() }).unwrap();
+    let mut roots = Vec::new();
+    for height in 0..40u64 {
+        // `a` changes always, `b` comes and goes, `c` stays.
+        let b = (b"b".to_vec(), (height % 2 == 0).then(|| height.to_be_bytes().to_vec()));
+        let mut values = vec![put("a", &height.to_string()), b];
+        values.extend((height == 0).then(|| put("c", "c")));
+        let next = commit(&db, height, values);
+        roots.push(next.block.header.state_root);
+        db.commit(&next).unwrap();
+        let rows = |family| db.inner.db.iterator_cf(db.family(family).unwrap(), rocksdb::IteratorMode::Start).count();
+        let all = [crate::database::TREE_VALUES, crate::database::NODES, crate::database::STALE].map(rows);
+        assert!(all[0] <= 14 && all[1] <= 40 && all[2] <= 50, "{all:?} rows at height {height}");
+        for kept in height.saturating_sub(3)..=height {
+            for (key, value) in [("a", Some(kept.to_string().into_bytes())), ("c", Some(b"c".to_vec()))] {
+                let proof = StateProof::make(&db, kept, key.as_bytes()).unwrap();
+                assert!(proof.value == value && proof.verify(&roots[kept as usize]));
+            }
+            let proof = StateProof::make(&db, kept, b"b").unwrap();
+            assert_eq!(proof.value, (kept % 2 == 0).then(|| kept.to_be_bytes().to_vec()));
+            assert!(proof.verify(&roots[kept as usize]));
+        }
+    }
 }
 
 proptest! {

@@ -32,8 +32,8 @@ pub enum Domain {
     Transaction,
     /// A block header's digest.
     Header,
-    /// A block body's digest.
-    Body,
+    /// What a transaction did.
+    Receipt,
     /// A consensus vote.
     Vote,
     /// A consensus proposal.
@@ -42,8 +42,6 @@ pub enum Domain {
     ValidatorSet,
     /// A peer's handshake statement.
     Handshake,
-    /// A challenge sent to a miner.
-    Challenge,
     /// The genesis file.
     Genesis,
     /// Anything a validator tells the others outside blocks (status beacons).
@@ -64,12 +62,11 @@ impl Domain {
             Self::OwnerAction => "perturb/owner-action/1",
             Self::Transaction => "perturb/transaction/1",
             Self::Header => "perturb/header/1",
-            Self::Body => "perturb/body/1",
+            Self::Receipt => "perturb/receipt/1",
             Self::Vote => "perturb/vote/1",
             Self::Proposal => "perturb/proposal/1",
             Self::ValidatorSet => "perturb/validator-set/1",
             Self::Handshake => "perturb/handshake/1",
-            Self::Challenge => "perturb/challenge/1",
             Self::Genesis => "perturb/genesis/1",
             Self::Status => "perturb/status/1",
         }

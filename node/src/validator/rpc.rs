@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `perturb_status` | | [`Status`] |
 //! | `perturb_epoch` | epoch | [`EpochReport`] or null where it is not closed |
+//! | `perturb_receipt` | height, index | [`ReceiptEvidence`] or null where there is none |
 //! | `perturb_peers` | | connected peers |
 //! | `rpc_methods` | | the names of all methods |
 
@@ -41,6 +42,17 @@ pub struct Peer {
     pub address: String,
 }
 
+/// What one transaction did, and everything needed to check it; all in hex of the canonical bytes.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReceiptEvidence {
+    /// The block's header.
+    pub header: String,
+    /// Its certificate.
+    pub certificate: String,
+    /// The receipt with its place under the header's results root.
+    pub proof: String,
+}
+
 fn internal(error: impl std::fmt::Display) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(-32603, error.to_string(), None::<()>)
 }
@@ -53,6 +65,10 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
     m.register_blocking_method("perturb_epoch", |p, v, _| -> Result<Option<EpochReport>, ErrorObjectOwned> {
         let epoch: u64 = p.one()?;
         v.epoch(epoch).map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_receipt", |p, v, _| -> Result<Option<ReceiptEvidence>, ErrorObjectOwned> {
+        let (height, index): (u64, usize) = p.parse()?;
+        v.receipt(height, index).map_err(internal)
     })?;
     m.register_method("perturb_peers", |_, v, _| -> Vec<Peer> { v.peers() })?;
     let mut names: Vec<&'static str> = m.method_names().collect();

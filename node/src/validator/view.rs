@@ -8,14 +8,15 @@ use perturb_chain::submission::State;
 use perturb_chain::submitter::Submissions;
 use perturb_challenge::shares::WHOLE;
 use perturb_consensus::Status as MachineStatus;
-use perturb_ledger::{StateStore, StoreError, epoch, query};
+use perturb_ledger::{ReceiptProof, StateStore, StoreError, epoch, query};
 use perturb_p2p::{NetworkHandle, Role};
-use perturb_types::{ChallengeId, ConsensusKey, Hotkey, NetworkId};
+use perturb_storage::StorageError;
+use perturb_types::{ChallengeId, ConsensusKey, Hotkey, NetworkId, encode};
 use tokio::sync::watch;
 
 use super::agreed::Agreed;
 use super::rounds::Counters;
-use super::rpc::Peer;
+use super::rpc::{Peer, ReceiptEvidence};
 use crate::metagraph::Metagraph;
 use crate::report::{ChainStatus, EpochMiner, EpochReport, Peers, Rounds, Running, Status};
 
@@ -153,6 +154,23 @@ impl NodeView {
             snapshot_block: record.snapshot_block,
             miners: miners.collect(),
             weights,
+        }))
+    }
+
+    /// `perturb_receipt`.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn receipt(&self, height: u64, index: usize) -> Result<Option<ReceiptEvidence>, StorageError> {
+        let db = self.agreed.database();
+        let (header, certificate) = (db.header(height)?, db.certificate(height)?);
+        let (Some(header), Some(certificate), Some(receipts)) = (header, certificate, db.receipts(height)?) else {
+            return Ok(None);
+        };
+        Ok(ReceiptProof::make(&self.id, &receipts, index).map(|proof| ReceiptEvidence {
+            header: hex::encode(encode::encode(&header)),
+            certificate: hex::encode(encode::encode(&certificate)),
+            proof: hex::encode(encode::encode(&proof)),
         }))
     }
 
