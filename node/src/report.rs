@@ -29,8 +29,8 @@ pub struct Status {
     pub state_root: Digest,
     /// Its time, Unix milliseconds.
     pub block_time_ms: u64,
-    /// The consensus round of the height in the making.
-    pub round: i64,
+    /// The consensus round of the height in the making; none between two heights.
+    pub round: Option<u32>,
     /// The epoch in the making.
     pub epoch: u64,
     /// Whether this validator is a member of the current set.
@@ -53,6 +53,13 @@ pub struct Status {
     pub miners: Vec<Running>,
     /// Newest epoch whose weights this validator has read back from the chain.
     pub weights_epoch: Option<u64>,
+}
+
+impl Status {
+    /// The round as people read it.
+    pub fn round_text(&self) -> String {
+        self.round.map_or_else(|| "–".into(), |round| round.to_string())
+    }
 }
 
 /// Connected peers by role.

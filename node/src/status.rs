@@ -49,7 +49,7 @@ fn text(s: &Status) -> String {
         s.network,
         s.peer_id,
         s.height,
-        s.round,
+        s.round_text(),
         s.epoch,
         s.block,
         s.state_root,

@@ -116,8 +116,7 @@ impl View {
                 Some(s) => format!(
                     "{name:<12} height {:>5} round {}  peers {}v {}m  mempool {:>3}  rounds {:>4}  root {}{}",
                     s.height,
-                    // Between two heights no round is in progress.
-                    if s.round < 0 { "–".to_owned() } else { s.round.to_string() },
+                    s.round_text(),
                     s.peers.validators,
                     s.peers.miners,
                     s.mempool,

@@ -99,7 +99,7 @@ impl NodeView {
             block: machine.digest,
             state_root: header.map(|h| h.state_root).unwrap_or_default(),
             block_time_ms: machine.time_ms,
-            round: machine.round.map_or(-1, i64::from),
+            round: machine.round,
             epoch: meta.epoch,
             member: set.by_key(&self.key).is_some(),
             validators: set.len(),
