@@ -42,7 +42,7 @@ lint: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: setup
-	cargo bench --workspace --locked --profile dev
+	cargo bench --workspace --locked --profile dev --bench "*"
 
 train-demo: build
 	$(BIN)/perturb model train-demo

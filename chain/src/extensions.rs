@@ -121,9 +121,10 @@ mod tests {
     #[derive(TypeInfo)]
     struct Tip(#[allow(dead_code)] scale::Compact<u64>);
 
-    fn check(
-        list: &[(&str, fn() -> scale_info::MetaType, fn() -> scale_info::MetaType)],
-    ) -> Result<Vec<String>, UnsupportedExtension> {
+    /// Name, type in the extrinsic, type in what is signed.
+    type Named<'a> = (&'a str, fn() -> scale_info::MetaType, fn() -> scale_info::MetaType);
+
+    fn check(list: &[Named<'_>]) -> Result<Vec<String>, UnsupportedExtension> {
         let mut registry = Registry::new();
         let ids: Vec<_> = list
             .iter()

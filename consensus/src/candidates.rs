@@ -151,7 +151,7 @@ impl Candidates {
             return None;
         }
         let proposers = candidate.proposals.iter().filter_map(|(_, key)| peer_of(key));
-        let voters = self.voters.get(digest).into_iter().flatten().filter_map(|key| peer_of(key));
+        let voters = self.voters.get(digest).into_iter().flatten().filter_map(&peer_of);
         let order: Vec<Peer> = proposers.chain(voters).chain(others.iter().copied()).collect();
         let next = order.iter().find(|p| !candidate.tried.contains(p)).copied().or_else(|| {
             // Everyone was asked once: begin again.

@@ -20,6 +20,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Changed keys of one block: the new value, or `None` where the key was removed.
 pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
+/// A key and a value of a state.
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
+
 /// New trie nodes, and nodes no longer needed (with negative counts), of one block.
 pub(crate) type NodeChanges = PrefixedMemoryDB<BlakeTwo256>;
 
@@ -114,7 +117,7 @@ impl NodeDb {
     }
 
     /// Every key and value of the state at `root`.
-    pub(crate) fn pairs(&self, root: H256) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ChainError> {
+    pub(crate) fn pairs(&self, root: H256) -> Result<Vec<Pair>, ChainError> {
         let backend = self.backend(root);
         let pairs = backend.pairs(IterArgs::default()).map_err(ChainError::State)?;
         pairs.collect::<Result<_, _>>().map_err(ChainError::State)

@@ -13,7 +13,7 @@ use crate::genesis::{Genesis, GenesisError};
 use crate::proofs::{Tree, key_hash};
 use crate::receipt::{self, Receipt};
 use crate::state::{self, KeyRow, META, Meta, SET, SNAPSHOT, challenge_key, key_key};
-use crate::store::{Commit, StateStore, StoreError};
+use crate::store::{Change, Commit, StateStore, StoreError};
 use crate::tx::{Snapshot, Transaction};
 use crate::validators::ValidatorSet;
 
@@ -58,7 +58,7 @@ pub struct Executed {
     digest: Digest,
     receipts: Vec<Receipt>,
     tree: jmt::storage::TreeUpdateBatch,
-    values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    values: Vec<Change>,
     next: ValidatorSet,
 }
 
@@ -167,7 +167,7 @@ pub enum LedgerError {
 pub fn genesis_commit(genesis: &Genesis) -> Result<Commit, LedgerError> {
     let set = genesis.founders()?;
     let network = genesis.network_id();
-    let mut values: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+    let mut values: Vec<Change> = Vec::new();
     let mut put = |key: Vec<u8>, row: Vec<u8>| values.push((key, Some(row)));
     put(
         META.to_vec(),
@@ -517,7 +517,7 @@ struct Outcome {
     root: Digest,
     epoch: u64,
     tree: jmt::storage::TreeUpdateBatch,
-    values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    values: Vec<Change>,
 }
 
 /// Writes what every block writes and computes the state root.

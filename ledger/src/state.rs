@@ -25,7 +25,7 @@ use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey};
 
 use crate::block::ChainReference;
 use crate::genesis::ChallengeSpec;
-use crate::store::{StateStore, StoreError};
+use crate::store::{Change, Row, StateStore, StoreError};
 use crate::tx::Snapshot;
 use crate::validators::ValidatorSet;
 
@@ -260,7 +260,7 @@ impl<'a, S: StateStore + ?Sized> Overlay<'a, S> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
         let mut rows: BTreeMap<Vec<u8>, Vec<u8>> = self.store.scan(prefix)?.into_iter().collect();
         for layer in [&self.changes, &self.current] {
             for (key, change) in layer.range(prefix.to_vec()..).take_while(|(k, _)| k.starts_with(prefix)) {
@@ -277,7 +277,7 @@ impl<'a, S: StateStore + ?Sized> Overlay<'a, S> {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn into_changes(self) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
+    pub fn into_changes(self) -> Result<Vec<Change>, StoreError> {
         let mut out = Vec::with_capacity(self.changes.len());
         for (key, change) in self.changes {
             if self.store.value(&key)? != change {

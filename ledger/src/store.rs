@@ -10,6 +10,12 @@ use crate::block::{Block, Header};
 use crate::certificate::Certificate;
 use crate::receipt::Receipt;
 
+/// A key of the state with its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// A key of the state with its new value; `None` deletes.
+pub type Change = (Vec<u8>, Option<Vec<u8>>);
+
 /// A store that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the state cannot be read: {0}")]
@@ -29,7 +35,7 @@ pub trait StateStore: TreeReader {
     ///
     /// # Errors
     /// The store cannot be read.
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError>;
 
     /// The newest committed header with its certificate; `None` while the store is empty.
     ///
@@ -53,8 +59,8 @@ pub struct Commit {
     pub receipts: Vec<Receipt>,
     /// The tree's new nodes and values, and the nodes that are stale from here on.
     pub tree: TreeUpdateBatch,
-    /// Changed keys, in order; `None` deletes.
-    pub values: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Changed keys, in order.
+    pub values: Vec<Change>,
 }
 
 /// A store in memory, for tests and simulations.
@@ -110,7 +116,7 @@ impl StateStore for MemoryStore {
         Ok(self.values.get(key).cloned())
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
         let from = self.values.range(prefix.to_vec()..);
         Ok(from.take_while(|(k, _)| k.starts_with(prefix)).map(|(k, v)| (k.clone(), v.clone())).collect())
     }

@@ -99,6 +99,9 @@ struct Incoming {
 
 type PendingReply = BoxFuture<'static, (Protocol, PeerId, ResponseChannel<Answer>, Answer)>;
 
+/// Who waits for the answer to a request.
+type ReplyTo = oneshot::Sender<Result<Vec<u8>, RequestError>>;
+
 /// The task's state.
 struct Task {
     config: Config,
@@ -120,7 +123,7 @@ struct Task {
     /// Peers to disconnect as soon as the refusal has been sent.
     closing: HashMap<PeerId, Instant>,
     gossip: gossip::GossipState,
-    requests: HashMap<(Protocol, OutboundRequestId), oneshot::Sender<Result<Vec<u8>, RequestError>>>,
+    requests: HashMap<(Protocol, OutboundRequestId), ReplyTo>,
     replies: FuturesUnordered<PendingReply>,
     book: Book,
     discovery: discovery::Discovery,

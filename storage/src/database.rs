@@ -59,6 +59,9 @@ pub(crate) struct Inner {
     _lock: File,
 }
 
+/// The bytes of a block and of its certificate.
+pub type BlockBytes = (Vec<u8>, Vec<u8>);
+
 /// A node's database. Cheap to clone.
 #[derive(Clone)]
 pub struct Database {
@@ -266,12 +269,7 @@ impl Database {
     ///
     /// # Errors
     /// The disk.
-    pub fn block_range(
-        &self,
-        from: u64,
-        count: usize,
-        max_bytes: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    pub fn block_range(&self, from: u64, count: usize, max_bytes: usize) -> Result<Vec<BlockBytes>, StorageError> {
         let (mut out, mut bytes) = (Vec::new(), 0usize);
         for height in (from.max(1)..).take(count) {
             let key = height_key(height);

@@ -2,6 +2,7 @@
 
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
 use jmt::{KeyHash, OwnedValue, Version};
+use perturb_ledger::store::Row;
 use perturb_ledger::{Certificate, Commit, Header, StateStore, StoreError};
 use perturb_types::encode;
 use rocksdb::{Direction, IteratorMode, WriteBatch};
@@ -17,6 +18,9 @@ fn node_key(key: &NodeKey) -> Vec<u8> {
 fn value_key(key: &KeyHash, version: Version) -> Vec<u8> {
     [key.0.as_slice(), &(u64::MAX - version).to_be_bytes()].concat()
 }
+
+/// A key and a value as RocksDB gives them.
+type BoxedRow = (Box<[u8]>, Box<[u8]>);
 
 impl Database {
     pub(crate) fn put_tree(&self, batch: &mut WriteBatch, commit: &Commit) -> Result<(), StorageError> {
@@ -47,7 +51,7 @@ impl Database {
     }
 
     /// The newest row of a key of the tree at or below a version.
-    fn value_row(&self, key: KeyHash, max: Version) -> Result<Option<(Box<[u8]>, Box<[u8]>)>, StorageError> {
+    fn value_row(&self, key: KeyHash, max: Version) -> Result<Option<BoxedRow>, StorageError> {
         let from = value_key(&key, max);
         let family = self.family(TREE_VALUES)?;
         let mut options = rocksdb::ReadOptions::default();
@@ -80,7 +84,7 @@ impl StateStore for Database {
         self.get(VALUES, key).map_err(|e| StoreError(e.to_string()))
     }
 
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
         let failed = |e: StorageError| StoreError(e.to_string());
         let family = self.family(VALUES).map_err(failed)?;
         let mut out = Vec::new();

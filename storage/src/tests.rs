@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use jmt::storage::TreeReader;
 use perturb_ledger::block::{Body, ChainReference, PROTOCOL};
 use perturb_ledger::proofs::{StateProof, Tree, key_hash};
+use perturb_ledger::store::Change;
 use perturb_ledger::{Block, Certificate, Commit, Header, MemoryStore, StateStore};
 use perturb_types::{ConsensusKey, Digest, NetworkId};
 use proptest::prelude::*;
@@ -18,9 +18,9 @@ fn open(dir: &Path) -> Database {
     Database::open(dir, &NET, Options::default()).unwrap()
 }
 
-type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+type Changes = Vec<Change>;
 
-fn commit(store: &(impl StateStore + TreeReader), height: u64, values: Changes) -> Commit {
+fn commit(store: &impl StateStore, height: u64, values: Changes) -> Commit {
     let (root, tree) =
         Tree::new(store).put_value_set(values.iter().map(|(k, v)| (key_hash(k), v.clone())), height).unwrap();
     let header = Header {

@@ -1,5 +1,8 @@
 //! Between the wire's types and the engine's, and the engine's certificates verified.
 
+// The engine's error type is as large as it is.
+#![allow(clippy::result_large_err)]
+
 use arc_malachitebft_core_consensus::{ConsensusMsg, Input, MisbehaviorEvidence, ProposedValue, SignedConsensusMsg};
 use arc_malachitebft_core_types as mbft;
 use mbft::{

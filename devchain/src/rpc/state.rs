@@ -133,7 +133,7 @@ async fn runtime_version(pending: PendingSubscriptionSink) {
 
 /// The values of the keys, then those that differ, block by block.
 async fn storage(params: Params<'static>, pending: PendingSubscriptionSink, node: Arc<Node>) {
-    let keys = match params.one::<Vec<Hex>>().map_err(ErrorObjectOwned::from).and_then(bounded) {
+    let keys = match params.one::<Vec<Hex>>().and_then(bounded) {
         Ok(keys) => keys,
         Err(error) => return pending.reject(error).await,
     };

@@ -4,13 +4,14 @@
 //! [`MIN_CHARGED_BYTES`] of the [`SPACE_PER_EPOCH`] bytes that a hotkey has for each epoch. Fields of the kinds
 //! `TimelockEncrypted` and `ResetBondsFlag` are stored like any other; nothing here decrypts or acts on them.
 
-// The FRAME macros write items of their own, which carry no documentation.
-#![allow(missing_docs)]
+// The FRAME macros write items of their own, which carry no documentation, and `expect` on what they
+// themselves have built.
+#![allow(missing_docs, clippy::expect_used)]
 
 pub use pallet::*;
 
 use frame_support::BoundedVec;
-use frame_support::pallet_prelude::{ConstU32, Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, Member, TypeInfo};
+use frame_support::pallet_prelude::{ConstU32, Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, TypeInfo};
 use scale::EncodeLike;
 use scale_info::build::{Fields, Variants};
 use scale_info::{Path, Type};
@@ -158,7 +159,7 @@ pub struct CommitmentInfo {
 
 /// What the chain keeps of it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
-pub struct Registration<Balance: Member, BlockNumber: Member> {
+pub struct Registration<Balance, BlockNumber> {
     /// Always 0.
     pub deposit: Balance,
     /// Block at which it was committed.

@@ -5,8 +5,9 @@
 //! which weights), `epoch` (when a subnet's epoch ends), `serving` (axons), `admin` (development changes that no
 //! extrinsic could make).
 
-// The FRAME macros write items of their own, which carry no documentation.
-#![allow(missing_docs)]
+// The FRAME macros write items of their own, which carry no documentation, and `expect` on what they
+// themselves have built; calls have the arguments that Subtensor's have.
+#![allow(missing_docs, clippy::expect_used, clippy::too_many_arguments)]
 
 pub use pallet::*;
 
@@ -361,7 +362,6 @@ pub mod pallet {
         /// Announce where the caller's neuron serves.
         #[pallet::call_index(4)]
         #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
-        #[allow(clippy::too_many_arguments)]
         pub fn serve_axon(
             origin: OriginFor<T>,
             netuid: NetUid,

@@ -2,10 +2,19 @@
 //!
 //! The checks and their order are those of Subtensor's `set_weights`; each failure has its own error:
 //!
-//! 1. not the root network, 2. as many uids as values, 3. the mechanism exists, 4. not more uids than the subnet has,
-//! 5. registered, 6. stake weight at the threshold or the subnet owner, 7. version key, 8. rate limit, 9. permit (one
-//! weight on oneself, and the owner, are exempt), 10. no uid twice, 11. every uid exists, 12. enough weights,
-//! 13. after max-upscaling to 65535, no weight above the limit.
+//! 1. not the root network
+//! 2. as many uids as values
+//! 3. the mechanism exists
+//! 4. not more uids than the subnet has
+//! 5. registered
+//! 6. stake weight at the threshold, or the subnet owner
+//! 7. version key
+//! 8. rate limit
+//! 9. permit (one weight on oneself, and the owner, are exempt)
+//! 10. no uid twice
+//! 11. every uid exists
+//! 12. enough weights
+//! 13. after max-upscaling to 65535, no weight above the limit
 //!
 //! Commit-reveal, where it is on, comes before all of them: plain submissions are refused.
 

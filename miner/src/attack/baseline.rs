@@ -38,7 +38,7 @@ impl Attack for Baseline {
             let next = rgb
                 .map(|(i, ((&x, &c), &g))| {
                     // A few values stay as they are, others for each miner.
-                    if mix(salt, i as u64) % LEFT_ALONE == 0 {
+                    if mix(salt, i as u64).is_multiple_of(LEFT_ALONE) {
                         return x;
                     }
                     let low = c.saturating_sub(highest);

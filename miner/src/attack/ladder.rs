@@ -106,7 +106,7 @@ fn narrow(
 impl Ladder {
     /// Tries one level; whether something was found. `gradient` is the running average that one
     /// level leaves to the next.
-    fn level(&self, context: &mut Context<'_>, k: u8, gradient: &mut Vec<f32>) -> Result<bool, ModelError> {
+    fn level(&self, context: &mut Context<'_>, k: u8, gradient: &mut [f32]) -> Result<bool, ModelError> {
         let clean = context.clean();
         let allowed = context.criterion().most_changes(clean, k);
         for turn in 0..self.relinearise {
@@ -120,7 +120,7 @@ impl Ladder {
             let worths = context.offer(rungs.iter().map(|&n| apply(clean, &order[..n])).collect())?;
             if let Some(hit) = worths.iter().position(Option::is_some) {
                 let low = if hit == 0 { 0 } else { rungs[hit - 1] };
-                self.shorten(context, k, order, low, rungs[hit], gradient.clone())?;
+                self.shorten(context, k, order, low, rungs[hit], gradient.to_vec())?;
                 return Ok(true);
             }
             if turn + 1 == self.relinearise {
