@@ -14,7 +14,7 @@ DRILL ?= 0
 
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test lint bench train-demo clean
+.PHONY: help setup build localnet test lint deny bench train-demo clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -22,6 +22,7 @@ help:
 	@echo "make test       every test, set-up included"
 	@echo "make bench      the measurements of the README"
 	@echo "make lint       formatting, clippy with warnings denied"
+	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
 	@echo "make train-demo draws the demo images and trains the demo classifier again"
 
 setup:
@@ -40,6 +41,10 @@ test: build
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-deny
+	cargo deny --all-features check licenses bans sources
 
 bench: setup
 	cargo bench --workspace --locked --profile dev --bench "*"

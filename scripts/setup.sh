@@ -6,7 +6,15 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 
 need=()
 # RocksDB's bindings are generated with libclang; its C++ needs a compiler.
-ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1 || need+=(libclang-dev clang)
+has_libclang() {
+    local at
+    for at in '/usr/lib/llvm-*/lib' '/usr/lib/*'; do
+        compgen -G "$at/libclang.so*" || compgen -G "$at/libclang-[0-9]*.so*" || continue
+        return 0
+    done
+    return 1
+}
+has_libclang >/dev/null || need+=(libclang-dev clang)
 command -v c++ >/dev/null || need+=(g++)
 command -v make >/dev/null || need+=(make)
 if [ ${#need[@]} -gt 0 ]; then
