@@ -221,8 +221,8 @@ fn own_mark(network: &NetworkId, me: &ConsensusKey, record: &Record) -> Option<G
 
 fn vote_mark(v: &SignedVote) -> GuardMark {
     let step = match v.step {
-        crate::wire::VoteStep::Prevote => Step::Prevote,
-        crate::wire::VoteStep::Precommit => Step::Precommit,
+        perturb_ledger::VoteKind::Prevote => Step::Prevote,
+        perturb_ledger::VoteKind::Precommit => Step::Precommit,
     };
     GuardMark { height: v.height, round: v.round, step, digest: v.digest }
 }

@@ -357,7 +357,7 @@ impl<S: StateStore> Machine<S> {
     }
 
     /// The proposer by the set of the height after the head.
-    fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
+    pub(crate) fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
         self.set.proposer_key(height, round)
     }
 

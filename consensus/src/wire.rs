@@ -5,10 +5,10 @@
 //! [`Beacon`]. Request and response ([`Request`], [`Response`]) fetch bodies and ranges of blocks.
 //!
 //! - A vote's signature covers the ledger's vote bytes, so a certificate verifies without the engine.
-//! - A proposal's covers domain `Proposal`, the network and borsh of
-//!   `(height u64, round u32, digest 32, pol_round option u32)`.
+//! - A proposal's covers the ledger's proposal bytes, so two of them are evidence to the ledger.
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use perturb_ledger::{VoteKind, proposal_sign_bytes, vote_sign_bytes};
 use perturb_types::encode::{self, DecodeError, Domain};
 use perturb_types::envelope::Payload;
 use perturb_types::keys::verify_ed25519;
@@ -54,22 +54,11 @@ impl Topic {
     }
 }
 
-/// The two votes of a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
-#[borsh(use_discriminant = true)]
-#[repr(u8)]
-pub enum VoteStep {
-    /// "I saw a valid proposal."
-    Prevote = 1,
-    /// "I saw a quorum of prevotes."
-    Precommit = 2,
-}
-
 /// A vote as it travels.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct SignedVote {
     /// Prevote or precommit.
-    pub step: VoteStep,
+    pub step: VoteKind,
     /// The height.
     pub height: u64,
     /// The round.
@@ -87,32 +76,21 @@ impl SignedVote {
     pub fn sign(
         pair: &ConsensusPair,
         network: &NetworkId,
-        step: VoteStep,
+        step: VoteKind,
         height: u64,
         round: u32,
         digest: Option<Digest>,
     ) -> Self {
-        let signature = pair.sign(&vote_bytes(network, step, height, round, digest));
+        let signature = pair.sign(&vote_sign_bytes(network, step, height, round, digest));
         Self { step, height, round, digest, voter: pair.public(), signature }
     }
 
     /// Whether the signature is the voter's.
     #[must_use]
     pub fn verify(&self, network: &NetworkId) -> bool {
-        let bytes = vote_bytes(network, self.step, self.height, self.round, self.digest);
+        let bytes = vote_sign_bytes(network, self.step, self.height, self.round, self.digest);
         verify_ed25519(&self.voter, &bytes, &self.signature)
     }
-}
-
-/// The bytes a vote's signature covers.
-pub(crate) fn vote_bytes(
-    network: &NetworkId,
-    step: VoteStep,
-    height: u64,
-    round: u32,
-    digest: Option<Digest>,
-) -> Vec<u8> {
-    encode::signing_bytes(Domain::Vote, network, &encode::encode(&(step, height, round, digest)))
 }
 
 /// A proposal as it travels.
@@ -142,18 +120,14 @@ impl SignedProposal {
         digest: Digest,
         pol_round: Option<u32>,
     ) -> Self {
-        let signature = pair.sign(&Self::bytes(network, height, round, digest, pol_round));
+        let signature = pair.sign(&proposal_sign_bytes(network, height, round, digest, pol_round));
         Self { height, round, digest, pol_round, proposer: pair.public(), signature }
-    }
-
-    fn bytes(network: &NetworkId, height: u64, round: u32, digest: Digest, pol_round: Option<u32>) -> Vec<u8> {
-        encode::signing_bytes(Domain::Proposal, network, &encode::encode(&(height, round, digest, pol_round)))
     }
 
     /// Whether the signature is the proposer's.
     #[must_use]
     pub fn verify(&self, network: &NetworkId) -> bool {
-        let bytes = Self::bytes(network, self.height, self.round, self.digest, self.pol_round);
+        let bytes = proposal_sign_bytes(network, self.height, self.round, self.digest, self.pol_round);
         verify_ed25519(&self.proposer, &bytes, &self.signature)
     }
 }
@@ -181,7 +155,7 @@ pub struct RoundEntry {
     /// `true`: a quorum of precommits of the round before; `false`: a third of votes of this round.
     pub precommits: bool,
     /// The votes.
-    pub votes: Vec<(VoteStep, Option<Digest>, ConsensusKey, [u8; 64])>,
+    pub votes: Vec<(VoteKind, Option<Digest>, ConsensusKey, [u8; 64])>,
 }
 
 /// A message on [`Topic::Consensus`].
@@ -293,11 +267,11 @@ mod tests {
     #[test]
     fn a_vote_verifies_for_its_own_content_and_network_only() {
         let pair = ConsensusPair::from_seed(&[1; 32]);
-        let vote = SignedVote::sign(&pair, &NET, VoteStep::Prevote, 3, 1, Some(Digest([9; 32])));
+        let vote = SignedVote::sign(&pair, &NET, VoteKind::Prevote, 3, 1, Some(Digest([9; 32])));
         assert!(vote.verify(&NET));
         assert!(!vote.verify(&NetworkId([8; 32])));
         for other in [
-            SignedVote { step: VoteStep::Precommit, ..vote.clone() },
+            SignedVote { step: VoteKind::Precommit, ..vote.clone() },
             SignedVote { height: 4, ..vote.clone() },
             SignedVote { round: 2, ..vote.clone() },
             SignedVote { digest: None, ..vote.clone() },
@@ -335,7 +309,7 @@ mod tests {
             round: 0,
             precommits: true,
             votes: vec![
-                (VoteStep::Precommit, Some(Digest([1; 32])), ConsensusKey([1; 32]), [2; 64]);
+                (VoteKind::Precommit, Some(Digest([1; 32])), ConsensusKey([1; 32]), [2; 64]);
                 limits::MAX_VALIDATORS
             ],
         };

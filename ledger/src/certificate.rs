@@ -11,7 +11,7 @@ use perturb_types::{ConsensusKey, Digest, NetworkId, limits};
 use crate::validators::ValidatorSet;
 
 /// The two votes of a round; the wire value is the discriminant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, BorshSerialize, BorshDeserialize)]
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
 pub enum VoteKind {
@@ -30,6 +30,18 @@ pub fn vote_sign_bytes(
     digest: Option<Digest>,
 ) -> Vec<u8> {
     encode::signing_bytes(Domain::Vote, network, &encode::encode(&(kind, height, round, digest)))
+}
+
+/// The bytes that a proposal's ed25519 signature covers; `pol_round` is the round of the quorum of
+/// prevotes that justifies proposing an old value again.
+pub fn proposal_sign_bytes(
+    network: &NetworkId,
+    height: u64,
+    round: u32,
+    digest: Digest,
+    pol_round: Option<u32>,
+) -> Vec<u8> {
+    encode::signing_bytes(Domain::Proposal, network, &encode::encode(&(height, round, digest, pol_round)))
 }
 
 /// Precommits of more than two thirds of the power for one block.

@@ -8,6 +8,7 @@ use perturb_types::{
     ChallengeId, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
 };
 
+use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Genesis, GenesisError};
 use crate::receipt::{Effect, Receipt};
 use crate::state::{
@@ -15,7 +16,7 @@ use crate::state::{
     open_key, ready_key, reputation_key, seq_key,
 };
 use crate::store::{StateStore, StoreError};
-use crate::tx::{Delegation, DoubleVote, Order, OwnerAction, Readiness, Transaction};
+use crate::tx::{Delegation, Order, OwnerAction, Readiness, Transaction};
 
 /// Why a transaction does nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -374,16 +375,15 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(())
     }
 
-    fn evidence(&mut self, e: &DoubleVote) -> Result<(), TxError> {
+    fn evidence(&mut self, e: &Equivocation) -> Result<(), TxError> {
         if !e.verify(&self.network) {
-            return invalid("evidence: not two different signed votes");
+            return invalid("evidence: not two different values, both signed");
         }
-        let Some(member) = self.frame.set.by_key(&e.key).cloned() else {
+        let Some(member) = self.frame.set.by_key(&e.key()).cloned() else {
             return Err(TxError::NotMember { what: "evidence" });
         };
-        let seen =
-            [b"evidence/".as_slice(), &e.key.0, &e.height.to_be_bytes(), &e.round.to_be_bytes(), &[e.kind as u8]]
-                .concat();
+        let (height, round, step) = e.place();
+        let seen = [b"evidence/".as_slice(), &e.key().0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]].concat();
         if self.state.has(&seen)? {
             return invalid("evidence: it is recorded already");
         }

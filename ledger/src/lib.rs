@@ -14,6 +14,7 @@ pub mod aggregate;
 pub mod block;
 pub mod certificate;
 pub mod epoch;
+pub mod evidence;
 pub mod execute;
 pub mod genesis;
 pub mod ledger;
@@ -30,7 +31,8 @@ pub mod validators;
 mod tests;
 
 pub use block::{Block, Body, ChainReference, Header};
-pub use certificate::{Certificate, VoteKind, vote_sign_bytes};
+pub use certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};
+pub use evidence::{DoubleProposal, DoubleVote, Equivocation};
 pub use genesis::{ChallengeSpec, Genesis, Parameters};
 pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, ProposalInput};
 pub use receipt::{Effect, Receipt, ReceiptProof};

@@ -10,13 +10,14 @@ use perturb_types::{
 };
 
 use crate::block::{Block, ChainReference};
-use crate::certificate::{Certificate, VoteKind, vote_sign_bytes};
+use crate::certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};
+use crate::evidence::{DoubleProposal, DoubleVote, Equivocation};
 use crate::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
 use crate::ledger::{BlockError, Executed, Ledger, ProposalInput, genesis_commit};
 use crate::proofs::StateProof;
 use crate::receipt::{Effect, ReceiptProof};
 use crate::store::MemoryStore;
-use crate::tx::{Delegation, DoubleVote, Neuron, Order, OwnerAction, Readiness, Snapshot, Transaction};
+use crate::tx::{Delegation, Neuron, Order, OwnerAction, Readiness, Snapshot, Transaction};
 use crate::validators::PowerRule;
 use crate::{query, state};
 
@@ -164,26 +165,40 @@ fn the_owner_orders_and_nobody_else() {
 }
 
 #[test]
-fn a_double_vote_is_recorded_once() {
+fn a_contradiction_is_recorded_once() {
     let net = Net::new();
     let mut ls = pair(&net);
-    let digests = [None, Some(Digest([1; 32]))];
-    let sign = |d| net.keys[1].sign(&vote_sign_bytes(&net.id(), VoteKind::Prevote, 1, 0, d));
-    let evidence = DoubleVote {
-        key: net.keys[1].public(),
-        kind: VoteKind::Prevote,
-        height: 1,
-        round: 0,
-        digests,
-        signatures: digests.map(sign),
+    let key = net.keys[1].public();
+    let evidence = |e: Equivocation| Transaction::Evidence(Box::new(e));
+    let votes = |digests: [Option<Digest>; 2]| {
+        let sign = |d| net.keys[1].sign(&vote_sign_bytes(&net.id(), VoteKind::Prevote, 1, 0, d));
+        let (kind, signatures) = (VoteKind::Prevote, digests.map(sign));
+        evidence(Equivocation::Votes(DoubleVote { key, kind, height: 1, round: 0, digests, signatures }))
     };
-    let same = DoubleVote { digests: [digests[1]; 2], signatures: [sign(digests[1]); 2], ..evidence.clone() };
-    assert!(ls[0].check_transaction(&Transaction::Evidence(Box::new(same))).is_err());
-    let tx = Transaction::Evidence(Box::new(evidence));
-    let input = net.input(&ls[0], vec![tx.clone()]);
-    net.step(&mut ls, input);
-    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().equivocations, 1);
-    assert!(ls[0].check_transaction(&tx).is_err());
+    let proposals = |digests: [Digest; 2], pol_rounds: [Option<u32>; 2]| {
+        let sign = |i: usize| net.keys[1].sign(&proposal_sign_bytes(&net.id(), 1, 0, digests[i], pol_rounds[i]));
+        let signatures = [sign(0), sign(1)];
+        let double = DoubleProposal { key, height: 1, round: 0, digests, pol_rounds, signatures };
+        evidence(Equivocation::Proposals(double))
+    };
+    let [one, two] = [1, 2].map(|i| Digest([i; 32]));
+    for innocent in [votes([Some(one); 2]), proposals([one; 2], [None, Some(0)]), votes([Some(one), None])] {
+        assert!(ls[0].check_transaction(&innocent).is_err());
+    }
+    let mut forged = proposals([one, two], [None; 2]);
+    if let Transaction::Evidence(e) = &mut forged
+        && let Equivocation::Proposals(p) = e.as_mut()
+    {
+        p.height = 2;
+    }
+    assert!(ls[0].check_transaction(&forged).is_err());
+    let both = [votes([None, Some(one)]), proposals([one, two], [None, Some(0)])];
+    let input = net.input(&ls[0], both.to_vec());
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
+    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().equivocations, 2);
+    for again in [votes([None, Some(two)]), both[1].clone()] {
+        assert!(ls[0].check_transaction(&again).is_err(), "one fault is one, whatever shows it");
+    }
 }
 
 #[test]

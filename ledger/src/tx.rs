@@ -12,7 +12,7 @@ use perturb_types::{ConsensusKey, ConsensusPair, Digest, Envelope, Hotkey, Hotke
 use serde::{Deserialize, Serialize};
 
 use crate::block::ChainReference;
-use crate::certificate::{VoteKind, vote_sign_bytes};
+use crate::evidence::Equivocation;
 
 /// A neuron of the subnet.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -179,35 +179,6 @@ impl OwnerAction {
     }
 }
 
-/// Two votes of one key for one step with different values.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct DoubleVote {
-    /// Who signed both.
-    pub key: ConsensusKey,
-    /// Prevote or precommit.
-    pub kind: VoteKind,
-    /// The height.
-    pub height: u64,
-    /// The round.
-    pub round: u32,
-    /// The values, the lesser first (nil is least).
-    pub digests: [Option<Digest>; 2],
-    /// The signatures, in the same order.
-    pub signatures: [[u8; 64]; 2],
-}
-
-impl DoubleVote {
-    /// Whether it is one: two different values, both signed.
-    #[must_use]
-    pub fn verify(&self, network: &NetworkId) -> bool {
-        self.digests[0] < self.digests[1]
-            && self.digests.iter().zip(&self.signatures).all(|(digest, signature)| {
-                let bytes = vote_sign_bytes(network, self.kind, self.height, self.round, *digest);
-                verify_ed25519(&self.key, &bytes, signature)
-            })
-    }
-}
-
 /// What a block does.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Transaction {
@@ -228,8 +199,8 @@ pub enum Transaction {
     },
     /// The owner orders (tag 5).
     OwnerAction(Box<OwnerAction>),
-    /// Somebody voted twice (tag 6).
-    Evidence(Box<DoubleVote>),
+    /// Somebody signed two things that contradict each other (tag 6).
+    Evidence(Box<Equivocation>),
 }
 
 impl Transaction {

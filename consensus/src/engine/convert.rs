@@ -10,11 +10,12 @@ use mbft::{
     RoundCertificate, RoundCertificateType, RoundSignature, SignedMessage, ThresholdParam, ThresholdParams, Timeout,
     TimeoutKind, ValidatorSet as _, Validity, ValueOrigin, VoteType,
 };
+use perturb_ledger::VoteKind;
 use perturb_types::{ConsensusKey, Digest, NetworkId};
 
 use super::context::{Address, BareProposal, BareVote, BlockId, Ctx, Height, Set};
 use crate::record::{Record, Wait};
-use crate::wire::{Gossip, Polka, RoundEntry, SignedProposal, SignedVote, VoteStep};
+use crate::wire::{Gossip, Polka, RoundEntry, SignedProposal, SignedVote};
 
 /// A round's number; votes are only ever cast in defined rounds.
 fn number(round: Round) -> u32 {
@@ -32,17 +33,17 @@ fn digest(value: &NilOrVal<BlockId>) -> Option<Digest> {
     }
 }
 
-pub(super) fn vote_step(kind: VoteType) -> VoteStep {
+pub(super) fn vote_step(kind: VoteType) -> VoteKind {
     match kind {
-        VoteType::Prevote => VoteStep::Prevote,
-        VoteType::Precommit => VoteStep::Precommit,
+        VoteType::Prevote => VoteKind::Prevote,
+        VoteType::Precommit => VoteKind::Precommit,
     }
 }
 
-fn vote_type(step: VoteStep) -> VoteType {
+fn vote_type(step: VoteKind) -> VoteType {
     match step {
-        VoteStep::Prevote => VoteType::Prevote,
-        VoteStep::Precommit => VoteType::Precommit,
+        VoteKind::Prevote => VoteType::Prevote,
+        VoteKind::Precommit => VoteType::Precommit,
     }
 }
 
@@ -263,7 +264,7 @@ pub(super) fn verify_commit(
     thresholds: ThresholdParams,
 ) -> Result<(), CertificateError<Ctx>> {
     let votes = c.commit_signatures.iter().map(|s| SignedVote {
-        step: VoteStep::Precommit,
+        step: VoteKind::Precommit,
         height: c.height.0,
         round: number(c.round),
         digest: Some(c.value_id.0),
@@ -282,7 +283,7 @@ pub(super) fn verify_polka(
     thresholds: ThresholdParams,
 ) -> Result<(), CertificateError<Ctx>> {
     let votes = c.polka_signatures.iter().map(|s| SignedVote {
-        step: VoteStep::Prevote,
+        step: VoteKind::Prevote,
         height: c.height.0,
         round: number(c.round),
         digest: Some(c.value_id.0),

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perturb_ledger::{Block, StateStore};
+use perturb_ledger::{Block, StateStore, VoteKind};
 use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest, Envelope};
 
 use super::Machine;
 use crate::engine::QUEUED_PER_VALIDATOR;
 use crate::event::{Action, Verdict};
-use crate::wire::{Beacon, Gossip, Peer, SignedProposal, SignedVote, Topic, VoteStep};
+use crate::wire::{Beacon, Gossip, Peer, SignedProposal, SignedVote, Topic};
 
 /// Rounds ahead of the current one from which votes and proposals are taken (the engine's bound).
 const ROUND_LOOKAHEAD: u32 = 10;
@@ -161,7 +161,7 @@ impl<S: StateStore> Machine<S> {
             Ok(false) if vote.height != working => return Verdict::Accept,
             Ok(_) => {}
         }
-        if let (VoteStep::Prevote, Some(digest)) = (vote.step, vote.digest)
+        if let (VoteKind::Prevote, Some(digest)) = (vote.step, vote.digest)
             && vote.height == working
         {
             self.candidates.voted(digest, vote.voter);

@@ -124,8 +124,8 @@ impl<S: StateStore> Machine<S> {
         match record {
             Record::Vote(v) if v.voter == me => {
                 let step = match v.step {
-                    crate::wire::VoteStep::Prevote => Step::Prevote,
-                    crate::wire::VoteStep::Precommit => Step::Precommit,
+                    perturb_ledger::VoteKind::Prevote => Step::Prevote,
+                    perturb_ledger::VoteKind::Precommit => Step::Precommit,
                 };
                 Some((v.height, v.round, step))
             }

@@ -1,13 +1,12 @@
 //! Transactions from the network and from this node's own services.
 
-use perturb_ledger::tx::DoubleVote;
-use perturb_ledger::{StateStore, Transaction, VoteKind};
+use perturb_ledger::{DoubleProposal, DoubleVote, Equivocation, StateStore, Transaction};
 use perturb_types::encode;
 
 use super::Machine;
 use crate::event::{Action, Verdict};
 use crate::mempool::Refused;
-use crate::wire::{SignedProposal, SignedVote, Topic, VoteStep};
+use crate::wire::{SignedProposal, SignedVote, Topic};
 
 impl<S: StateStore> Machine<S> {
     pub(super) fn on_transaction(&mut self, bytes: &[u8]) -> Verdict {
@@ -34,30 +33,38 @@ impl<S: StateStore> Machine<S> {
         }
     }
 
-    /// Contradicting votes become a transaction: evidence counts only once it is agreed.
+    /// Contradicting signatures become a transaction: evidence counts only once it is agreed.
     pub(super) fn keep_evidence(
         &mut self,
         votes: Vec<(SignedVote, SignedVote)>,
         proposals: Vec<(SignedProposal, SignedProposal)>,
     ) {
-        for (a, b) in proposals {
-            tracing::warn!(proposer = %a.proposer, height = a.height, one = %a.digest, other = %b.digest, "two proposals for one round");
-        }
-        for (a, b) in votes {
+        let votes = votes.into_iter().map(|(a, b)| {
             let (low, high) = if a.digest <= b.digest { (a, b) } else { (b, a) };
-            let kind = match low.step {
-                VoteStep::Prevote => VoteKind::Prevote,
-                VoteStep::Precommit => VoteKind::Precommit,
-            };
-            let evidence = Transaction::Evidence(Box::new(DoubleVote {
+            Equivocation::Votes(DoubleVote {
                 key: low.voter,
-                kind,
+                kind: low.step,
                 height: low.height,
                 round: low.round,
                 digests: [low.digest, high.digest],
                 signatures: [low.signature, high.signature],
-            }));
-            let bytes = encode::encode(&evidence);
+            })
+        });
+        let proposals = proposals.into_iter().map(|(a, b)| {
+            let (low, high) = if a.digest <= b.digest { (a, b) } else { (b, a) };
+            Equivocation::Proposals(DoubleProposal {
+                key: low.proposer,
+                height: low.height,
+                round: low.round,
+                digests: [low.digest, high.digest],
+                pol_rounds: [low.pol_round, high.pol_round],
+                signatures: [low.signature, high.signature],
+            })
+        });
+        for equivocation in votes.chain(proposals) {
+            let (height, round, step) = equivocation.place();
+            tracing::warn!(key = %equivocation.key(), height, round, step, "signed two contradicting messages");
+            let bytes = encode::encode(&Transaction::Evidence(Box::new(equivocation)));
             if self.take_transaction(&bytes, true) == Verdict::Accept {
                 self.push(Action::Broadcast { topic: Topic::Rounds, bytes });
             }

@@ -1,15 +1,17 @@
 //! What goes wrong with an engine like this one, each with the rule that prevents it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use perturb_ledger::{Equivocation, VoteKind};
+
 use super::*;
 use crate::candidates::Candidates;
 use crate::guard::Step;
 use crate::record::{Record, Wait};
-use crate::wire::{Gossip, SignedProposal, SignedVote, VoteStep};
+use crate::wire::{Gossip, SignedProposal, SignedVote};
 
 fn prevote(net: &Net, i: usize, height: u64, round: u32, digest: Option<Digest>) -> Vec<u8> {
     let id = net.keys.genesis.network_id();
-    encode::encode(&Gossip::Vote(SignedVote::sign(&net.keys.pairs[i], &id, VoteStep::Prevote, height, round, digest)))
+    encode::encode(&Gossip::Vote(SignedVote::sign(&net.keys.pairs[i], &id, VoteKind::Prevote, height, round, digest)))
 }
 
 /// Steps one node's machine without carrying anything out.
@@ -86,7 +88,7 @@ fn a_log_that_contradicts_what_is_derived_halts_the_node() {
     let net = Net::new(4, 4, 1);
     let id = net.keys.genesis.network_id();
     let me = &net.keys.pairs[0];
-    let other = SignedVote::sign(me, &id, VoteStep::Prevote, 1, 0, Some(Digest([7; 32])));
+    let other = SignedVote::sign(me, &id, VoteKind::Prevote, 1, 0, Some(Digest([7; 32])));
     // Without a proposal the timeout derives nil, but the log says that a block was voted for.
     let log = [Record::Vote(other), Record::Timeout { wait: Wait::Propose, round: 0 }];
     let (mut machine, actions) = restarted(&net, 0, log.iter().map(Record::encode).collect(), None);
@@ -196,33 +198,49 @@ fn the_same_seed_gives_the_same_history() {
     assert_eq!(run(), run());
 }
 
-#[test]
-fn two_votes_of_one_validator_become_evidence_in_a_block() {
+/// Runs three validators while the fourth key sends, in every height, what `contradict` makes for the
+/// height and round 0; whether it is caught in a block as `caught` wants it.
+fn is_caught(contradict: impl Fn(&Net, u64) -> Vec<Vec<u8>>, caught: impl Fn(&Equivocation) -> bool) -> bool {
     let mut net = Net::new(4, 4, 8);
     (0..3).for_each(|i| net.start(i));
     net.until("a start", 60_000, |n| (0..3).all(|i| n.height(i) >= 2));
-    // The fourth key votes for two things in every height until it is caught.
     for _ in 0..6 {
         let at = net.height(0);
-        for digest in [Some(Digest([1; 32])), None] {
-            for i in 0..3 {
-                let bytes = prevote(&net, 3, at + 1, 0, digest);
-                net.step(i, gossip(Topic::Consensus, 3, bytes));
-            }
+        for bytes in contradict(&net, at + 1) {
+            (0..3).for_each(|i| net.step(i, gossip(Topic::Consensus, 3, bytes.clone())));
         }
         net.until("another height", 60_000, |n| (0..3).all(|i| n.height(i) > at));
     }
     net.until("some more", 60_000, |n| n.height(0) >= 12);
     let store = net.nodes[0].machine.as_ref().unwrap().ledger().store();
-    let caught = (1..=net.height(0)).any(|h| {
-        let (block, _) = store.block(h).unwrap();
-        block
-            .body
-            .transactions
-            .iter()
-            .any(|t| matches!(t, Transaction::Evidence(e) if e.key == net.keys.pairs[3].public()))
-    });
-    assert!(caught);
+    let key = net.keys.pairs[3].public();
+    let found = |t: &Transaction| matches!(t, Transaction::Evidence(e) if e.key() == key && caught(e));
+    (1..=net.height(0)).any(|h| store.block(h).unwrap().0.body.transactions.iter().any(found))
+}
+
+#[test]
+fn two_votes_of_one_validator_become_evidence_in_a_block() {
+    let votes =
+        |net: &Net, height| vec![prevote(net, 3, height, 0, Some(Digest([1; 32]))), prevote(net, 3, height, 0, None)];
+    assert!(is_caught(votes, |e| matches!(e, Equivocation::Votes(_))));
+    let one = |net: &Net, height| vec![prevote(net, 3, height, 0, Some(Digest([1; 32]))); 2];
+    assert!(!is_caught(one, |_| true), "the same vote twice is no fault");
+}
+
+#[test]
+fn two_proposals_of_one_validator_become_evidence_in_a_block() {
+    let proposals = |net: &Net, height| {
+        let (id, key) = (net.keys.genesis.network_id(), net.keys.pairs[3].public());
+        if net.nodes[0].machine.as_ref().unwrap().proposer(height, 0) != key {
+            return vec![];
+        }
+        let proposal = |i| {
+            let proposal = SignedProposal::sign(&net.keys.pairs[3], &id, height, 0, Digest([i; 32]), None);
+            encode::encode(&Gossip::Proposal(proposal))
+        };
+        vec![proposal(1), proposal(2)]
+    };
+    assert!(is_caught(proposals, |e| matches!(e, Equivocation::Proposals(_))));
 }
 
 #[test]
