@@ -1,6 +1,6 @@
 //! The bytes that others have to make or read, pinned; and proofs against hostile hands.
 //!
-//! The hex files under `fixtures/` are what an implementation in another language is checked
+//! The hex files in the folder `fixtures` beside PROTOCOLS.md are what an implementation in another language is checked
 //! against. A change here is a change of the protocol.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -60,30 +60,30 @@ fn certificate() -> Certificate {
 #[test]
 fn the_header_and_its_digest_are_pinned() {
     let header = header();
-    assert_eq!(hex::encode(encode::encode(&header)), include_str!("../fixtures/header.hex").trim());
-    assert_eq!(hex::encode(header.digest(&NET).0), include_str!("../fixtures/header-digest.hex").trim());
+    assert_eq!(hex::encode(encode::encode(&header)), include_str!("../../fixtures/header.hex").trim());
+    assert_eq!(hex::encode(header.digest(&NET).0), include_str!("../../fixtures/header-digest.hex").trim());
 }
 
 #[test]
 fn what_a_vote_signs_is_pinned_for_a_block_and_for_nil() {
-    assert_eq!(hex::encode(precommit()), include_str!("../fixtures/precommit-sign-bytes.hex").trim());
+    assert_eq!(hex::encode(precommit()), include_str!("../../fixtures/precommit-sign-bytes.hex").trim());
     let nil = vote_sign_bytes(&NET, VoteKind::Prevote, 2, 1, None);
-    assert_eq!(hex::encode(nil), include_str!("../fixtures/prevote-nil-sign-bytes.hex").trim());
+    assert_eq!(hex::encode(nil), include_str!("../../fixtures/prevote-nil-sign-bytes.hex").trim());
 }
 
 #[test]
 fn the_certificate_and_the_set_it_is_checked_against_are_pinned() {
     let (certificate, set) = (certificate(), set());
-    assert_eq!(hex::encode(encode::encode(&certificate)), include_str!("../fixtures/certificate.hex").trim());
-    assert_eq!(hex::encode(encode::encode(&set)), include_str!("../fixtures/validator-set.hex").trim());
-    assert_eq!(hex::encode(set.hash(&NET).0), include_str!("../fixtures/validator-set-hash.hex").trim());
+    assert_eq!(hex::encode(encode::encode(&certificate)), include_str!("../../fixtures/certificate.hex").trim());
+    assert_eq!(hex::encode(encode::encode(&set)), include_str!("../../fixtures/validator-set.hex").trim());
+    assert_eq!(hex::encode(set.hash(&NET).0), include_str!("../../fixtures/validator-set-hash.hex").trim());
 }
 
 #[test]
 fn the_pinned_certificate_is_read_back_and_verifies() {
     let read = |text: &str| hex::decode(text.trim()).unwrap();
-    let set: ValidatorSet = borsh::from_slice(&read(include_str!("../fixtures/validator-set.hex"))).unwrap();
-    let certificate: Certificate = borsh::from_slice(&read(include_str!("../fixtures/certificate.hex"))).unwrap();
+    let set: ValidatorSet = borsh::from_slice(&read(include_str!("../../fixtures/validator-set.hex"))).unwrap();
+    let certificate: Certificate = borsh::from_slice(&read(include_str!("../../fixtures/certificate.hex"))).unwrap();
     assert_eq!(certificate.verify(&NET, &set), Ok(3));
 }
 

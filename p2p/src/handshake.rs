@@ -361,9 +361,9 @@ mod tests {
         .concat();
         let bytes = statement_bytes(&statement);
         assert_eq!(hex::encode(&bytes), expected);
-        assert_eq!(hex::encode(&bytes), include_str!("../fixtures/handshake-statement.hex").trim());
+        assert_eq!(hex::encode(&bytes), include_str!("../../fixtures/handshake-statement.hex").trim());
         let signed = encode::signing_bytes(Domain::Handshake, &NET, &bytes);
-        assert_eq!(hex::encode(&signed), include_str!("../fixtures/handshake-signed.hex").trim());
+        assert_eq!(hex::encode(&signed), include_str!("../../fixtures/handshake-signed.hex").trim());
     }
 
     #[test]

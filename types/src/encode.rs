@@ -49,6 +49,27 @@ pub enum Domain {
 }
 
 impl Domain {
+    /// Every domain.
+    pub const ALL: [Self; 17] = [
+        Self::RoundOpen,
+        Self::RoundResult,
+        Self::Answer,
+        Self::Transform,
+        Self::Delegation,
+        Self::DelegationAccept,
+        Self::Readiness,
+        Self::OwnerAction,
+        Self::Transaction,
+        Self::Header,
+        Self::Receipt,
+        Self::Vote,
+        Self::Proposal,
+        Self::ValidatorSet,
+        Self::Handshake,
+        Self::Genesis,
+        Self::Status,
+    ];
+
     /// The ASCII tag that enters the hash.
     pub const fn tag(self) -> &'static str {
         match self {

@@ -364,7 +364,7 @@ mod tests {
         let signed = Signed::sign(&ConsensusPair::from_seed(&[1; 32]), &NetworkId([9; 32]), open);
         assert_eq!(
             hex::encode(encode::encode(signed.envelope())),
-            include_str!("../fixtures/round-open.hex").trim(),
+            include_str!("../../fixtures/round-open.hex").trim(),
             "the signed form changed: this breaks every peer"
         );
     }

@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn the_wire_form_of_a_challenge_is_pinned() {
         let bytes = to_cbor("challenge", &challenge()).unwrap();
-        assert_eq!(hex::encode(&bytes), include_str!("../fixtures/challenge.hex").trim());
+        assert_eq!(hex::encode(&bytes), include_str!("../../fixtures/challenge.hex").trim());
         assert_eq!(from_cbor::<MinerRequest>("challenge", &bytes, 4096).unwrap(), challenge());
     }
 

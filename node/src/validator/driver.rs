@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use perturb_consensus::guard::Step;
-use perturb_consensus::wire::{Peer, Response, Topic};
+use perturb_consensus::wire::{MAX_RANGE_BYTES, Peer, Response, Topic};
 use perturb_consensus::{Action, ChainAnswer, Event, GuardMark, Machine, Millis, Status, TimerId, Verdict};
 use perturb_ledger::ChainReference;
 use perturb_p2p::{self as p2p, GossipId, NetworkHandle, PeerId, Protocol, ReplyChannel};
@@ -30,9 +30,6 @@ const EVENT_QUEUE: usize = 4096;
 
 /// Messages that wait for the network.
 const OUTBOX: usize = 4096;
-
-/// Bytes of blocks in one answer: the sync protocol's bound, less its frame.
-const MAX_SERVED_BYTES: usize = Protocol::Sync.max_response_bytes() - 128 * 1024;
 
 /// How long a peer may take to answer a body or range request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -392,7 +389,7 @@ impl Driver {
 
     fn serve(&mut self, id: u64, from: u64, count: u16) -> Result<(), DriverError> {
         let Some(reply) = self.requests.remove(&id) else { return Ok(()) };
-        let blocks = self.database.block_range(from, usize::from(count), MAX_SERVED_BYTES)?;
+        let blocks = self.database.block_range(from, usize::from(count), MAX_RANGE_BYTES)?;
         reply.answer(perturb_types::encode::encode(&Response::range(blocks)));
         Ok(())
     }

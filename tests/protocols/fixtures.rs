@@ -1,0 +1,204 @@
+//! Each file in `fixtures/` is what the code writes for fixed keys and values, and reads back.
+//!
+//! `UPDATE_FIXTURES=1` writes them anew: a change of the protocol, never a detail.
+
+use std::path::PathBuf;
+
+use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
+use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
+use perturb_ledger::{Transaction, VoteKind};
+use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
+use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
+use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
+use perturb_types::{
+    ChallengeId, ConsensusPair, Digest, Entry, Envelope, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
+    RoundId, RoundOpen, RoundResult, Signed,
+};
+
+const NET: NetworkId = NetworkId([9; 32]);
+
+pub fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.hex"))
+}
+
+pub fn read(name: &str) -> Vec<u8> {
+    let text = std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("fixtures/{name}.hex: {e}"));
+    hex::decode(text.trim()).unwrap()
+}
+
+fn consensus(seed: u8) -> ConsensusPair {
+    ConsensusPair::from_seed(&[seed; 32])
+}
+
+fn hotkey(seed: u8) -> HotkeyPair {
+    HotkeyPair::from_seed(&[seed; 32]).unwrap()
+}
+
+fn round() -> RoundId {
+    RoundId { validator: hotkey(1).hotkey(), challenge: ChallengeId(2), seq: 3 }
+}
+
+fn statement() -> AnswerStatement {
+    AnswerStatement { round: round(), image: Digest([0xaa; 32]), answer: Digest([0xbb; 32]) }
+}
+
+/// sr25519 signatures differ each time they are made: the pinned one is read.
+fn answer() -> Answer {
+    Answer { digest: statement().answer, signature: read("answer-signature").try_into().unwrap() }
+}
+
+fn open() -> Signed<RoundOpen> {
+    let open = RoundOpen {
+        round: round(),
+        epoch: 5,
+        image: Digest([0xaa; 32]),
+        transform: TransformSecret([7; 32]).commitment(&NET, &round()),
+        miners: vec![hotkey(8).hotkey()],
+        opened_ms: 6,
+    };
+    Signed::sign(&consensus(1), &NET, open)
+}
+
+fn result() -> Signed<RoundResult> {
+    let measurement =
+        Measurement { level: 1, sum_squares: 100, changed: 100, channels: 12_288, ssim: Millionths(999_000) };
+    let entry = Entry {
+        miner: hotkey(8).hotkey(),
+        answer: Some(answer()),
+        measurement,
+        predicted: 4,
+        margin: 500_000,
+        meaning: Meaning::NotAsked,
+        time_ms: 500,
+        reason: Reason::Success,
+        score: Millionths(951_123),
+    };
+    let result = RoundResult {
+        round: round(),
+        open: open().digest(),
+        transform: TransformSecret([7; 32]),
+        source_index: 11,
+        label: 3,
+        entries: vec![entry],
+    };
+    Signed::sign(&consensus(1), &NET, result)
+}
+
+fn transaction() -> Transaction {
+    Transaction::RoundOpen(open().into_envelope())
+}
+
+fn receipts() -> Vec<Receipt> {
+    let scored = Effect::Scored { round: round(), counted: vec![(hotkey(8).hotkey(), Millionths(951_123))] };
+    let of = |effect| Receipt { transaction: transaction().digest(&NET), effect };
+    let weights = vec![(ChallengeId(2), vec![(4, Some(hotkey(8).hotkey()), 65_535)])];
+    let closed = Effect::Closed { epoch: 5, weights, next_validators: Digest([0xdd; 32]) };
+    vec![of(Effect::Applied), of(scored), of(closed)]
+}
+
+fn beacon() -> Signed<Beacon> {
+    Signed::sign(&consensus(1), &NET, Beacon { height: 12, peer: Peer([4; 32]), sent_ms: 1_700_000_000_123 })
+}
+
+fn cbor<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    wire::to_cbor("fixture", message).unwrap()
+}
+
+fn wire_round() -> wire::WireRound {
+    round().into()
+}
+
+/// Name and bytes of every fixture that this test makes.
+fn all() -> Vec<(&'static str, Vec<u8>)> {
+    let vote = SignedVote::sign(&consensus(1), &NET, VoteKind::Precommit, 12, 0, Some(Digest([0xcc; 32])));
+    let proposal = SignedProposal::sign(&consensus(1), &NET, 12, 0, Digest([0xcc; 32]), None);
+    let pinned = answer();
+    let delegation = encode(&(hotkey(1).hotkey(), consensus(1).public(), 0u64));
+    vec![
+        ("answer-statement", signing_bytes(Domain::Answer, &NET, &encode(&statement()))),
+        (
+            "announce",
+            cbor(&MinerResponse::Announce { answer: pinned.digest.0.to_vec(), signature: pinned.signature.to_vec() }),
+        ),
+        ("fetch", cbor(&MinerRequest::Fetch { round: wire_round(), answer: pinned.digest.0.to_vec() })),
+        ("image", cbor(&MinerResponse::Image { png: b"\x89PNG".to_vec() })),
+        ("declined", cbor(&MinerResponse::Declined { code: Decline::UnknownModel, why: "demo only".into() })),
+        ("transform-commitment", open().transform.0.to_vec()),
+        ("round-open-digest", open().digest().0.to_vec()),
+        ("round-result", encode(result().envelope())),
+        ("transaction", encode(&transaction())),
+        ("transaction-digest", transaction().digest(&NET).0.to_vec()),
+        ("receipt", encode(&receipts()[1])),
+        ("receipt-digest", receipts()[1].digest(&NET).0.to_vec()),
+        ("receipt-proof", encode(&ReceiptProof::make(&NET, &receipts(), 1).unwrap())),
+        ("results-root", perturb_ledger::receipt::root(&NET, &receipts()).0.to_vec()),
+        ("vote", encode(&Gossip::Vote(vote))),
+        ("proposal", encode(&Gossip::Proposal(proposal))),
+        ("beacon", encode(beacon().envelope())),
+        ("delegation-statement", signing_bytes(Domain::Delegation, &NET, &delegation)),
+        ("sync-body", encode(&Request::Body { digest: Digest([0xcc; 32]) })),
+        ("sync-blocks", encode(&Request::Blocks { from: 7, count: 64 })),
+    ]
+}
+
+#[test]
+fn every_fixture_is_what_the_code_writes() {
+    let update = std::env::var_os("UPDATE_FIXTURES").is_some();
+    if update && !path("answer-signature").exists() {
+        let made = statement().sign(&hotkey(8), &NET);
+        std::fs::write(path("answer-signature"), hex::encode(made.signature) + "\n").unwrap();
+    }
+    for (name, bytes) in all() {
+        if update {
+            std::fs::write(path(name), hex::encode(&bytes) + "\n").unwrap();
+        }
+        assert_eq!(hex::encode(read(name)), hex::encode(bytes), "fixtures/{name}.hex");
+    }
+}
+
+#[test]
+fn the_pinned_messages_read_back() {
+    let response = |name: &str| wire::from_cbor::<MinerResponse>("response", &read(name), 4096).unwrap();
+    assert!(matches!(response("announce"), MinerResponse::Announce { .. }));
+    assert!(matches!(response("image"), MinerResponse::Image { .. }));
+    assert!(matches!(response("declined"), MinerResponse::Declined { code: Decline::UnknownModel, .. }));
+    let fetch = wire::from_cbor::<MinerRequest>("request", &read("fetch"), 4096).unwrap();
+    assert!(matches!(fetch, MinerRequest::Fetch { round, .. } if RoundId::try_from(&round).unwrap() == self::round()));
+    let envelope: Envelope = borsh::from_slice(&read("round-result")).unwrap();
+    assert_eq!(*envelope.open::<RoundResult>(&NET).unwrap(), *result());
+    assert_eq!(Transaction::decode(&read("transaction")).unwrap(), transaction());
+    let Gossip::Vote(vote) = Gossip::decode(&read("vote")).unwrap() else { panic!("not a vote") };
+    let Gossip::Proposal(proposal) = Gossip::decode(&read("proposal")).unwrap() else { panic!("not a proposal") };
+    assert!(vote.verify(&NET) && proposal.verify(&NET));
+}
+
+#[test]
+fn the_pinned_answer_is_its_miners_and_nobody_elses() {
+    let signature: [u8; 64] = read("answer-signature").try_into().unwrap();
+    assert!(statement().verify(&hotkey(8).hotkey(), &NET, &signature));
+    assert!(!statement().verify(&hotkey(1).hotkey(), &NET, &signature));
+    assert!(!statement().verify(&hotkey(8).hotkey(), &NetworkId([8; 32]), &signature));
+    for at in 0..64 {
+        let mut flipped = signature;
+        flipped[at] ^= 1;
+        assert!(!statement().verify(&hotkey(8).hotkey(), &NET, &flipped), "byte {at}");
+    }
+}
+
+#[test]
+fn the_pinned_receipt_is_proved_by_hand() {
+    use perturb_types::Digest as D;
+    // As the document says it: leaves, then inner nodes, then the count.
+    let leaf = |d: D| sha256(&[&[0], &d.0]);
+    let inner = |a: [u8; 32], b: [u8; 32]| sha256(&[&[1], &a, &b]);
+    let [a, b, c] = [0, 1, 2].map(|i: usize| leaf(digest_of(Domain::Receipt, &NET, &receipts()[i])));
+    let root = sha256(&[&[2], &3u64.to_le_bytes(), &inner(inner(a, b), c)]);
+    assert_eq!(root.to_vec(), read("results-root"));
+    let proof: ReceiptProof = borsh::from_slice(&read("receipt-proof")).unwrap();
+    assert_eq!(proof.path.siblings, [Digest(a), Digest(c)]);
+    assert!(proof.verify(&NET, &Digest(root)) && !proof.verify(&NET, &Digest(a)));
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    Digest::of(&parts.concat()).0
+}
