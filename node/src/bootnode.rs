@@ -18,7 +18,7 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = role::stop_on_signal()?;
     let mut net = role.network(&config, p2p::Role::Bootnode, None, Arc::new(p2p::AllowAll))?;
     net.known_peers.clear();
-    let (network, mut events) = p2p::Network::start(net).await?;
+    let (network, mut events) = role::join(net).await?;
     let ready = Arc::new(|| Ok(()));
     crate::http::start(config.http_listen, ready, Registry::default(), stop.clone()).await?;
     for addr in role::announce(&network, &config) {

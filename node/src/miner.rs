@@ -55,7 +55,7 @@ pub async fn run(config: Config) -> Result<()> {
     let client = ChainClient::new(&config.subtensor_endpoints, ChainOptions::default())?;
     let metagraph = Metagraph::follow(client, role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
     let net = role.network(&config, p2p::Role::Miner, Some(pair.clone()), metagraph)?;
-    let (network, mut events) = p2p::Network::start(net).await?;
+    let (network, mut events) = role::join(net).await?;
     let service = Arc::new(Service::new(role.network, pair, attack, loaded, drill(&config)?));
 
     let validators = Arc::new(AtomicU64::new(0));

@@ -134,3 +134,15 @@ pub fn stop_on_signal() -> Result<CancellationToken> {
     });
     Ok(stop)
 }
+
+/// Starts the network.
+///
+/// # Errors
+/// An address that cannot be listened on (with the option that changes it), or anything else of
+/// [`p2p::NetError`].
+pub async fn join(net: p2p::Config) -> Result<(p2p::NetworkHandle, tokio::sync::mpsc::Receiver<p2p::NetworkEvent>)> {
+    p2p::Network::start(net).await.map_err(|error| match error {
+        p2p::NetError::Listen { .. } => eyre!("{error} Choose another address with --p2p-listen"),
+        other => other.into(),
+    })
+}

@@ -5,6 +5,8 @@
 
 mod command_line;
 mod localnet;
+mod lonely;
+mod trouble;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -47,6 +47,9 @@ const VECTOR_QUEUE: usize = 16;
 /// Time between two storings of the known peers.
 const REMEMBER_PEERS: Duration = Duration::from_secs(30);
 
+/// How long the parts may take to end once one of them has.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Runs until a signal, or until the node must not go on.
 ///
 /// # Errors
@@ -73,7 +76,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let mut net = role.network(&config, p2p::Role::Validator, Some(hotkey.clone()), metagraph.clone())?;
     net.known_peers = known_peers(&database)?;
-    let (network, events) = p2p::Network::start(net).await?;
+    let (network, events) = role::join(net).await?;
     let machine_config = perturb_consensus::Config {
         pair: pair.clone(),
         peer: peer_name(&network.peer_id()),
@@ -146,16 +149,31 @@ pub async fn run(config: Config) -> Result<()> {
 
     // The first task that ends takes the node with it: none of them ends before `stop` by itself.
     let first = tasks.join_next().await;
+    let asked = stop.is_cancelled();
     stop.cancel();
-    let outcome = match first {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(e)) => Err(eyre!("a part of the node ended unexpectedly: {e}")),
-        None => Ok(()),
-    };
+    let outcome = why_it_ended(first, &mut tasks, asked).await;
     network.shutdown().await;
     let _ = rpc.stop();
     tasks.shutdown().await;
     outcome
+}
+
+/// The failure that ended the node. A part that fails takes others with it, which then end without
+/// a complaint and may be seen first: so all are asked, unless the end was asked for.
+async fn why_it_ended(
+    first: Option<Result<Result<()>, tokio::task::JoinError>>,
+    tasks: &mut JoinSet<Result<()>>,
+    asked: bool,
+) -> Result<()> {
+    let mut ended = first;
+    while let Some(part) = ended {
+        part.unwrap_or_else(|e| Err(eyre!("a part of the node ended unexpectedly: {e}")))?;
+        if asked {
+            return Ok(());
+        }
+        ended = tokio::time::timeout(SETTLE, tasks.join_next()).await.ok().flatten();
+    }
+    Err(eyre!("a part of the node ended by itself"))
 }
 
 /// From the network to the machine and the services.
