@@ -1,6 +1,9 @@
 //! The client against the embedded development chain: real metadata, extrinsics, nonces, events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "devchain/metadata.rs"]
+mod metadata;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

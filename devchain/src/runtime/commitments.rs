@@ -53,6 +53,13 @@ pub enum Data {
     ResetBondsFlag,
     /// Up to 512 bytes.
     BigRaw(BoundedVec<u8, ConstU32<MAX_BIG_RAW>>),
+    /// On the real chain: what stays of a ciphertext that could not be opened at its round.
+    TimelockRevealFailed {
+        /// The ciphertext.
+        encrypted: BoundedVec<u8, ConstU32<MAX_TIMELOCKED>>,
+        /// The round.
+        reveal_round: u64,
+    },
 }
 
 impl Data {
@@ -62,7 +69,9 @@ impl Data {
             Self::None | Self::ResetBondsFlag => 0,
             Self::Raw(bytes) => bytes.len() as u64,
             Self::BlakeTwo256(_) | Self::Sha256(_) | Self::Keccak256(_) | Self::ShaThree256(_) => 32,
-            Self::TimelockEncrypted { encrypted, .. } => encrypted.len() as u64,
+            Self::TimelockEncrypted { encrypted, .. } | Self::TimelockRevealFailed { encrypted, .. } => {
+                encrypted.len() as u64
+            }
             Self::BigRaw(bytes) => bytes.len() as u64,
         }
     }
@@ -81,6 +90,7 @@ impl Encode for Data {
             Self::TimelockEncrypted { encrypted, reveal_round } => (134u8, encrypted, reveal_round).encode(),
             Self::ResetBondsFlag => vec![135],
             Self::BigRaw(bytes) => (136u8, bytes).encode(),
+            Self::TimelockRevealFailed { encrypted, reveal_round } => (137u8, encrypted, reveal_round).encode(),
         }
     }
 }
@@ -103,6 +113,9 @@ impl Decode for Data {
             134 => Self::TimelockEncrypted { encrypted: Decode::decode(input)?, reveal_round: Decode::decode(input)? },
             135 => Self::ResetBondsFlag,
             136 => Self::BigRaw(Decode::decode(input)?),
+            137 => {
+                Self::TimelockRevealFailed { encrypted: Decode::decode(input)?, reveal_round: Decode::decode(input)? }
+            }
             _ => return Err("unknown kind of commitment data".into()),
         })
     }
@@ -128,24 +141,24 @@ impl TypeInfo for Data {
             75 76 77 78 79 80 81 82 83 84 85 86 87 88 89 90 91 92 93 94 95 96 97 98 99 100 101 102 103 104 105 106 107
             108 109 110 111 112 113 114 115 116 117 118 119 120 121 122 123 124 125 126 127 128);
         let digest = || Fields::unnamed().field(|field| field.ty::<[u8; 32]>());
+        let timelocked = || {
+            Fields::named()
+                .field(|field| field.name("encrypted").ty::<BoundedVec<u8, ConstU32<MAX_TIMELOCKED>>>())
+                .field(|field| field.name("reveal_round").ty::<u64>())
+        };
         let variants = variants
             .variant("BlakeTwo256", |variant| variant.index(130).fields(digest()))
             .variant("Sha256", |variant| variant.index(131).fields(digest()))
             .variant("Keccak256", |variant| variant.index(132).fields(digest()))
             .variant("ShaThree256", |variant| variant.index(133).fields(digest()))
-            .variant("TimelockEncrypted", |variant| {
-                variant.index(134).fields(
-                    Fields::named()
-                        .field(|field| field.name("encrypted").ty::<BoundedVec<u8, ConstU32<MAX_TIMELOCKED>>>())
-                        .field(|field| field.name("reveal_round").ty::<u64>()),
-                )
-            })
+            .variant("TimelockEncrypted", |variant| variant.index(134).fields(timelocked()))
             .variant("ResetBondsFlag", |variant| variant.index(135))
             .variant("BigRaw", |variant| {
                 variant
                     .index(136)
                     .fields(Fields::unnamed().field(|field| field.ty::<BoundedVec<u8, ConstU32<MAX_BIG_RAW>>>()))
-            });
+            })
+            .variant("TimelockRevealFailed", |variant| variant.index(137).fields(timelocked()));
         Type::builder().path(Path::new("Data", module_path!())).variant(variants)
     }
 }
