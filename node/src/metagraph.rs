@@ -24,13 +24,22 @@ pub struct Metagraph {
     min_stake_rao: u64,
     view: watch::Receiver<ChainView>,
     snapshot: RwLock<Option<Arc<MetagraphSnapshot>>>,
+    /// The agreed snapshot at the start: a node that restarts while the chain is away still knows its peers.
+    agreed: Option<Snapshot>,
 }
 
 impl Metagraph {
-    /// Follows the subnet until `stop`. Members need `min_stake_rao`.
-    pub fn follow(client: ChainClient, netuid: u16, min_stake_rao: u64, stop: CancellationToken) -> Arc<Self> {
+    /// Follows the subnet until `stop`. Members need `min_stake_rao`. `agreed`: who is who until the
+    /// chain has been read for the first time.
+    pub fn follow(
+        client: ChainClient,
+        netuid: u16,
+        min_stake_rao: u64,
+        agreed: Option<Snapshot>,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let view = client.subscribe_finalized(netuid);
-        let this = Arc::new(Self { client, netuid, min_stake_rao, view, snapshot: RwLock::new(None) });
+        let this = Arc::new(Self { client, netuid, min_stake_rao, view, snapshot: RwLock::new(None), agreed });
         let refresher = this.clone();
         tokio::spawn(async move {
             loop {
@@ -86,21 +95,28 @@ impl Metagraph {
 }
 
 impl Authority for Metagraph {
-    /// Validators need permit and stake, miners a registration. While no snapshot could be read
-    /// nobody is admitted: a stranger must not get in because the chain is away.
+    /// While neither the chain nor the agreed state says who is registered nobody is admitted: a
+    /// stranger must not get in because the chain is away.
     fn allows(&self, hotkey: &Hotkey, role: Role) -> Result<(), Denial> {
-        let snapshot = self.newest().ok_or_else(|| Denial("the metagraph is not known yet".into()))?;
-        let Some(neuron) = snapshot.neuron(hotkey) else {
-            return Err(Denial(format!("{hotkey} is not registered on subnet {}", self.netuid)));
+        let newest = self.newest();
+        let standing = match (&newest, &self.agreed) {
+            (Some(chain), _) => chain.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
+            (None, Some(agreed)) => agreed.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
+            (None, None) => return Err(Denial("the metagraph is not known yet".into())),
         };
-        match role {
-            Role::Validator if !neuron.permit => Err(Denial(format!("{hotkey} has no validator permit"))),
-            Role::Validator if neuron.stake_rao < self.min_stake_rao => Err(Denial(format!(
-                "{hotkey} has a stake of {} rao, at least {} are needed",
-                neuron.stake_rao, self.min_stake_rao
-            ))),
-            _ => Ok(()),
+        admits(standing, self.min_stake_rao, role).map_err(|why| Denial(format!("{hotkey} {why}")))
+    }
+}
+
+/// Validators need permit and stake, miners a registration.
+fn admits(standing: Option<(bool, u64)>, min_stake_rao: u64, role: Role) -> Result<(), String> {
+    match (role, standing) {
+        (_, None) => Err("is not registered on the subnet".into()),
+        (Role::Validator, Some((false, _))) => Err("has no validator permit".into()),
+        (Role::Validator, Some((_, stake))) if stake < min_stake_rao => {
+            Err(format!("has a stake of {stake} rao, at least {min_stake_rao} are needed"))
         }
+        _ => Ok(()),
     }
 }
 
@@ -153,5 +169,24 @@ impl Metagraph {
             return Ok(ChainAnswer::OnChain { snapshot: None });
         }
         Ok(ChainAnswer::OnChain { snapshot: Some(to_ledger(&self.at(hash).await?)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn strangers_and_validators_below_the_minimum_are_told_why_not() {
+        let why = |role, standing| admits(standing, 1000, role).unwrap_err();
+        for role in [Role::Validator, Role::Miner] {
+            assert!(why(role, None).contains("not registered"));
+        }
+        assert!(why(Role::Validator, Some((false, 5000))).contains("permit"));
+        let poor = why(Role::Validator, Some((true, 999)));
+        assert!(poor.contains("999") && poor.contains("1000"), "{poor}");
+        admits(Some((true, 1000)), 1000, Role::Validator).unwrap();
+        admits(Some((false, 0)), 1000, Role::Miner).unwrap();
     }
 }

@@ -53,7 +53,8 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = role::stop_on_signal()?;
     let hotkey = pair.hotkey();
     let client = ChainClient::new(&config.subtensor_endpoints, ChainOptions::default())?;
-    let metagraph = Metagraph::follow(client, role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
+    let (netuid, min_stake_rao) = (role.genesis.netuid, role.genesis.min_stake_rao());
+    let metagraph = Metagraph::follow(client, netuid, min_stake_rao, None, stop.clone());
     let net = role.network(&config, p2p::Role::Miner, Some(pair.clone()), metagraph)?;
     let (network, mut events) = role::join(net).await?;
     let service = Arc::new(Service::new(role.network, pair, attack, loaded, drill(&config)?));

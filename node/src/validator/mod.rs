@@ -72,7 +72,9 @@ pub async fn run(config: Config) -> Result<()> {
     let expected = BlockHash(role.genesis.chain_genesis.0);
     let options = ChainOptions { expected_genesis: Some(expected), ..ChainOptions::default() };
     let client = ChainClient::new(&config.subtensor_endpoints, options)?;
-    let metagraph = Metagraph::follow(client.clone(), role.genesis.netuid, role.genesis.min_stake_rao(), stop.clone());
+    let (netuid, min_stake_rao) = (role.genesis.netuid, role.genesis.min_stake_rao());
+    let snapshot = Some(perturb_ledger::query::snapshot(&database)?);
+    let metagraph = Metagraph::follow(client.clone(), netuid, min_stake_rao, snapshot, stop.clone());
 
     let mut net = role.network(&config, p2p::Role::Validator, Some(hotkey.clone()), metagraph.clone())?;
     net.known_peers = known_peers(&database)?;
