@@ -2,12 +2,14 @@
 //!
 //! The first record is a *base*, a block with its whole state; every further record is one block with the keys it
 //! changed. A record is `length u32, crc32 of the payload, crc32 of those 8 bytes, payload`, numbers little-endian,
-//! payload in SCALE. A record that ends beyond the file was being written when the process died, before anybody saw
-//! the block: it is cut off. Anything else that does not fit is corruption and stops the start.
+//! payload in SCALE.
 //!
-//! A block is written before it is shown to anybody, so SIGKILL loses nothing. It is not synced one by one: after a
-//! power cut the last blocks may be missing. After [`COMPACT_AFTER`] blocks the log is rewritten from the oldest kept
-//! block on, under another name, synced and renamed.
+//! A block is written and synced before it is shown to anybody, so neither SIGKILL nor a power cut loses a block that
+//! somebody was told of. What may stand after the last synced record is a record cut short, or the zeros of a file
+//! that grew before its data arrived: nobody saw that block, and it is cut off. Anything else that does not fit is
+//! corruption and stops the start. The base is never cut short: after [`COMPACT_AFTER`] blocks, and at the very
+//! beginning, the log is written under another name, synced and renamed. So a log without a whole base is corrupt too,
+//! an empty one included. Whole records missing at the end cannot be told from blocks that were never made.
 
 use crate::error::StoreError;
 use crate::runtime::Header;
@@ -15,7 +17,7 @@ use crate::state::Changes;
 use scale::{Decode, DecodeAll, Encode};
 use sp_core::H256;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Blocks after which the log is rewritten: so seldom that it costs nothing, so often that a restart replays little.
@@ -74,6 +76,8 @@ pub(crate) struct Store {
     log: File,
     length: u64,
     records: usize,
+    /// A failed append could not be undone: the file may go on after `length`.
+    torn: bool,
     _lock: File,
 }
 
@@ -88,8 +92,17 @@ impl Store {
             TryLockError::Error(source) => StoreError::Io { path: lock_path, source },
         })?;
         let path = folder.join(LOG_NAME);
-        let mut log =
-            OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(io(&path))?;
+        let mut log = match OpenOptions::new().read(true).write(true).open(&path) {
+            Ok(log) => log,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // Nothing is appended before `rewrite`, which puts the log in place.
+                let new_path = folder.join(NEW_LOG_NAME);
+                let log = File::create(&new_path).map_err(io(&new_path))?;
+                let folder = folder.to_owned();
+                return Ok((Self { folder, log, length: 0, records: 0, torn: false, _lock: lock }, None));
+            }
+            Err(source) => return Err(StoreError::Io { path, source }),
+        };
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes).map_err(io(&path))?;
         let (loaded, length) = read_log(&path, &bytes)?;
@@ -99,22 +112,36 @@ impl Store {
             log.set_len(length as u64).map_err(io(&path))?;
         }
         log.seek(SeekFrom::Start(length as u64)).map_err(io(&path))?;
-        let records = loaded.as_ref().map_or(0, |loaded| loaded.blocks.len());
-        Ok((Self { folder: folder.to_owned(), log, length: length as u64, records, _lock: lock }, loaded))
+        let records = loaded.blocks.len();
+        let folder = folder.to_owned();
+        Ok((Self { folder, log, length: length as u64, records, torn: false, _lock: lock }, Some(loaded)))
     }
 
-    /// Append one encoded record. On failure the log is as it was before.
+    /// Append one encoded record and bring it to the disk. On failure the record does not count.
     pub(crate) fn append(&mut self, payload: &[u8]) -> Result<(), StoreError> {
         let record = frame(payload);
-        let written = self.log.write_all(&record);
-        if let Err(source) = written {
-            let path = self.folder.join(LOG_NAME);
-            self.log.set_len(self.length).map_err(io(&path))?;
-            self.log.seek(SeekFrom::Start(self.length)).map_err(io(&path))?;
+        let path = self.path();
+        if self.torn {
+            self.undo().map_err(io(&path))?;
+        }
+        if let Err(source) = self.log.write_all(&record).and_then(|()| self.log.sync_data()) {
+            self.torn = true;
+            // What cannot be undone now is undone before the next record.
+            if let Err(error) = self.undo() {
+                tracing::warn!(path = %path.display(), %error, "a record that failed could not be cut off yet");
+            }
             return Err(StoreError::Io { path, source });
         }
         self.length += record.len() as u64;
         self.records += 1;
+        Ok(())
+    }
+
+    /// Cut off what stands after the last whole record.
+    fn undo(&mut self) -> std::io::Result<()> {
+        self.log.set_len(self.length)?;
+        self.log.seek(SeekFrom::Start(self.length))?;
+        self.torn = false;
         Ok(())
     }
 
@@ -139,9 +166,9 @@ impl Store {
         let mut log = File::create(&new_path).map_err(io(&new_path))?;
         log.write_all(&bytes).and_then(|()| log.sync_all()).map_err(io(&new_path))?;
         std::fs::rename(&new_path, &path).map_err(io(&path))?;
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io(&self.folder))?;
-        (self.log, self.length, self.records) = (log, bytes.len() as u64, records);
-        Ok(())
+        (self.log, self.length, self.records, self.torn) = (log, bytes.len() as u64, records, false);
+        // From the renaming on, the new file is the log, whether or not the folder could be synced.
+        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(io(&self.folder))
     }
 
     /// Path of the log, for messages.
@@ -172,7 +199,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Read all records; returns also the length up to which they are whole.
-fn read_log(path: &Path, bytes: &[u8]) -> Result<(Option<Loaded>, usize), StoreError> {
+fn read_log(path: &Path, bytes: &[u8]) -> Result<(Loaded, usize), StoreError> {
     let mut loaded: Option<Loaded> = None;
     let mut offset = 0;
     while let Some(payload) = next_record(path, bytes, offset)? {
@@ -193,6 +220,8 @@ fn read_log(path: &Path, bytes: &[u8]) -> Result<(Option<Loaded>, usize), StoreE
         }
         offset += HEAD_BYTES + payload.len();
     }
+    let what = "no whole first record".to_owned();
+    let loaded = loaded.ok_or_else(|| StoreError::Corrupt { path: path.to_owned(), offset: 0, what })?;
     Ok((loaded, offset))
 }
 
@@ -201,6 +230,10 @@ fn next_record<'a>(path: &Path, bytes: &'a [u8], offset: usize) -> Result<Option
     let corrupt = |what: &str| StoreError::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.into() };
     let rest = &bytes[offset..];
     let Some((head, body)) = rest.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+    // No record begins with zeros, their checksum being another; nor was a block shown before its record was synced.
+    if rest.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     if crc32fast::hash(&head[..8]) != number(8) {
         return Err(corrupt("checksum of the record's head"));
@@ -280,6 +313,63 @@ mod tests {
             drop(store);
             assert_eq!(Store::open(folder.path()).unwrap().1.unwrap().blocks.len(), 3);
         }
+    }
+
+    #[test]
+    fn zeros_after_the_last_record_are_dropped_and_zeros_before_it_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let whole = std::fs::read(&path).unwrap();
+        for count in [1, HEAD_BYTES, 4096] {
+            std::fs::write(&path, [whole.clone(), vec![0; count]].concat()).unwrap();
+            assert_eq!(Store::open(folder.path()).unwrap().1.unwrap().blocks.len(), 3, "{count} zeros");
+            assert_eq!(std::fs::read(&path).unwrap(), whole);
+        }
+        let last = frame(&block(3).encode());
+        let start = whole.len() - last.len();
+        std::fs::write(&path, [&whole[..start], &[0; 4096], &last].concat()).unwrap();
+        let error = Store::open(folder.path()).err().unwrap();
+        assert!(matches!(&error, StoreError::Corrupt { offset, .. } if *offset == start as u64), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(LOG_NAME) && text.contains(&start.to_string()), "{text}");
+    }
+
+    #[test]
+    fn a_log_without_a_whole_base_is_corrupt_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let whole = std::fs::read(&path).unwrap();
+        let base = frame(&base().encode()).len();
+        for length in [0, 1, HEAD_BYTES, base - 1] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = Store::open(folder.path()).err().unwrap();
+            assert!(matches!(error, StoreError::Corrupt { offset: 0, .. }), "{length} bytes: {error}");
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), length as u64);
+        }
+    }
+
+    #[test]
+    fn a_record_that_failed_half_written_is_cut_off_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path());
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        // As an append leaves it that could neither be finished nor undone.
+        store.log.write_all(&frame(&block(4).encode())[..20]).unwrap();
+        store.torn = true;
+        store.append(&block(4).encode()).unwrap();
+        drop(store);
+        let before = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(Store::open(folder.path()).unwrap().1.unwrap().blocks.len(), 4);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), before, "nothing was left over");
+    }
+
+    #[test]
+    fn a_start_that_died_before_the_first_base_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path()).unwrap());
+        assert!(!folder.path().join(LOG_NAME).exists());
+        written(folder.path());
+        assert!(!folder.path().join(NEW_LOG_NAME).exists());
     }
 
     #[test]

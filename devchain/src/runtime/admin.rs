@@ -20,7 +20,7 @@ use sp_runtime::{AccountId32, PerU16};
 /// A development change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DevOp {
-    /// Register a hotkey: the next free uid, or its old one if it is registered already.
+    /// Register a hotkey under the next free uid. One that is registered already is refused.
     Register {
         /// The subnet.
         netuid: u16,
