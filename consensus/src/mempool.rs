@@ -56,7 +56,10 @@ pub(crate) struct Mempool {
 /// Whose quota a transaction counts against.
 fn author(transaction: &Transaction) -> Digest {
     match transaction {
-        Transaction::RoundOpen(e) | Transaction::RoundResult(e) | Transaction::Readiness(e) => Digest(e.signer.0),
+        Transaction::RoundOpen(e)
+        | Transaction::RoundResult(e)
+        | Transaction::Readiness(e)
+        | Transaction::Disagreement(e) => Digest(e.signer.0),
         Transaction::KeyDelegation(d) => Digest(d.key.0),
         // The owner's, evidence: rare, and one quota for all of them.
         Transaction::OwnerAction(_) | Transaction::Evidence(_) | Transaction::EpochClose { .. } => Digest([0; 32]),
@@ -69,7 +72,7 @@ fn rank(transaction: &Transaction) -> u8 {
         Transaction::KeyDelegation(_) | Transaction::OwnerAction(_) | Transaction::Evidence(_) => 0,
         Transaction::Readiness(_) => 1,
         Transaction::RoundOpen(_) => 2,
-        Transaction::RoundResult(_) => 3,
+        Transaction::RoundResult(_) | Transaction::Disagreement(_) => 3,
         Transaction::EpochClose { .. } => 4,
     }
 }

@@ -98,6 +98,8 @@ fn keys(n: u8, founders: usize) -> Keys {
                 precommit_ms: 500,
                 precommit_delta_ms: 200,
             },
+            spot_checks: Default::default(),
+            reputation: Default::default(),
         },
     };
     Keys { hotkeys, pairs, genesis }

@@ -11,8 +11,10 @@ use crate::aggregate::{Aggregate, Contribution, aggregate};
 use crate::execute::{Executor, TxError};
 use crate::genesis::ChallengeSpec;
 use crate::receipt::{Effect, WeightVector};
+use crate::reputation::Reputation;
 use crate::state::{
     self, HistoryRow, KeyRow, epoch_key, history_parts, history_prefix, key_key, ready_key, ready_prefix,
+    reputation_key,
 };
 use crate::store::StateStore;
 use crate::tx::Snapshot;
@@ -87,11 +89,13 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
             x.state.delete(epoch_key(old, spec.id));
         }
     }
+    x.settle_reputations(snapshot)?;
     let set = next_set(x, snapshot)?;
     for (key, _) in x.state.scan(&ready_prefix(epoch))? {
         x.state.delete(key);
     }
     x.frame.meta.epoch = epoch + 1;
+    x.frame.meta.epoch_start = x.height();
     x.frame.meta.results = 0;
     x.frame.snapshot = snapshot.clone();
     x.frame.set = set.clone();
@@ -131,8 +135,10 @@ fn contributions<S: StateStore + ?Sized>(
         let entry = by_miner.entry(miner).or_default();
         entry.0 = entry.0.saturating_add(row.ring.processed);
         let Some(member) = x.frame.set.by_hotkey(&validator) else { continue };
-        if row.fresh == epoch && row.ring.eligible(&spec.rules) {
-            entry.1.push(Contribution { validator, weight: member.power, mean: row.ring.mean() });
+        if row.fresh == epoch && row.ring.eligible(&spec.rules) && !x.is_struck(spec.id, &validator)? {
+            let reputation: Reputation = x.state.get(&reputation_key(&validator))?.unwrap_or_default();
+            let weight = reputation.weight(&x.parameters().reputation, member.power);
+            entry.1.push(Contribution { validator, weight, mean: row.ring.mean() });
         }
     }
     Ok(by_miner)
@@ -147,8 +153,13 @@ fn score<S: StateStore + ?Sized>(
     let mut miners = Vec::new();
     for neuron in &snapshot.neurons {
         let Some((processed, contributions)) = by_miner.get(&neuron.hotkey).cloned() else { continue };
-        let weight = contributions.iter().map(|c| c.weight).sum();
-        let aggregate = if x.frame.set.is_quorum(weight) { aggregate(spec.aggregation, &contributions) } else { None };
+        // The quorum is one of power, whatever the standing.
+        let power = |c: &Contribution| x.frame.set.by_hotkey(&c.validator).map_or(0, |v| v.power);
+        let aggregate = if x.frame.set.is_quorum(contributions.iter().map(power).sum()) {
+            aggregate(spec.aggregation, &contributions)
+        } else {
+            None
+        };
         miners.push(MinerRecord {
             hotkey: neuron.hotkey,
             uid: neuron.uid,
@@ -186,8 +197,9 @@ fn score<S: StateStore + ?Sized>(
 /// The members of the next epoch: permit, stake, a key, and a readiness in the epoch that ends.
 ///
 /// The set never becomes empty, and the quorum never passes to a small group because the others were
-/// silent: unless those who are ready hold more than a third of the old set's members that still
-/// qualify, all of these stay.
+/// silent: unless those who are ready hold more than two thirds of the power of the old set's members
+/// that still qualify, all of these stay. So whoever has less than a third of the power cannot come
+/// to a third of the next set by keeping others' readiness out of blocks.
 fn next_set<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) -> Result<ValidatorSet, TxError> {
     let epoch = x.frame.meta.epoch;
     let mut qualified: Vec<(Hotkey, perturb_types::ConsensusKey, u64, bool)> = Vec::new();
@@ -198,9 +210,10 @@ fn next_set<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) ->
         }
     }
     let old = |h: &Hotkey| x.frame.set.by_hotkey(h).is_some();
-    let staying = qualified.iter().filter(|q| old(&q.0)).count();
-    let ready_old = qualified.iter().filter(|q| old(&q.0) && q.3).count();
-    let trust_silence = ready_old * 3 > staying;
+    let power_of = |h: &Hotkey| u128::from(x.frame.set.by_hotkey(h).map_or(0, |v| v.power));
+    let staying: u128 = qualified.iter().map(|q| power_of(&q.0)).sum();
+    let ready_old: u128 = qualified.iter().filter(|q| q.3).map(|q| power_of(&q.0)).sum();
+    let trust_silence = ready_old * 3 > staying * 2;
     let members: Vec<_> = qualified.iter().filter(|q| q.3 || (!trust_silence && old(&q.0))).collect();
     let stakes: Vec<u64> = members.iter().map(|m| m.2).collect();
     let power = powers(x.parameters().power, &stakes);

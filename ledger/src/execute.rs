@@ -6,18 +6,21 @@ use perturb_challenge::transform::check_reveal;
 use perturb_types::envelope::Payload;
 use perturb_types::round::AnswerStatement;
 use perturb_types::{
-    ChallengeId, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
+    ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
 };
 
+use crate::certificate::Certificate;
 use crate::evidence::Equivocation;
-use crate::genesis::{ChallengeSpec, Genesis, GenesisError};
+use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
+use crate::spot::Disagreement;
 use crate::state::{
-    self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, Reputation, SeqRow, challenge_key, history_key, key_key,
-    open_key, ready_key, reputation_key, seq_key,
+    self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, PARENT_SET, SeqRow, challenge_key, history_key, key_key,
+    open_key, ready_key, seq_key,
 };
 use crate::store::{StateStore, StoreError};
-use crate::tx::{Delegation, Order, OwnerAction, Readiness, Transaction};
+use crate::tx::{Delegation, Readiness, Transaction};
+use crate::validators::ValidatorSet;
 use crate::verified::Verified;
 
 /// Why a transaction does nothing.
@@ -75,8 +78,6 @@ pub struct Executor<'a, S: ?Sized> {
     /// What every transaction reads.
     pub frame: Frame,
     network: NetworkId,
-    owner: Hotkey,
-    parameters: &'a crate::genesis::Parameters,
     height: u64,
     verified: Option<&'a Verified>,
     /// The signatures of the transaction in progress were verified before.
@@ -88,19 +89,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn new(genesis: &'a Genesis, network: NetworkId, store: &'a S, height: u64) -> Result<Self, StoreError> {
+    pub fn new(network: NetworkId, store: &'a S, height: u64) -> Result<Self, StoreError> {
         let state = Overlay::new(store);
         let frame = Frame::load(&state)?;
-        Ok(Self {
-            state,
-            frame,
-            network,
-            owner: genesis.owner,
-            parameters: &genesis.parameters,
-            height,
-            verified: None,
-            known: false,
-        })
+        Ok(Self { state, frame, network, height, verified: None, known: false })
     }
 
     /// Spares what was verified before a second verification, and remembers what is verified now.
@@ -110,8 +102,21 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// The parameters.
-    pub fn parameters(&self) -> &'a crate::genesis::Parameters {
-        self.parameters
+    pub fn parameters(&self) -> &Parameters {
+        &self.frame.parameters
+    }
+
+    /// What happens at the beginning of every block, before its transactions: orders that are due,
+    /// rounds and checks that have been open for too long, the draw of new checks by a later chain
+    /// block, and the votes that the parent's certificate lacks.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn begin(&mut self, chain_hash: &Digest, parent: Option<&Certificate>) -> Result<(), TxError> {
+        self.carry_out_orders()?;
+        self.expire_rounds()?;
+        self.draw_checks(chain_hash)?;
+        self.count_missed_votes(parent)
     }
 
     /// The network.
@@ -132,7 +137,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let meta = self.frame.meta.clone();
         let digest = transaction.digest(&self.network);
         self.known = self.verified.is_some_and(|v| v.contains(&digest));
-        match self.apply(transaction) {
+        match self.apply(transaction, digest) {
             Ok(effect) => {
                 self.state.accept();
                 if let Some(verified) = self.verified {
@@ -148,14 +153,19 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         }
     }
 
-    fn apply(&mut self, transaction: &Transaction) -> Result<Effect, TxError> {
+    fn apply(&mut self, transaction: &Transaction, digest: Digest) -> Result<Effect, TxError> {
         match transaction {
-            Transaction::RoundResult(e) => return self.result(e.clone()),
+            Transaction::RoundResult(e) => return self.result(e.clone(), digest),
             Transaction::RoundOpen(e) => self.open(e.clone()),
             Transaction::KeyDelegation(d) => self.delegation(d),
             Transaction::Readiness(e) => self.readiness(e.clone()),
             Transaction::OwnerAction(a) => self.owner_action(a),
             Transaction::Evidence(e) => self.evidence(e),
+            Transaction::Disagreement(e) => {
+                let d: Signed<Disagreement> = self.open_envelope(e.clone())?;
+                self.member("disagreement", &d.signer(), &d.hotkey)?;
+                self.disagreement(&d)
+            }
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
         }?;
         Ok(Effect::Applied)
@@ -166,7 +176,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(opened?)
     }
 
-    fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, TxError> {
+    pub(crate) fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, TxError> {
         self.state.get(&challenge_key(id))?.ok_or(TxError::NoChallenge(id))
     }
 
@@ -199,10 +209,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         if row.epoch != epoch {
             (row.epoch, row.opened) = (epoch, 0);
         }
-        if row.opened >= self.parameters.max_rounds_per_epoch {
+        if row.opened >= self.frame.parameters.max_rounds_per_epoch {
             return Err(TxError::Early(format!("round {round}: {} rounds were opened in this epoch", row.opened)));
         }
-        if row.open >= self.parameters.max_open_rounds {
+        if row.open >= self.frame.parameters.max_open_rounds {
             return Err(TxError::Early(format!("round {round}: {} rounds are open", row.open)));
         }
         let most = usize::from(spec.miners_per_round).min(limits::MAX_ROUND_MINERS);
@@ -232,7 +242,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(())
     }
 
-    fn result(&mut self, envelope: Envelope) -> Result<Effect, TxError> {
+    fn result(&mut self, envelope: Envelope, digest: Digest) -> Result<Effect, TxError> {
         let result: Signed<RoundResult> = self.open_envelope(envelope)?;
         let round = result.round;
         self.member("round result", &result.signer(), &round.validator)?;
@@ -265,6 +275,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             counted.push((miner, score));
         }
         self.close_round(round)?;
+        self.keep_fresh(&round, digest, opened.image);
         self.frame.meta.results += counted.len() as u64;
         Ok(Effect::Scored { round, counted })
     }
@@ -280,7 +291,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// Ends all open rounds of a challenge; nobody is to blame.
-    fn void_rounds(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
+    pub(crate) fn void_rounds(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
         for (key, _) in self.state.scan(&state::open_prefix(challenge))? {
             if let Some(round) = round_of(challenge, &key) {
                 self.close_round(round)?;
@@ -358,58 +369,14 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(())
     }
 
-    fn owner_action(&mut self, action: &OwnerAction) -> Result<(), TxError> {
-        if !self.known && !action.verify(&self.network, &self.owner) {
-            return invalid("owner action: the signature is not the owner's");
-        }
-        if action.expires < self.height {
-            return invalid(format!("owner action: expired at height {}", action.expires));
-        }
-        let next = self.frame.meta.owner_nonce;
-        if action.nonce > next {
-            return Err(TxError::Early(format!("owner action: the next nonce is {next}")));
-        }
-        if action.nonce < next {
-            return invalid(format!("owner action: nonce {} has been used", action.nonce));
-        }
-        let checked = |spec: &ChallengeSpec| {
-            spec.validate().map_err(|e: GenesisError| TxError::Invalid(format!("owner action: {e}")))
-        };
-        match &action.order {
-            Order::AddChallenge(spec) => {
-                checked(spec)?;
-                let key = challenge_key(spec.id);
-                if self.state.has(&key)? || state::challenges(&self.state)?.len() >= crate::genesis::MAX_CHALLENGES {
-                    return invalid(format!("owner action: challenge {} is there, or there are too many", spec.id));
-                }
-                self.state.put(key, spec.as_ref());
-            }
-            Order::UpdateChallenge(spec) => {
-                checked(spec)?;
-                self.spec(spec.id)?;
-                // They were asked under the old rules and cannot be judged by the new.
-                self.void_rounds(spec.id)?;
-                self.state.put(challenge_key(spec.id), spec.as_ref());
-            }
-            Order::RemoveChallenge(id) => {
-                self.spec(*id)?;
-                self.void_rounds(*id)?;
-                for (key, _) in self.state.scan(&state::history_prefix(*id))? {
-                    self.state.delete(key);
-                }
-                self.state.delete(challenge_key(*id));
-            }
-            Order::SetRequiredVersion(a, b, c) => self.frame.meta.required_version = (*a, *b, *c),
-        }
-        self.frame.meta.owner_nonce += 1;
-        Ok(())
-    }
-
     fn evidence(&mut self, e: &Equivocation) -> Result<(), TxError> {
         if !self.known && !e.verify(&self.network) {
             return invalid("evidence: not two different values, both signed");
         }
-        let Some(member) = self.frame.set.by_key(&e.key()).cloned() else {
+        // Who leaves the set with an epoch's last block can still be caught for that block.
+        let parent: Option<ValidatorSet> = self.state.get(PARENT_SET)?;
+        let find = |set: &ValidatorSet| set.by_key(&e.key()).cloned();
+        let Some(member) = find(&self.frame.set).or_else(|| parent.as_ref().and_then(find)) else {
             return Err(TxError::NotMember { what: "evidence" });
         };
         let (height, round, step) = e.place();
@@ -422,27 +389,15 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         Ok(())
     }
 
-    /// Counts something against a validator.
-    ///
-    /// # Errors
-    /// The state cannot be read.
-    pub fn blame(&mut self, validator: &Hotkey, what: impl FnOnce(&mut Reputation)) -> Result<(), StoreError> {
-        let key = reputation_key(validator);
-        let mut row: Reputation = self.state.get(&key)?.unwrap_or_default();
-        what(&mut row);
-        self.state.put(key, &row);
-        Ok(())
-    }
-
     /// Ends rounds that have been open for too long and counts them.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn expire_rounds(&mut self) -> Result<(), TxError> {
+    fn expire_rounds(&mut self) -> Result<(), TxError> {
         for spec in state::challenges(&self.state)? {
             for (key, row) in self.state.scan(&state::open_prefix(spec.id))? {
                 let row: OpenRow = state::parse(&key, &row)?;
-                if row.height.saturating_add(self.parameters.open_round_blocks) > self.height {
+                if row.height.saturating_add(self.frame.parameters.open_round_blocks) > self.height {
                     continue;
                 }
                 let Some(round) = round_of(spec.id, &key) else { continue };

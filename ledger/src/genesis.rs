@@ -10,8 +10,9 @@ use perturb_types::encode::{self, Domain};
 use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
 use serde::{Deserialize, Serialize};
 
+pub use crate::parameters::{Parameters, ReputationRule, SpotChecks, Timeouts};
 use crate::tx::{Delegation, Snapshot};
-use crate::validators::{PowerRule, SetError, Validator, ValidatorSet, powers};
+use crate::validators::{SetError, Validator, ValidatorSet, powers};
 
 /// Challenges at once: mechanisms of a subnet.
 pub const MAX_CHALLENGES: usize = 16;
@@ -59,50 +60,6 @@ pub struct ChallengeSpec {
     pub aggregation: Aggregation,
     /// Below this confidence (millionths) a miner is left out.
     pub min_confidence: u32,
-}
-
-/// The engine's waits, milliseconds: base and what each round adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Timeouts {
-    /// For a proposal.
-    pub propose_ms: u32,
-    /// More for each round.
-    pub propose_delta_ms: u32,
-    /// For prevotes.
-    pub prevote_ms: u32,
-    /// More for each round.
-    pub prevote_delta_ms: u32,
-    /// For precommits.
-    pub precommit_ms: u32,
-    /// More for each round.
-    pub precommit_delta_ms: u32,
-}
-
-/// Numbers that the whole network shares.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parameters {
-    /// Least stake of a member, rao.
-    pub min_stake_rao: u64,
-    /// Stake to power.
-    pub power: PowerRule,
-    /// Milliseconds from one height's start to the next one's.
-    pub block_interval_ms: u32,
-    /// Transactions of a block.
-    pub max_block_transactions: u32,
-    /// Bytes of a block's transactions.
-    pub max_block_bytes: u32,
-    /// Rounds of one validator, challenge and epoch.
-    pub max_rounds_per_epoch: u32,
-    /// Rounds of one validator and challenge that may be open at once.
-    pub max_open_rounds: u32,
-    /// Blocks after which an opened round counts as never closed.
-    pub open_round_blocks: u64,
-    /// Uid that gets everything where nobody earned.
-    pub burn_uid: u16,
-    /// The engine's waits.
-    pub timeouts: Timeouts,
 }
 
 /// A delegation in the file, with its signatures in hex.
@@ -239,23 +196,7 @@ impl Genesis {
             return fault(format!("challenges: 1 to {MAX_CHALLENGES}, by rising id"));
         }
         self.challenges.iter().try_for_each(ChallengeSpec::validate)?;
-        let p = &self.parameters;
-        if p.block_interval_ms == 0 || p.max_rounds_per_epoch == 0 || p.max_open_rounds == 0 || p.open_round_blocks == 0
-        {
-            return fault(
-                "parameters: interval, rounds per epoch, open rounds and their blocks must be positive".into(),
-            );
-        }
-        if p.max_block_transactions == 0
-            || p.max_block_transactions as usize > limits::MAX_BLOCK_TRANSACTIONS
-            || p.max_block_bytes as usize > limits::MAX_BLOCK_BYTES / 2
-            || (p.max_block_bytes as usize) < limits::MAX_TRANSACTION_BYTES
-        {
-            return fault("parameters: block caps are outside the protocol's limits".into());
-        }
-        if matches!(p.power, PowerRule::Stake { max_share } if max_share == 0 || max_share > 1_000_000) {
-            return fault("parameters: max_share must lie in 1..=1000000".into());
-        }
+        self.parameters.validate()?;
         self.founders().map(|_| ())
     }
 

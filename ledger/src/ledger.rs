@@ -9,10 +9,10 @@ use crate::block::{Block, Body, ChainReference, Header, PROTOCOL};
 use crate::certificate::{Certificate, CertificateError};
 use crate::epoch;
 use crate::execute::{Executor, TxError};
-use crate::genesis::{Genesis, GenesisError};
+use crate::genesis::{Genesis, GenesisError, Parameters};
 use crate::proofs::{StateProof, Tree, key_hash};
 use crate::receipt::{self, Receipt};
-use crate::state::{self, KeyRow, META, Meta, SET, SNAPSHOT, challenge_key, key_key};
+use crate::state::{self, KeyRow, META, Meta, PARAMETERS, PARENT_SET, SET, SNAPSHOT, challenge_key, key_key};
 use crate::store::{Change, Commit, StateStore, StoreError};
 use crate::tx::{Snapshot, Transaction};
 use crate::validators::ValidatorSet;
@@ -61,6 +61,7 @@ pub struct Executed {
     tree: jmt::storage::TreeUpdateBatch,
     values: Vec<Change>,
     next: ValidatorSet,
+    parameters: Parameters,
 }
 
 impl Executed {
@@ -181,6 +182,8 @@ pub fn genesis_commit(genesis: &Genesis) -> Result<Commit, LedgerError> {
         encode::encode(&Meta {
             epoch: 0,
             reference: genesis.snapshot.reference.clone(),
+            epoch_start: 0,
+            owner: genesis.owner,
             owner_nonce: 0,
             required_version: (0, 0, 0),
             results: 0,
@@ -188,6 +191,7 @@ pub fn genesis_commit(genesis: &Genesis) -> Result<Commit, LedgerError> {
     );
     put(SET.to_vec(), encode::encode(&set));
     put(SNAPSHOT.to_vec(), encode::encode(&genesis.snapshot));
+    put(PARAMETERS.to_vec(), encode::encode(&genesis.parameters));
     for spec in &genesis.challenges {
         put(challenge_key(spec.id), encode::encode(spec));
     }
@@ -237,6 +241,7 @@ pub struct Ledger<S> {
     store: S,
     head: Head,
     set: ValidatorSet,
+    parameters: Parameters,
     verified: Verified,
 }
 
@@ -256,8 +261,9 @@ impl<S: StateStore> Ledger<S> {
         if set.hash(&network) != header.next_validators {
             return Err(LedgerError::Damaged { row: "set".into() });
         }
+        let parameters = crate::query::parameters(&store)?;
         let head = head_of(&network, &header, certificate);
-        Ok(Self { genesis, network, store, head, set, verified: Verified::default() })
+        Ok(Self { genesis, network, store, head, set, parameters, verified: Verified::default() })
     }
 
     /// The network.
@@ -280,6 +286,11 @@ impl<S: StateStore> Ledger<S> {
         &self.set
     }
 
+    /// The numbers that hold for the next height.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
     /// The store.
     pub fn store(&self) -> &S {
         &self.store
@@ -293,7 +304,7 @@ impl<S: StateStore> Ledger<S> {
     /// An executor for the next height.
     fn executor(&self) -> Result<Executor<'_, S>, StoreError> {
         let height = self.head.height + 1;
-        let executor = Executor::new(&self.genesis, self.network, &self.store, height)?;
+        let executor = Executor::new(self.network, &self.store, height)?;
         Ok(executor.remembering(&self.verified))
     }
 
@@ -311,9 +322,10 @@ impl<S: StateStore> Ledger<S> {
     /// The input contradicts the parent, or the store fails.
     pub fn propose(&self, input: ProposalInput) -> Result<(Block, Executed), LedgerError> {
         let height = self.head.height + 1;
-        let parameters = &self.genesis.parameters;
+        let parameters = &self.parameters;
         let mut x = self.executor()?;
-        x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
+        x.begin(&input.reference.hash, self.head.certificate.as_ref())
+            .map_err(|error| tx_error(height, 0, "beginning", error))?;
         let (mut bytes, mut transactions, mut receipts) = (0usize, Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for candidate in input.transactions {
@@ -365,8 +377,8 @@ impl<S: StateStore> Ledger<S> {
         let block = Block { header, body };
         self.check_frame(&block)?;
         let digest = block.header.digest(&self.network);
-        let Outcome { tree, values, .. } = outcome;
-        let executed = Executed { block: block.clone(), digest, receipts, tree, values, next };
+        let Outcome { tree, values, parameters, .. } = outcome;
+        let executed = Executed { block: block.clone(), digest, receipts, tree, values, next, parameters };
         Ok((block, executed))
     }
 
@@ -379,7 +391,8 @@ impl<S: StateStore> Ledger<S> {
         let h = &block.header;
         let height = h.height;
         let mut x = self.executor()?;
-        x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
+        x.begin(&h.reference.hash, block.body.parent_certificate.as_ref())
+            .map_err(|error| tx_error(height, 0, "beginning", error))?;
         let closes = h.reference.epoch_index > self.head.reference.epoch_index;
         let (mut receipts, mut next, mut closed) = (Vec::new(), self.set.clone(), false);
         for (index, transaction) in block.body.transactions.iter().enumerate() {
@@ -406,8 +419,8 @@ impl<S: StateStore> Ledger<S> {
         expect(height, "next validators", &h.next_validators, &next.hash(&self.network))?;
         expect(height, "epoch", &h.epoch, &outcome.epoch)?;
         let digest = h.digest(&self.network);
-        let Outcome { tree, values, .. } = outcome;
-        Ok(Executed { block: block.clone(), digest, receipts, tree, values, next })
+        let Outcome { tree, values, parameters, .. } = outcome;
+        Ok(Executed { block: block.clone(), digest, receipts, tree, values, next, parameters })
     }
 
     /// What can be checked without executing.
@@ -425,7 +438,7 @@ impl<S: StateStore> Ledger<S> {
         if self.set.by_key(&h.proposer).is_none() {
             return rule(height, format!("its proposer {} is no member", h.proposer));
         }
-        let parameters = &self.genesis.parameters;
+        let parameters = &self.parameters;
         let closing = usize::from(matches!(body.transactions.last(), Some(Transaction::EpochClose { .. })));
         if body.transactions.len() > parameters.max_block_transactions as usize + closing {
             return rule(height, format!("{} transactions", body.transactions.len()));
@@ -463,7 +476,7 @@ impl<S: StateStore> Ledger<S> {
 
     /// The set that certified the newest block.
     fn parent_set(&self) -> Result<ValidatorSet, StoreError> {
-        Ok(state::read(&self.store, b"set/parent")?.unwrap_or_else(|| self.set.clone()))
+        Ok(state::read(&self.store, PARENT_SET)?.unwrap_or_else(|| self.set.clone()))
     }
 
     /// Takes a certified block as the new head; the caller stores the commit.
@@ -476,6 +489,7 @@ impl<S: StateStore> Ledger<S> {
         }
         self.head = head_of(&self.network, &executed.block.header, Some(certificate.clone()));
         self.set = executed.next;
+        self.parameters = executed.parameters;
         Ok(Commit {
             height: self.head.height,
             digest: executed.digest,
@@ -491,7 +505,7 @@ impl<S: StateStore> Ledger<S> {
 /// The rows that every block reads must be those that the newest header's state root names: a node
 /// with others would follow another network.
 fn check_rows<S: StateStore>(store: &S, header: &Header) -> Result<(), LedgerError> {
-    let mut keys: Vec<Vec<u8>> = [META, SET, SNAPSHOT].map(<[u8]>::to_vec).to_vec();
+    let mut keys: Vec<Vec<u8>> = [META, SET, SNAPSHOT, PARAMETERS].map(<[u8]>::to_vec).to_vec();
     keys.extend(store.scan(b"challenge/")?.into_iter().map(|(key, _)| key));
     for key in keys {
         let proof = StateProof::make(store, header.height, &key)?;
@@ -550,6 +564,7 @@ struct Outcome {
     epoch: u64,
     tree: jmt::storage::TreeUpdateBatch,
     values: Vec<Change>,
+    parameters: Parameters,
 }
 
 /// Writes what every block writes and computes the state root.
@@ -562,10 +577,11 @@ fn finish<S: StateStore>(
     x.frame.meta.reference = reference;
     let (meta, height) = (x.frame.meta.clone(), x.height());
     x.state.put(META.to_vec(), &meta);
-    x.state.put(b"set/parent".to_vec(), &old);
+    x.state.put(PARENT_SET.to_vec(), &old);
     if *next != old {
         x.state.put(SET.to_vec(), next);
     }
+    let parameters = x.frame.parameters.clone();
     let snapshot = x.frame.snapshot.clone();
     x.state.put(SNAPSHOT.to_vec(), &snapshot);
     x.state.accept();
@@ -574,5 +590,5 @@ fn finish<S: StateStore>(
     let (root, tree) = Tree::new(store)
         .put_value_set(values.iter().map(|(k, v)| (key_hash(k), v.clone())), height)
         .map_err(|e| StoreError(format!("state tree at height {height}: {e}")))?;
-    Ok(Outcome { root: Digest(root.0), epoch: meta.epoch, tree, values })
+    Ok(Outcome { root: Digest(root.0), epoch: meta.epoch, tree, values, parameters })
 }

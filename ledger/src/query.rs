@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use perturb_types::{ChallengeId, Hotkey};
+use perturb_types::{ChallengeId, Hotkey, RoundId};
 
-use crate::genesis::ChallengeSpec;
+use crate::genesis::{ChallengeSpec, Parameters};
+use crate::reputation::Reputation;
+use crate::spot::CheckRow;
 use crate::state::{
-    self, HistoryRow, KeyRow, META, Meta, Overlay, Reputation, SET, SNAPSHOT, SeqRow, history_parts, history_prefix,
-    key_key, ready_key, reputation_key, seq_key,
+    self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, history_parts,
+    history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key, round_after, seq_key,
 };
-use crate::store::{StateStore, StoreError};
-use crate::tx::Snapshot;
+use crate::store::{Row, StateStore, StoreError};
+use crate::tx::{Order, Snapshot};
 use crate::validators::ValidatorSet;
 
 fn must<T: borsh::BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<T, StoreError> {
@@ -39,6 +41,34 @@ pub fn validators<S: StateStore + ?Sized>(store: &S) -> Result<ValidatorSet, Sto
 /// The store cannot be read.
 pub fn snapshot<S: StateStore + ?Sized>(store: &S) -> Result<Snapshot, StoreError> {
     must(store, SNAPSHOT)
+}
+
+/// The numbers that hold for the next height.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn parameters<S: StateStore + ?Sized>(store: &S) -> Result<Parameters, StoreError> {
+    must(store, PARAMETERS)
+}
+
+/// The rounds that are being checked.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn checks<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(RoundId, CheckRow)>, StoreError> {
+    let rows = store.scan(check_prefix())?;
+    let parse = |(key, row): &Row| Some((round_after(check_prefix(), key)?, state::parse(key, row)));
+    rows.iter().filter_map(parse).map(|(round, row)| Ok((round, row?))).collect()
+}
+
+/// The orders that wait, with the height from which on each holds, and its nonce.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn orders<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(u64, u64, Order)>, StoreError> {
+    let rows = store.scan(order_prefix())?;
+    let parse = |(key, row): &Row| Some((order_height(key)?, order_nonce(key)?, state::parse(key, row)));
+    rows.iter().filter_map(parse).map(|(height, nonce, row)| Ok((height, nonce, row?))).collect()
 }
 
 /// All challenges.

@@ -11,7 +11,15 @@
 //! | `seq/{challenge}/{validator}` | [`SeqRow`] |
 //! | `open/{challenge}/{validator}/{seq}` | [`OpenRow`] |
 //! | `history/{challenge}/{miner}/{validator}` | [`HistoryRow`] |
-//! | `reputation/{validator}` | [`Reputation`] |
+//! | `reputation/{validator}` | [`crate::reputation::Reputation`] |
+//! | `parameters` | [`Parameters`] |
+//! | `set/parent` | [`ValidatorSet`] that certified the newest block |
+//! | `order/{height}/{nonce}` | [`crate::tx::Order`] that waits for its height |
+//! | `fresh/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
+//! | `check/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] |
+//! | `fault/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] that a quorum disagreed with |
+//! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
+//! | `evidence/…` | [`crate::Equivocation`] |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
@@ -21,10 +29,10 @@ use std::collections::BTreeMap;
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::history::RingHistory;
 use perturb_types::encode;
-use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey};
+use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, RoundId};
 
 use crate::block::ChainReference;
-use crate::genesis::ChallengeSpec;
+use crate::genesis::{ChallengeSpec, Parameters};
 use crate::store::{Change, Row, StateStore, StoreError};
 use crate::tx::Snapshot;
 use crate::validators::ValidatorSet;
@@ -36,6 +44,10 @@ pub struct Meta {
     pub epoch: u64,
     /// The last chain reference.
     pub reference: ChainReference,
+    /// The height whose block began the epoch in the making.
+    pub epoch_start: u64,
+    /// Whose orders are obeyed.
+    pub owner: Hotkey,
     /// The owner's next nonce.
     pub owner_nonce: u64,
     /// Lowest program version.
@@ -90,23 +102,17 @@ pub struct HistoryRow {
     pub fresh: u64,
 }
 
-/// What speaks against a validator.
-#[derive(Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Reputation {
-    /// Rounds opened and never closed.
-    pub unclosed: u64,
-    /// Contributions rejected as outliers.
-    pub rejected: u64,
-    /// Proofs of double votes.
-    pub equivocations: u64,
-}
-
 /// Key of [`Meta`].
 pub const META: &[u8] = b"meta";
 /// Key of the validator set.
 pub const SET: &[u8] = b"set";
 /// Key of the agreed snapshot.
 pub const SNAPSHOT: &[u8] = b"snapshot";
+
+/// Key of the parameters.
+pub const PARAMETERS: &[u8] = b"parameters";
+/// Key of the set that certified the newest block.
+pub const PARENT_SET: &[u8] = b"set/parent";
 
 fn key(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
@@ -164,9 +170,85 @@ pub fn history_parts(id: ChallengeId, history_key: &[u8]) -> Option<(Hotkey, Hot
     Some((Hotkey(miner.try_into().ok()?), Hotkey(rest.get(1..)?.try_into().ok()?)))
 }
 
+/// Prefix of all reputations.
+pub fn reputation_prefix() -> &'static [u8] {
+    b"reputation/"
+}
+
 /// Key of a validator's reputation.
 pub fn reputation_key(validator: &Hotkey) -> Vec<u8> {
-    key(&[b"reputation/", &validator.0])
+    key(&[reputation_prefix(), &validator.0])
+}
+
+/// The hotkey that ends a key after a prefix.
+pub fn hotkey_after(prefix: &[u8], key: &[u8]) -> Option<Hotkey> {
+    Some(Hotkey(key.strip_prefix(prefix)?.try_into().ok()?))
+}
+
+/// Prefix of the orders that wait.
+pub fn order_prefix() -> &'static [u8] {
+    b"order/"
+}
+
+/// Key of an order that waits.
+pub fn order_key(height: u64, nonce: u64) -> Vec<u8> {
+    key(&[order_prefix(), &height.to_be_bytes(), b"/", &nonce.to_be_bytes()])
+}
+
+/// The height of an order's key.
+pub fn order_height(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.strip_prefix(order_prefix())?.first_chunk()?))
+}
+
+/// The nonce of an order's key.
+pub fn order_nonce(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.strip_prefix(order_prefix())?.last_chunk()?))
+}
+
+/// Prefix of the rounds that may be drawn for a check.
+pub fn fresh_prefix() -> &'static [u8] {
+    b"fresh/"
+}
+
+/// Prefix of the rounds that are checked.
+pub fn check_prefix() -> &'static [u8] {
+    b"check/"
+}
+
+fn round_key(prefix: &[u8], round: &RoundId) -> Vec<u8> {
+    key(&[prefix, &round.challenge.0.to_be_bytes(), b"/", &round.validator.0, b"/", &round.seq.to_be_bytes()])
+}
+
+/// Key of a round that may be drawn.
+pub fn fresh_key(round: &RoundId) -> Vec<u8> {
+    round_key(fresh_prefix(), round)
+}
+
+/// Key of a round that is checked.
+pub fn check_key(round: &RoundId) -> Vec<u8> {
+    round_key(check_prefix(), round)
+}
+
+/// Key of a round that a quorum disagreed with.
+pub fn fault_key(round: &RoundId) -> Vec<u8> {
+    round_key(b"fault/", round)
+}
+
+/// The round behind a key with this prefix.
+pub fn round_after(prefix: &[u8], key: &[u8]) -> Option<RoundId> {
+    let rest = key.strip_prefix(prefix)?;
+    let (challenge, rest) = rest.split_at_checked(2)?;
+    let (validator, rest) = rest.get(1..)?.split_at_checked(32)?;
+    Some(RoundId {
+        validator: Hotkey(validator.try_into().ok()?),
+        challenge: ChallengeId(u16::from_be_bytes(challenge.try_into().ok()?)),
+        seq: u64::from_be_bytes(rest.get(1..)?.try_into().ok()?),
+    })
+}
+
+/// Key of the epoch from whose aggregation a validator is left out.
+pub fn struck_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[b"struck/", &id.0.to_be_bytes(), b"/", &validator.0])
 }
 
 /// Key of an epoch's record.
@@ -314,6 +396,8 @@ pub struct Frame {
     pub set: ValidatorSet,
     /// The agreed snapshot.
     pub snapshot: Snapshot,
+    /// The numbers.
+    pub parameters: Parameters,
 }
 
 impl Frame {
@@ -322,6 +406,11 @@ impl Frame {
     /// # Errors
     /// See [`read`].
     pub fn load<S: StateStore + ?Sized>(state: &Overlay<'_, S>) -> Result<Self, StoreError> {
-        Ok(Self { meta: state.must(META)?, set: state.must(SET)?, snapshot: state.must(SNAPSHOT)? })
+        Ok(Self {
+            meta: state.must(META)?,
+            set: state.must(SET)?,
+            snapshot: state.must(SNAPSHOT)?,
+            parameters: state.must(PARAMETERS)?,
+        })
     }
 }

@@ -21,7 +21,9 @@ use crate::tx::{Delegation, Neuron, Order, OwnerAction, Readiness, Snapshot, Tra
 use crate::validators::PowerRule;
 use crate::{query, state};
 
+mod checks;
 mod net;
+mod orders;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);
@@ -118,7 +120,7 @@ fn a_round_that_is_never_closed_counts_against_its_validator() {
         net.step(&mut ls, input);
     }
     let v = net.hotkeys[0].hotkey();
-    assert_eq!(query::reputation(ls[0].store(), &v).unwrap().unclosed, 1);
+    assert_eq!(query::reputation(ls[0].store(), &v).unwrap().epoch.unclosed, 1);
     assert_eq!(query::sequence(ls[0].store(), ChallengeId(0), &v).unwrap().open, 0);
 }
 
@@ -138,30 +140,16 @@ fn a_fifth_validator_registers_is_ready_and_becomes_a_member() {
     let block = net.close(&mut ls, 9, 1, vec![]);
     assert_eq!(ls[0].validators().len(), 5);
     assert_ne!(block.header.validators, block.header.next_validators);
-    // Only the first three are ready now: silent members lose their place.
-    let ready = (0..3).map(|v| net.ready(v, 1)).collect();
+    // Four of five are ready: the silent member loses its place.
+    let ready = (0..4).map(|v| net.ready(v, 1)).collect();
     net.close(&mut ls, 19, 2, ready);
-    assert_eq!(ls[0].validators().len(), 3);
-    // Nobody is ready: nobody loses it.
-    net.close(&mut ls, 29, 3, vec![]);
-    assert_eq!(ls[0].validators().len(), 3);
-}
-
-#[test]
-fn the_owner_orders_and_nobody_else() {
-    let net = Net::new();
-    let ls = pair(&net);
-    let order = Order::SetRequiredVersion(1, 2, 3);
-    let good = OwnerAction::sign(&net.id(), &net.owner, order.clone(), 0, 100);
-    ls[0].check_transaction(&Transaction::OwnerAction(Box::new(good.clone()))).unwrap();
-    for bad in [
-        OwnerAction::sign(&net.id(), &net.hotkeys[0], order.clone(), 0, 100),
-        OwnerAction::sign(&net.id(), &net.owner, order.clone(), 0, 0),
-        OwnerAction::sign(&ZERO, &net.owner, order.clone(), 0, 100),
-        OwnerAction { nonce: 1, ..good },
-    ] {
-        assert!(ls[0].check_transaction(&Transaction::OwnerAction(Box::new(bad))).is_err());
-    }
+    assert_eq!(ls[0].validators().len(), 4);
+    // Those who are ready are no quorum of the others: nobody loses it.
+    let ready = (0..2).map(|v| net.ready(v, 2)).collect();
+    net.close(&mut ls, 29, 3, ready);
+    assert_eq!(ls[0].validators().len(), 4);
+    net.close(&mut ls, 39, 4, vec![]);
+    assert_eq!(ls[0].validators().len(), 4);
 }
 
 #[test]
@@ -195,7 +183,7 @@ fn a_contradiction_is_recorded_once() {
     let both = [votes([None, Some(one)]), proposals([one, two], [None, Some(0)])];
     let input = net.input(&ls[0], both.to_vec());
     assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
-    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().equivocations, 2);
+    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().epoch.equivocations, 2);
     for again in [votes([None, Some(two)]), both[1].clone()] {
         assert!(ls[0].check_transaction(&again).is_err(), "one fault is one, whatever shows it");
     }
@@ -236,19 +224,21 @@ fn the_parent_must_be_certified_by_its_own_set() {
     let mut ls = pair(&net);
     let input = net.input(&ls[0], vec![]);
     net.step(&mut ls, input);
-    let (mut block, _) = ls[0].propose(net.input(&ls[0], vec![])).unwrap();
-    // Another quorum's certificate is as good.
     let digest = ls[0].head().digest;
     let bytes = vote_sign_bytes(&net.id(), VoteKind::Precommit, 1, 0, Some(digest));
     let signed = |n: std::ops::Range<usize>| {
-        Some(Certificate::new(1, 0, digest, net.keys[n].iter().map(|k| (k.public(), k.sign(&bytes))).collect()))
+        Certificate::new(1, 0, digest, net.keys[n].iter().map(|k| (k.public(), k.sign(&bytes))).collect())
     };
-    block.body.parent_certificate = signed(1..4);
-    block.header.parent_certificate = block.body.certificate_digest();
-    ls[1].check(&block).unwrap();
-    block.body.parent_certificate = signed(2..4);
-    block.header.parent_certificate = block.body.certificate_digest();
-    assert!(matches!(ls[1].check(&block), Err(BlockError::Parent { .. })));
+    // A node that saw other precommits proposes with those.
+    let with = |certificate: Certificate| {
+        let mut ledger = net.ledger();
+        let (_, executed) = ledger.propose(net.input(&ledger, vec![])).unwrap();
+        let commit = ledger.commit(executed, certificate).unwrap();
+        ledger.store_mut().commit(&commit);
+        ledger.propose(net.input(&ledger, vec![])).unwrap().0
+    };
+    ls[1].check(&with(signed(1..4))).unwrap();
+    assert!(matches!(ls[1].check(&with(signed(2..4))), Err(BlockError::Parent { .. })));
 }
 
 #[test]
@@ -333,8 +323,9 @@ fn a_receipt_shows_what_counted_and_what_an_epoch_came_to() {
 #[test]
 fn a_changed_challenge_voids_the_rounds_that_are_open_and_blames_nobody() {
     let net = Net::new();
-    let order =
-        |nonce, order| Transaction::OwnerAction(Box::new(OwnerAction::sign(&net.id(), &net.owner, order, nonce, 100)));
+    let order = |nonce, order| {
+        Transaction::OwnerAction(Box::new(OwnerAction::sign(&net.id(), &net.owner, order, nonce, 3, 100)))
+    };
     let spec = net.genesis.challenges[0].clone();
     for change in [Order::UpdateChallenge(Box::new(spec)), Order::RemoveChallenge(ChallengeId(0))] {
         let mut ls = pair(&net);
@@ -346,10 +337,13 @@ fn a_changed_challenge_voids_the_rounds_that_are_open_and_blames_nobody() {
         let removed = matches!(change, Order::RemoveChallenge(_));
         let input = net.input(&ls[0], vec![order(0, change)]);
         assert_eq!(net.step(&mut ls, input).body.transactions.len(), 1);
+        assert_eq!(query::sequence(ls[0].store(), ChallengeId(0), &net.hotkeys[0].hotkey()).unwrap().open, 1);
+        let input = net.input(&ls[0], vec![]);
+        net.step(&mut ls, input);
         let v = net.hotkeys[0].hotkey();
         let row = query::sequence(ls[0].store(), ChallengeId(0), &v).unwrap();
         assert_eq!((row.next, row.open), (2, 0), "numbers are never used again");
-        assert_eq!(query::reputation(ls[0].store(), &v).unwrap().unclosed, 0);
+        assert_eq!(query::reputation(ls[0].store(), &v).unwrap().epoch.unclosed, 0);
         assert!(ls[0].check_transaction(&net.sign(0, net.result(0, &open))).is_err());
         assert_eq!(query::standings(ls[0].store(), ChallengeId(0)).unwrap().is_empty(), removed);
     }

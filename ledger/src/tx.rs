@@ -1,7 +1,7 @@
 //! Transactions: one ordered enum, each re-verified on execution.
 //!
-//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 6 are in use;
-//! disagreements, upgrade plans, anchors and evaluation orders will take the next ones, in order.
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 7 are in use;
+//! upgrade plans, anchors and evaluation orders will take the next ones, in order.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::vector::Hyper;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::ChainReference;
 use crate::evidence::Equivocation;
+use crate::parameters::Parameters;
 
 /// A neuron of the subnet.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -148,6 +149,12 @@ pub enum Order {
     RemoveChallenge(perturb_types::ChallengeId),
     /// The lowest program version validators must run (major, minor, patch).
     SetRequiredVersion(u16, u16, u16),
+    /// Other numbers for the whole network.
+    SetParameters(Box<Parameters>),
+    /// An order that waits for its height is taken back: its nonce.
+    Revoke(u64),
+    /// Another owner; orders that wait stay.
+    SetOwner(Hotkey),
 }
 
 /// An owner's order.
@@ -157,24 +164,34 @@ pub struct OwnerAction {
     pub order: Order,
     /// One more than the last.
     pub nonce: u64,
-    /// Height after which it is void.
+    /// Height from which on it holds; later than the block that has it.
+    pub effective: u64,
+    /// Height after which it can no longer be agreed.
     pub expires: u64,
-    /// The owner hotkey's signature over borsh(order, nonce, expires) in domain `OwnerAction`.
+    /// The owner hotkey's signature over borsh(order, nonce, effective, expires) in domain
+    /// `OwnerAction`.
     pub signature: [u8; 64],
 }
 
 impl OwnerAction {
     /// Signs an order.
-    pub fn sign(network: &NetworkId, owner: &HotkeyPair, order: Order, nonce: u64, expires: u64) -> Self {
-        let bytes = encode::encode(&(&order, nonce, expires));
+    pub fn sign(
+        network: &NetworkId,
+        owner: &HotkeyPair,
+        order: Order,
+        nonce: u64,
+        effective: u64,
+        expires: u64,
+    ) -> Self {
+        let bytes = encode::encode(&(&order, nonce, effective, expires));
         let signature = owner.sign(Domain::OwnerAction, network, &bytes);
-        Self { order, nonce, expires, signature }
+        Self { order, nonce, effective, expires, signature }
     }
 
     /// Whether the signature is the owner's.
     #[must_use]
     pub fn verify(&self, network: &NetworkId, owner: &Hotkey) -> bool {
-        let bytes = encode::encode(&(&self.order, self.nonce, self.expires));
+        let bytes = encode::encode(&(&self.order, self.nonce, self.effective, self.expires));
         owner.verify(Domain::OwnerAction, network, &bytes, &self.signature)
     }
 }
@@ -201,6 +218,8 @@ pub enum Transaction {
     OwnerAction(Box<OwnerAction>),
     /// Somebody signed two things that contradict each other (tag 6).
     Evidence(Box<Equivocation>),
+    /// A checked round does not hold: a signed [`crate::spot::Disagreement`] (tag 7).
+    Disagreement(Envelope),
 }
 
 impl Transaction {
@@ -227,6 +246,7 @@ impl Transaction {
             Self::EpochClose { .. } => "epoch close",
             Self::OwnerAction(_) => "owner action",
             Self::Evidence(_) => "evidence",
+            Self::Disagreement(_) => "disagreement",
         }
     }
 }

@@ -75,6 +75,8 @@ fn genesis() -> Genesis {
         open_round_blocks: 5,
         burn_uid: 0,
         timeouts,
+        spot_checks: Default::default(),
+        reputation: Default::default(),
     };
     Genesis {
         chain_genesis: Digest([1; 32]),

@@ -46,11 +46,15 @@ pub enum Domain {
     Genesis,
     /// Anything a validator tells the others outside blocks (status beacons).
     Status,
+    /// The draw of the rounds that everybody checks again.
+    SpotCheck,
+    /// A validator's word that a checked round does not hold.
+    Disagreement,
 }
 
 impl Domain {
     /// Every domain.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::RoundOpen,
         Self::RoundResult,
         Self::Answer,
@@ -68,6 +72,8 @@ impl Domain {
         Self::Handshake,
         Self::Genesis,
         Self::Status,
+        Self::SpotCheck,
+        Self::Disagreement,
     ];
 
     /// The ASCII tag that enters the hash.
@@ -90,6 +96,8 @@ impl Domain {
             Self::Handshake => "perturb/handshake/1",
             Self::Genesis => "perturb/genesis/1",
             Self::Status => "perturb/status/1",
+            Self::SpotCheck => "perturb/spot-check/1",
+            Self::Disagreement => "perturb/disagreement/1",
         }
     }
 }

@@ -142,7 +142,7 @@ impl<S: StateStore> Machine<S> {
 
     /// The length of a wait: base plus delta times round, capped.
     pub(super) fn wait_ms(&self, wait: Wait, round: u32) -> u64 {
-        let t = &self.ledger.genesis().parameters.timeouts;
+        let t = &self.ledger.parameters().timeouts;
         let (base, delta) = match wait {
             Wait::Propose => (t.propose_ms, t.propose_delta_ms),
             Wait::Prevote => (t.prevote_ms, t.prevote_delta_ms),
@@ -184,7 +184,7 @@ impl<S: StateStore> Machine<S> {
         };
         self.renew_set();
         self.quota.start(self.working_height());
-        let interval = u64::from(self.ledger.genesis().parameters.block_interval_ms);
+        let interval = u64::from(self.ledger.parameters().block_interval_ms);
         let height = self.ledger.head().height;
         self.phase = Phase::Committing { height, next_at: started.saturating_add(interval) };
         self.cancel(TimerId::NextHeight);

@@ -63,6 +63,8 @@ impl Net {
                     precommit_ms: 1,
                     precommit_delta_ms: 1,
                 },
+                spot_checks: Default::default(),
+                reputation: Default::default(),
             },
         };
         Self { hotkeys, keys, miners, owner, genesis }

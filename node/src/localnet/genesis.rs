@@ -85,6 +85,8 @@ pub async fn write(plan: &Plan, chain: &ChainClient, path: &Path) -> Result<()> 
                 precommit_ms: 1000,
                 precommit_delta_ms: 500,
             },
+            spot_checks: Default::default(),
+            reputation: Default::default(),
         },
     };
     genesis.validate()?;

@@ -56,7 +56,7 @@ impl Agreed {
     ) -> Result<RoundState, StoreError> {
         let meta = query::meta(&self.database)?;
         let row = query::sequence(&self.database, challenge, validator)?;
-        let parameters = &self.genesis.parameters;
+        let parameters = query::parameters(&self.database)?;
         let opened = if row.epoch == meta.epoch { row.opened } else { 0 };
         let standings = query::standings(&self.database, challenge)?;
         let snapshot = query::snapshot(&self.database)?;

@@ -1,10 +1,11 @@
 //! A validator's services: readiness, registration, rounds. The answers are invented, everything
 //! else is real: openings, signed answers, measurements that follow the rules, scores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
+use perturb_ledger::spot::{Disagreement, Finding};
 use perturb_ledger::state::open_key;
 use perturb_ledger::tx::Readiness;
 use perturb_ledger::{Ledger, StateStore, Transaction, query};
@@ -33,6 +34,8 @@ pub enum Style {
     NeverCloses,
     /// Its results claim scores that do not follow.
     Forges,
+    /// Its measurements are not those of the images, or its images cannot be had.
+    Invents,
     /// It runs no rounds.
     Idle,
 }
@@ -50,6 +53,9 @@ pub struct App {
     next: u64,
     /// Rounds made.
     pub rounds: u64,
+    /// Rounds whose measurements it invented.
+    pub invented: Vec<RoundId>,
+    checked: BTreeSet<RoundId>,
 }
 
 impl App {
@@ -74,6 +80,9 @@ impl App {
         if self.pending.len() < OPEN_AT_ONCE {
             let round = self.round(cast, me, style, self.next, ledger.head().epoch, rng);
             self.pending.insert(self.next, round);
+            if style == Style::Invents {
+                self.invented.push(RoundId { validator: hotkey, challenge: CHALLENGE, seq: self.next });
+            }
             self.next += 1;
             self.rounds += 1;
         }
@@ -86,6 +95,28 @@ impl App {
                 out.push(round.result.clone());
             }
             round.told += 1;
+        }
+        out
+    }
+
+    /// Verifies the drawn rounds of the others again. What a node finds by fetching the images is
+    /// known here: which rounds were invented.
+    pub fn check<S: StateStore>(
+        &mut self,
+        cast: &Cast,
+        me: usize,
+        ledger: &Ledger<S>,
+        invented: &[RoundId],
+    ) -> Vec<Vec<u8>> {
+        let hotkey = cast.hotkeys[me].hotkey();
+        let mut out = Vec::new();
+        for (round, row) in query::checks(ledger.store()).unwrap_or_default() {
+            if round.validator == hotkey || !invented.contains(&round) || !self.checked.insert(round) {
+                continue;
+            }
+            let d = Disagreement { hotkey, round, result: row.fresh.result, finding: Finding::Measurement };
+            let signed = Signed::sign(&cast.pairs[me], &cast.network, d);
+            out.push(encode::encode(&Transaction::Disagreement(signed.into_envelope())));
         }
         out
     }

@@ -4,7 +4,9 @@
 //! follows from key and message, so that one seed gives one history, byte for byte.
 
 use perturb_challenge::rules::Rules;
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{
+    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+};
 use perturb_ledger::tx::{Delegation, Neuron, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Transaction};
@@ -238,6 +240,9 @@ fn blank_genesis(plan: &Plan) -> Genesis {
                 precommit_ms: 500,
                 precommit_delta_ms: 200,
             },
+            // A third of all rounds, so that every run has some.
+            spot_checks: SpotChecks { rate: 330_000, window_blocks: 20, margin_tolerance: 50_000 },
+            reputation: Default::default(),
         },
     }
 }

@@ -24,6 +24,31 @@ pub struct Fault {
     pub what: What,
 }
 
+/// The actions at which a node can be made to lose power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Any.
+    Any,
+    /// A record is appended to the log.
+    Append,
+    /// The log is synced.
+    Sync,
+    /// The guard's file is written.
+    Guard,
+    /// A height is committed.
+    Commit,
+    /// A message leaves.
+    Say,
+}
+
+impl Point {
+    const ALL: [Self; 6] = [Self::Any, Self::Append, Self::Sync, Self::Guard, Self::Commit, Self::Say];
+
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        Self::ALL.choose(rng).copied().unwrap_or(Self::Any)
+    }
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -31,7 +56,9 @@ pub enum What {
     Crash {
         /// Who.
         actor: usize,
-        /// Actions that still succeed: the crash hits between any two of them, or inside one.
+        /// Which actions count.
+        point: Point,
+        /// Of these, how many still succeed: the crash hits at the next one.
         fuse: u32,
     },
     /// Two sides that do not hear each other; one-way: only the first is deaf.
@@ -263,7 +290,7 @@ impl Plan {
             Fault {
                 at_ms: rng.random_range(window.clone()),
                 for_ms: rng.random_range(300..4_000),
-                what: What::Crash { actor: someone(rng), fuse: rng.random_range(0..40) },
+                what: What::Crash { actor: someone(rng), point: Point::draw(rng), fuse: rng.random_range(0..4) },
             },
             Fault {
                 at_ms: rng.random_range(window.clone()),
@@ -274,7 +301,7 @@ impl Plan {
         for _ in 0..rng.random_range(0..4) {
             let actor = someone(rng);
             let what = match rng.random_range(0..12) {
-                0 | 1 => What::Crash { actor, fuse: rng.random_range(0..40) },
+                0 | 1 => What::Crash { actor, point: Point::draw(rng), fuse: rng.random_range(0..8) },
                 2 => self.draw_partition(rng),
                 3 => What::Storm { loss: rng.random_range(100..500) },
                 4 => What::Slow { actor, extra_ms: rng.random_range(200..1_500) },
@@ -289,7 +316,7 @@ impl Plan {
                         _ => What::StateBit { actor },
                     }
                 }
-                _ => What::Crash { actor, fuse: rng.random_range(0..200) },
+                _ => What::Crash { actor, point: Point::Any, fuse: rng.random_range(0..200) },
             };
             faults.push(Fault { at_ms: rng.random_range(window.clone()), for_ms: rng.random_range(300..4_000), what });
         }

@@ -26,8 +26,8 @@ pub fn of(stats: &Stats, violations: u64, seconds: f64) -> String {
     );
     let _ = writeln!(
         out,
-        "{} heights (at least {} in a run), {} epochs closed, {} changes of the validator set, {} aggregates judged",
-        stats.heights, stats.least_heights, stats.epochs, stats.set_changes, stats.aggregates
+        "{} heights (at least {} in a run), {} epochs closed, {} changes of the validator set, {} aggregates judged, {} spot checks failed",
+        stats.heights, stats.least_heights, stats.epochs, stats.set_changes, stats.aggregates, stats.failed_checks
     );
     let rounds: Vec<String> = stats
         .rounds_after_healing

@@ -23,6 +23,8 @@ pub struct Stats {
     pub transactions: BTreeMap<&'static str, u64>,
     /// Aggregated scores that were judged.
     pub aggregates: u64,
+    /// Spot checks that a quorum disagreed with.
+    pub failed_checks: u64,
     /// Messages delivered.
     pub messages: u64,
     /// Of these on the consensus topic.
@@ -64,6 +66,7 @@ impl Stats {
         self.epochs += other.epochs;
         self.set_changes += other.set_changes;
         self.aggregates += other.aggregates;
+        self.failed_checks += other.failed_checks;
         self.messages += other.messages;
         self.consensus_messages += other.consensus_messages;
         self.charged_us += other.charged_us;

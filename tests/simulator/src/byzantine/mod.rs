@@ -43,6 +43,8 @@ pub enum Kind {
     FalseScores,
     /// Its results claim scores that do not follow.
     ForgedResults,
+    /// Its measurements are not those of the images.
+    FalseMeasurements,
     /// Opens rounds and closes none.
     NeverCloses,
     /// Leaves the others' transactions out of its blocks.
@@ -65,7 +67,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,
@@ -77,6 +79,7 @@ impl Kind {
         Self::FalseRoots,
         Self::FalseScores,
         Self::ForgedResults,
+        Self::FalseMeasurements,
         Self::NeverCloses,
         Self::Censors,
         Self::Mute,
@@ -107,6 +110,7 @@ impl Kind {
             Self::FalseRoots => "false roots",
             Self::FalseScores => "false scores within the rules",
             Self::ForgedResults => "forged results",
+            Self::FalseMeasurements => "false measurements",
             Self::NeverCloses => "rounds never closed",
             Self::Censors => "censorship",
             Self::Mute => "silence",
@@ -124,6 +128,7 @@ impl Kind {
         match self {
             Self::FalseScores => Style::Favours(3),
             Self::ForgedResults => Style::Forges,
+            Self::FalseMeasurements => Style::Invents,
             Self::NeverCloses => Style::NeverCloses,
             _ => Style::Honest,
         }
@@ -145,7 +150,9 @@ impl Kind {
             Self::Garbage => Box::new(noise::Garbage),
             Self::ForgedCertificates => Box::new(noise::Certificates::default()),
             Self::FloodsMempool => Box::new(noise::MempoolFlood::default()),
-            Self::FalseScores | Self::ForgedResults | Self::NeverCloses => Box::new(wires::Plain),
+            Self::FalseScores | Self::ForgedResults | Self::FalseMeasurements | Self::NeverCloses => {
+                Box::new(wires::Plain)
+            }
             Self::Mute => Box::new(wires::Mute),
             Self::Selective => Box::new(wires::Selective),
             Self::Late => Box::new(wires::Late),

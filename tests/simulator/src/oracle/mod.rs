@@ -12,6 +12,8 @@
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third, every aggregate lies within the honest contributions |
+//! | checks | only liars fail spot checks |
+//! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
 //! | no blame | honest nodes do not accuse each other |
 //! | no halt | honest nodes with whole disks never stop |
@@ -85,6 +87,11 @@ impl Oracle {
     /// The agreed history so far.
     pub fn referee(&self) -> &Ledger<MemoryStore> {
         &self.referee
+    }
+
+    /// Rounds of liars that a quorum disagreed with so far.
+    pub fn failed_checks(&self) -> u64 {
+        self.state.faults.len() as u64
     }
 
     /// Aggregated scores judged so far.

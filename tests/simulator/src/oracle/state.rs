@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use perturb_ledger::StateStore;
 use perturb_ledger::epoch;
+use perturb_ledger::state::round_after;
 use perturb_ledger::{Block, MemoryStore, Transaction};
 use perturb_types::round::{RoundOpen, RoundResult};
-use perturb_types::{Hotkey, encode};
+use perturb_types::{Hotkey, RoundId, encode};
 
 use super::{Judged, broken};
 use crate::cast::{CHALLENGE, Cast};
@@ -17,13 +19,15 @@ pub(super) struct StateOracle {
     next: BTreeMap<Hotkey, u64>,
     /// Miners of the rounds that are open.
     open: BTreeMap<(Hotkey, u64), Vec<Hotkey>>,
+    /// Rounds that a quorum disagreed with.
+    pub faults: BTreeSet<RoundId>,
     /// Aggregates judged.
     pub aggregates: u64,
 }
 
 impl StateOracle {
     pub fn new(liars: BTreeSet<usize>) -> Self {
-        Self { liars, next: BTreeMap::new(), open: BTreeMap::new(), aggregates: 0 }
+        Self { liars, next: BTreeMap::new(), open: BTreeMap::new(), faults: BTreeSet::new(), aggregates: 0 }
     }
 
     /// A block was agreed; the store is the state after it.
@@ -56,7 +60,17 @@ impl StateOracle {
                 _ => {}
             }
         }
+        for (key, _) in store.scan(b"fault/").unwrap_or_default() {
+            let Some(round) = round_after(b"fault/", &key) else { continue };
+            if self.faults.insert(round) && !self.is_liar(cast, &round.validator) {
+                return broken("checks", format!("round {round} of an honest validator failed its check"));
+            }
+        }
         Ok(())
+    }
+
+    fn is_liar(&self, cast: &Cast, hotkey: &Hotkey) -> bool {
+        self.liars.iter().any(|i| cast.hotkeys[*i].hotkey() == *hotkey)
     }
 
     /// Property of the aggregation: with liars under a third of the contributing weight, the score
@@ -68,7 +82,7 @@ impl StateOracle {
         };
         for miner in &record.miners {
             let Some(aggregate) = &miner.aggregate else { continue };
-            let is_liar = |h: &Hotkey| self.liars.iter().any(|i| cast.hotkeys[*i].hotkey() == *h);
+            let is_liar = |h: &Hotkey| self.is_liar(cast, h);
             let total: u128 = miner.contributions.iter().map(|c| u128::from(c.weight)).sum();
             let lying = miner.contributions.iter().filter(|c| is_liar(&c.validator));
             let lying: u128 = lying.map(|c| u128::from(c.weight)).sum();

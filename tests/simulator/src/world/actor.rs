@@ -8,12 +8,15 @@ use perturb_consensus::{Machine, TimerId};
 use crate::app::{App, Style};
 use crate::byzantine::{Kind, Strategy};
 use crate::disk::Disk;
+use crate::plan::Point;
 use crate::store::Store;
 
 /// A node that will lose power.
 #[derive(Clone, Copy, Debug)]
 pub struct Fuse {
-    /// Actions that still succeed.
+    /// Which actions count.
+    pub point: Point,
+    /// Of these, how many still succeed.
     pub left: u32,
     /// How long it will be down.
     pub down_ms: u64,

@@ -11,12 +11,12 @@ use super::actor::Fuse;
 use super::{Happening, World};
 use crate::host::HostBug;
 use crate::oracle::Violation;
-use crate::plan::What;
+use crate::plan::{Point, What};
 use crate::stats::Stats;
 use crate::store::Store;
 
 /// Milliseconds after which a fuse cuts although the node did nothing.
-const FUSE_MS: u64 = 800;
+const FUSE_MS: u64 = 2_500;
 
 /// Milliseconds an operator takes to restore a node.
 const OPERATOR_MS: u64 = 700;
@@ -29,9 +29,9 @@ impl World {
         self.trace
             .note(&[now, fault as u64, 5], name.as_bytes(), || format!("{now} fault {fault}: {:?}", planned.what));
         let fired = match planned.what {
-            What::Crash { actor, fuse } => {
+            What::Crash { actor, point, fuse } => {
                 let boot = self.actors[actor].boots;
-                self.actors[actor].fuse = Some(Fuse { left: fuse, down_ms: planned.for_ms });
+                self.actors[actor].fuse = Some(Fuse { point, left: fuse, down_ms: planned.for_ms });
                 self.at(now + FUSE_MS, actor, Happening::Cut { boot });
                 self.actors[actor].machine.is_some()
             }
@@ -102,6 +102,17 @@ impl World {
     /// Counts down to a loss of power; true where it happened before or within this action.
     pub(super) fn burn(&mut self, i: usize, action: &Action) -> Result<bool, Violation> {
         let Some(fuse) = self.actors[i].fuse.as_mut() else { return Ok(false) };
+        let counts = match fuse.point {
+            Point::Any => true,
+            Point::Append => matches!(action, Action::AppendLog { .. }),
+            Point::Sync => matches!(action, Action::SyncLog),
+            Point::Guard => matches!(action, Action::Guard(_)),
+            Point::Commit => matches!(action, Action::Commit(_)),
+            Point::Say => matches!(action, Action::Broadcast { .. }),
+        };
+        if !counts {
+            return Ok(false);
+        }
         if fuse.left > 0 {
             fuse.left -= 1;
             return Ok(false);

@@ -132,6 +132,18 @@ impl World {
             return Err(Violation { rule: "liveness", what });
         }
         let referee = self.oracle.referee();
+        let closed = |key: usize| {
+            let hotkey = self.cast.hotkeys[key].hotkey();
+            let row = perturb_ledger::query::sequence(referee.store(), crate::cast::CHALLENGE, &hotkey);
+            row.map_or(0, |row| row.next - u64::from(row.open))
+        };
+        for actor in self.actors.iter().filter(|a| a.is_honest() && a.key < self.plan.founders) {
+            // Founders open a round every look; a network that keeps one of them out shows here.
+            if self.plan.look_ms == crate::app::APP_MS && closed(actor.key) == 0 {
+                let what = format!("no round of validator {} got into a block", actor.key);
+                return Err(Violation { rule: "inclusion", what });
+            }
+        }
         for (i, actor) in self.actors.iter().enumerate().filter(|(_, a)| a.is_honest() && !a.damaged) {
             if actor.height() != referee.head().height {
                 continue;

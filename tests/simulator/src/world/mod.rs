@@ -16,7 +16,7 @@ use perturb_ledger::ledger::genesis_commit;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::app::App;
+use crate::app::{App, Style};
 use crate::cast::Cast;
 use crate::disk::Disk;
 use crate::oracle::{Oracle, Violation};
@@ -239,6 +239,7 @@ impl World {
         self.stats.heights = self.oracle.height();
         self.stats.least_heights = self.stats.heights;
         self.stats.aggregates = self.oracle.aggregates();
+        self.stats.failed_checks = self.oracle.failed_checks();
         Outcome {
             violation,
             hash: self.trace.hash(),
@@ -315,8 +316,19 @@ impl World {
         let Some(machine) = actor.machine.as_ref() else { return Ok(()) };
         let style = actor.style();
         let transactions = actor.app.look(&self.cast, actor.key, style, machine.ledger(), &mut self.rng);
+        let lying = actor.lies.iter().map(|(kind, _)| *kind).filter(|kind| kind.style() != Style::Honest);
+        for kind in lying {
+            *self.stats.lies.entry(kind.name()).or_default() += transactions.len() as u64;
+        }
         for bytes in transactions {
             self.step(i, Event::Submit { id: 0, bytes })?;
+        }
+        let invented: Vec<_> = self.actors.iter().flat_map(|a| a.app.invented.clone()).collect();
+        let actor = &mut self.actors[i];
+        if let Some(machine) = actor.machine.as_ref().filter(|_| !actor.liar) {
+            for bytes in actor.app.check(&self.cast, actor.key, machine.ledger(), &invented) {
+                self.step(i, Event::Submit { id: 0, bytes })?;
+            }
         }
         self.lie(i, |strategy, scene| strategy.tick(scene));
         Ok(())

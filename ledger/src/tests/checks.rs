@@ -1,0 +1,175 @@
+//! Spot checks and reputation.
+
+use super::*;
+use crate::genesis::SpotChecks;
+use crate::reputation::Faults;
+use crate::spot::{Disagreement, Finding, is_drawn};
+
+/// A network in which every round is checked.
+fn checked() -> Net {
+    let mut net = Net::new();
+    net.genesis.parameters.spot_checks = SpotChecks { rate: 1_000_000, window_blocks: 3, margin_tolerance: 50_000 };
+    net
+}
+
+fn disagree(net: &Net, by: usize, round: RoundId, result: &Transaction, finding: Finding) -> Transaction {
+    let hotkey = net.hotkeys[by].hotkey();
+    let d = Disagreement { hotkey, round, result: result.digest(&net.id()), finding };
+    Transaction::Disagreement(Signed::sign(&net.keys[by], &net.id(), d).into_envelope())
+}
+
+/// Another finalized chain block, the epoch stays.
+fn advance(net: &Net, ls: &mut [Ledger<MemoryStore>; 2], number: u64, txs: Vec<Transaction>) -> Block {
+    let input = ProposalInput { reference: reference(number, 0), ..net.input(&ls[0], txs) };
+    net.step(ls, input)
+}
+
+#[test]
+fn a_round_is_drawn_by_a_later_chain_block_only() {
+    let net = checked();
+    let mut ls = pair(&net);
+    let [open, result] = net.whole(0, 0, 0);
+    let input = net.input(&ls[0], vec![open, result.clone()]);
+    net.step(&mut ls, input);
+    let early = disagree(&net, 1, net.round(0, 0), &result, Finding::Label);
+    assert!(ls[0].check_transaction(&early).unwrap_err().is_early());
+    // The same reference again draws nothing.
+    let input = net.input(&ls[0], vec![]);
+    net.step(&mut ls, input);
+    assert!(query::checks(ls[0].store()).unwrap().is_empty());
+    advance(&net, &mut ls, 5, vec![]);
+    let checks = query::checks(ls[0].store()).unwrap();
+    assert_eq!(checks.len(), 1);
+    assert_eq!((checks[0].0, checks[0].1.drawn, checks[0].1.fresh.height), (net.round(0, 0), 3, 1));
+    assert_eq!(checks[0].1.fresh.result, result.digest(&net.id()));
+}
+
+#[test]
+fn the_draw_takes_the_agreed_part_and_follows_from_the_hash() {
+    let net = Net::new();
+    let rule = SpotChecks { rate: 20_000, window_blocks: 1, margin_tolerance: 0 };
+    let drawn = |hash: &Digest| (0..20_000).filter(|s| is_drawn(&rule, &net.id(), hash, &net.round(0, *s))).count();
+    let count = drawn(&Digest([1; 32]));
+    assert!((300..500).contains(&count), "2 % of 20000 are about 400, not {count}");
+    let same =
+        |hash: &Digest| (0..2_000).map(|s| is_drawn(&rule, &net.id(), hash, &net.round(0, s))).collect::<Vec<_>>();
+    assert_ne!(same(&Digest([1; 32])), same(&Digest([2; 32])));
+    let none = SpotChecks { rate: 0, ..rule };
+    assert!(!(0..2_000).any(|s| is_drawn(&none, &net.id(), &Digest([1; 32]), &net.round(0, s))));
+}
+
+#[test]
+fn a_quorum_of_disagreements_drops_the_validator_from_the_epoch_and_stays_as_evidence() {
+    let net = checked();
+    let mut ls = pair(&net);
+    for seq in 0..2 {
+        let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, seq, 0)).collect();
+        let input = net.input(&ls[0], txs);
+        net.step(&mut ls, input);
+    }
+    let block = ls[0].store().block(1).unwrap().0.clone();
+    let liar = net.hotkeys[0].hotkey();
+    let result = block.body.transactions.iter().find(|t| match t {
+        Transaction::RoundResult(e) => e.signer == net.keys[0].public(),
+        _ => false,
+    });
+    let (result, round) = (result.unwrap().clone(), net.round(0, 0));
+    advance(&net, &mut ls, 5, vec![]);
+    let say = |by| disagree(&net, by, round, &result, Finding::Measurement);
+    assert!(ls[0].check_transaction(&disagree(&net, 0, round, &result, Finding::Label)).is_err(), "not of itself");
+    let other = disagree(&net, 1, round, &say(1), Finding::Label);
+    assert!(ls[0].check_transaction(&other).is_err(), "another result");
+    // Two of four are no quorum; the same word twice does not count.
+    let input = net.input(&ls[0], vec![say(1), say(2), disagree(&net, 1, round, &result, Finding::Label)]);
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
+    assert_eq!(query::reputation(ls[0].store(), &liar).unwrap().epoch.failed_checks, 0);
+    let input = net.input(&ls[0], vec![say(3)]);
+    net.step(&mut ls, input);
+    assert_eq!(query::reputation(ls[0].store(), &liar).unwrap().epoch.failed_checks, 1);
+    let proof = StateProof::make(ls[0].store(), ls[0].head().height, &state::fault_key(&round)).unwrap();
+    assert!(proof.value.is_some() && proof.verify(&ls[0].head().state_root), "evidence that anyone can check");
+    net.close(&mut ls, 9, 1, (0..4).map(|v| net.ready(v, 0)).collect());
+    let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();
+    for miner in &record.miners {
+        assert_eq!(miner.contributions.len(), 3);
+        assert!(miner.contributions.iter().all(|c| c.validator != liar));
+    }
+    let standing = query::reputation(ls[0].store(), &liar).unwrap().standing;
+    assert_eq!(standing, 1_000_000 - net.genesis.parameters.reputation.failed_check);
+}
+
+#[test]
+fn a_check_ends_with_its_window() {
+    let net = checked();
+    let mut ls = pair(&net);
+    let [open, result] = net.whole(0, 0, 0);
+    let input = net.input(&ls[0], vec![open, result.clone()]);
+    net.step(&mut ls, input);
+    advance(&net, &mut ls, 5, vec![]);
+    assert_eq!(query::checks(ls[0].store()).unwrap().len(), 1);
+    for _ in 0..3 {
+        let input = net.input(&ls[0], vec![]);
+        net.step(&mut ls, input);
+    }
+    assert!(query::checks(ls[0].store()).unwrap().is_empty());
+    let late = disagree(&net, 1, net.round(0, 0), &result, Finding::ImageMissing);
+    let error = ls[0].check_transaction(&late).unwrap_err();
+    assert!(!error.is_early(), "{error}");
+}
+
+#[test]
+fn a_lower_standing_weighs_less_in_the_aggregate_and_not_in_the_quorum() {
+    let mut net = Net::new();
+    net.genesis.parameters.power = PowerRule::Stake { max_share: 250_000 };
+    let mut ls = pair(&net);
+    // An equivocation, settled by a close: the standing falls to nothing.
+    let sign = |d| net.keys[1].sign(&vote_sign_bytes(&net.id(), VoteKind::Prevote, 1, 0, d));
+    let digests = [None, Some(Digest([1; 32]))];
+    let double = DoubleVote {
+        key: net.keys[1].public(),
+        kind: VoteKind::Prevote,
+        height: 1,
+        round: 0,
+        digests,
+        signatures: digests.map(sign),
+    };
+    let mut txs = vec![Transaction::Evidence(Box::new(Equivocation::Votes(double)))];
+    txs.extend((0..4).map(|v| net.ready(v, 0)));
+    net.close(&mut ls, 5, 1, txs);
+    let fallen = net.hotkeys[1].hotkey();
+    assert_eq!(query::reputation(ls[0].store(), &fallen).unwrap().standing, 0);
+    for seq in 0..2 {
+        let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, seq, 1)).collect();
+        let input = net.input(&ls[0], txs);
+        net.step(&mut ls, input);
+    }
+    net.close(&mut ls, 9, 2, (0..4).map(|v| net.ready(v, 1)).collect());
+    let record = crate::epoch::record(ls[0].store(), 1, ChallengeId(0)).unwrap().unwrap();
+    for miner in record.miners {
+        let weight = |h: &Hotkey| miner.contributions.iter().find(|c| c.validator == *h).unwrap().weight;
+        assert_eq!(weight(&fallen), 1);
+        assert!(weight(&net.hotkeys[0].hotkey()) > 1);
+        assert!(miner.aggregate.is_some(), "its power still makes the quorum");
+    }
+    let power = |v: usize| ls[0].validators().by_hotkey(&net.hotkeys[v].hotkey()).unwrap().power;
+    assert_eq!(power(1), power(0), "voting power does not depend on it");
+    let rule = net.genesis.parameters.reputation;
+    assert_eq!(query::reputation(ls[0].store(), &fallen).unwrap().standing, rule.recovery, "a clean epoch");
+}
+
+#[test]
+fn votes_that_certificates_lack_are_counted() {
+    let net = Net::new();
+    let mut ledger = net.ledger();
+    for _ in 0..3 {
+        let (_, executed) = ledger.propose(net.input(&ledger, vec![])).unwrap();
+        let mut certificate = net.certify(&ledger, &executed);
+        let silent = net.keys[2].public();
+        certificate.signatures.retain(|(k, _)| *k != silent);
+        let commit = ledger.commit(executed, certificate).unwrap();
+        ledger.store_mut().commit(&commit);
+    }
+    let faults = |v: usize| query::reputation(ledger.store(), &net.hotkeys[v].hotkey()).unwrap().epoch;
+    assert_eq!(faults(2), Faults { missed_votes: 2, ..Faults::default() }, "the first two certificates are in blocks");
+    assert_eq!(faults(1), Faults::default());
+}
