@@ -13,6 +13,7 @@
 //! | `history/{challenge}/{miner}/{validator}` | [`HistoryRow`] |
 //! | `reputation/{validator}` | [`Reputation`] |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
+//! | `evidence/{key}{height}{round}{step}` | [`crate::evidence::Equivocation`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -167,6 +168,11 @@ pub fn history_parts(id: ChallengeId, history_key: &[u8]) -> Option<(Hotkey, Hot
 /// Key of a validator's reputation.
 pub fn reputation_key(validator: &Hotkey) -> Vec<u8> {
     key(&[b"reputation/", &validator.0])
+}
+
+/// Key of a recorded fault: who, and the height, round and step of [`crate::Equivocation::place`].
+pub fn evidence_key(signer: &ConsensusKey, height: u64, round: u32, step: u8) -> Vec<u8> {
+    key(&[b"evidence/", &signer.0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]])
 }
 
 /// Key of an epoch's record.

@@ -22,6 +22,7 @@ use crate::validators::PowerRule;
 use crate::{query, state};
 
 mod net;
+mod past;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);
