@@ -76,14 +76,42 @@ pub struct MemoryStore {
     receipts: BTreeMap<u64, Vec<Receipt>>,
     /// Where a restored state comes from, until a block follows.
     base: Option<(Header, Option<Certificate>)>,
+    /// Whether only the newest height is kept.
+    thin: bool,
 }
 
 impl MemoryStore {
     /// Applies a commit.
     pub fn commit(&mut self, commit: &Commit) {
         self.apply(&commit.values, &commit.tree);
+        if self.thin {
+            self.forget(&commit.tree);
+        }
         self.blocks.insert(commit.height, (commit.block.clone(), commit.certificate.clone()));
         self.receipts.insert(commit.height, commit.receipts.clone());
+    }
+
+    /// From now on keeps the newest height only: for one who goes through a long history once.
+    pub fn keep_newest_only(&mut self) {
+        self.thin = true;
+    }
+
+    /// Drops what a commit has made stale, and all blocks before it.
+    fn forget(&mut self, tree: &TreeUpdateBatch) {
+        for stale in &tree.stale_node_index_batch {
+            self.nodes.remove(&stale.node_key);
+        }
+        for ((_, key), value) in tree.node_batch.values() {
+            match (value, self.hashed.get_mut(key)) {
+                (Some(_), Some(versions)) => {
+                    *versions = versions.split_off(&versions.keys().next_back().copied().unwrap_or(0))
+                }
+                _ => drop(self.hashed.remove(key)),
+            }
+        }
+        self.keys.retain(|key| self.values.contains_key(key));
+        self.blocks.clear();
+        self.receipts.clear();
     }
 
     /// Applies changes of the state.
