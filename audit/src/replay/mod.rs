@@ -124,8 +124,9 @@ pub fn replay(
                 "the blocks do not lead to the certified header",
             ));
         }
+        let certificate = certificate.filter(|c| c.digest == digest && c.height == height);
         let certificate = certificate
-            .ok_or_else(|| AuditError::invalid(format!("block {height}"), "it comes without a certificate"))?;
+            .ok_or_else(|| AuditError::invalid(format!("block {height}"), "it comes without its certificate"))?;
         done.transactions += block.body.transactions.len() as u64;
         if let Some(mismatch) = engine.apply(&block, &certificate)? {
             // Only a certified block can tell something about the network.
