@@ -84,10 +84,13 @@ pub fn double_votes(network: &NetworkId, one: &Certificate, other: &Certificate)
     low.signatures.iter().filter_map(pair).collect()
 }
 
+/// Key, round and step (0 proposal, 1 prevote, 2 precommit).
+type Fault = (ConsensusKey, u32, u8);
+
 /// What the agreed state has recorded of a height's members, under the newest certified header.
 struct Recorded {
     at: u64,
-    faults: Vec<(ConsensusKey, u32, u8)>,
+    faults: Vec<Fault>,
     counts: Vec<(ConsensusKey, Reputation)>,
 }
 
@@ -162,8 +165,10 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, height: u64) -> Report {
             }
         };
         let (Some(certificate), Ok(trust)) = (certificate, history.at(header.height)) else {
-            steps.push(Step::note(format!("{name}: header {height} needs no certificate: it is the beginning")));
-            errors.extend(checked.err());
+            let why = format!("header {height} cannot be judged: the set that certified it is not known from here");
+            let error = checked.err().unwrap_or(AuditError::Untrusted(why));
+            steps.push(Step::bad(format!("{name}: {error}")));
+            errors.push(error);
             continue;
         };
         let (parts, value) = member_steps(trust, &certificate);
@@ -182,7 +187,8 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, height: u64) -> Report {
             steps.extend(root::trust_steps(&history, height));
             match recorded(&history, Ask(source.as_ref()), height, certificate.round) {
                 Ok(recorded) => {
-                    result["recorded"] = json!(recorded.faults);
+                    let fault = |(key, round, step): &Fault| json!({ "key": key, "round": round, "step": step });
+                    result["recorded"] = recorded.faults.iter().map(fault).collect();
                     steps.push(recorded_steps(&recorded));
                 }
                 Err(error) => steps.push(Step::note(format!("recorded equivocations: {error}"))),

@@ -73,7 +73,7 @@ pub enum AuditError {
 impl AuditError {
     /// Something that is no proof of what it should show.
     pub fn invalid(what: impl Into<String>, why: impl ToString) -> Self {
-        Self::Invalid { what: what.into(), why: why.to_string() }
+        Self::Invalid { what: what.into(), why: shown(&why.to_string()) }
     }
 
     /// The verdict it leads to.
@@ -86,6 +86,14 @@ impl AuditError {
             Self::Untrusted(_) => Verdict::Untrusted,
         }
     }
+}
+
+/// Characters of a foreign text that are shown.
+const MAX_SHOWN: usize = 300;
+
+/// A text that others may have written: short, on one line, without control characters.
+pub fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn light(error: &LightError) -> Verdict {

@@ -227,32 +227,31 @@ impl History {
     }
 }
 
-/// The set after a trusted header: from the state, or, where the node no longer has that, from the
-/// handover that brought it. Its hash stands in the header, so it does not matter who says it.
+/// The set after a trusted header: from the state after it; where the node no longer has that, from
+/// the handover that brought it, or from the newest state. Its hash stands in the header, so it does
+/// not matter who says it.
 fn set_after(node: Ask<'_>, network: &NetworkId, header: &Header) -> Result<ValidatorSet, AuditError> {
     let fits = |set: &ValidatorSet| set.hash(network) == header.next_validators;
-    if let Ok(proofs) = node.rows(header.height, &header.state_root, &[SET.to_vec()])
-        && let Some(value) = proofs.first().and_then(|p| p.value.as_ref())
-    {
-        let set: ValidatorSet = state::parse(SET, value)?;
-        if fits(&set) {
-            return Ok(set);
-        }
+    let at = |header: &Header| -> Option<ValidatorSet> {
+        let proofs = node.rows(header.height, &header.state_root, &[SET.to_vec()]).ok()?;
+        let set = state::parse(SET, proofs.first()?.value.as_ref()?).ok()?;
+        fits(&set).then_some(set)
+    };
+    if let Some(set) = at(header) {
+        return Ok(set);
     }
     let mut from = 0;
-    loop {
+    while from <= header.height {
         let (handovers, more) = node.handovers(from)?;
         if let Some(handover) = handovers.iter().find(|h| fits(&h.next)) {
             return Ok(handover.next.clone());
         }
         match handovers.last().and_then(|h| h.header.height.checked_add(1)) {
-            Some(next) if more && next > from && next <= header.height => from = next,
-            _ => {
-                return Err(AuditError::NotHeld {
-                    node: node.0.name().into(),
-                    what: format!("the validator set after header {}", header.height),
-                });
-            }
+            Some(next) if more && next > from => from = next,
+            _ => break,
         }
     }
+    let (newest, _) = node.header(None)?;
+    let what = || format!("the validator set after header {}", header.height);
+    at(&newest).ok_or_else(|| AuditError::NotHeld { node: node.0.name().into(), what: what() })
 }

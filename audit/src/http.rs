@@ -5,14 +5,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::AuditError;
+use crate::error::{AuditError, shown};
 use crate::source::Source;
 
 /// Bytes of a body that are read: the largest answer, with room for what surrounds it.
 const MAX_BODY_BYTES: u64 = perturb_ledger::serve::MAX_ANSWER_BYTES as u64 + 64 * 1024;
-
-/// Characters of a foreign message that are shown.
-const MAX_SHOWN: usize = 200;
 
 /// A node reached by HTTP.
 #[derive(Clone, Debug)]
@@ -56,11 +53,6 @@ impl Http {
     fn unavailable(&self, why: impl ToString) -> AuditError {
         AuditError::Unavailable { node: self.url.clone(), why: shown(&why.to_string()) }
     }
-}
-
-/// A foreign text, short and on one line.
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl Source for Http {

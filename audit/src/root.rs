@@ -104,6 +104,10 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, height: Option<u64>) -> (Report, Opti
         steps.push(Step::bad("two histories are certified for one height: see `cert`").with(sides));
     }
     let mut result = header_value(&checked);
+    if agreed && checked.header.height > 0 {
+        steps
+            .push(Step::note(format!("to begin here next time: --trust {}:{}", checked.header.height, checked.digest)));
+    }
     result["nodes"] = json!(by_digest);
     let verdict = if agreed { Verdict::Ok } else { Verdict::Invalid };
     let bundle = checked.certificate.clone().filter(|_| checked.power.1 > 0).map(|certificate| {

@@ -83,8 +83,8 @@ pub fn standing(
             return Ok(Standing::NotClosed { now: header.epoch });
         }
         if header.epoch - epoch > KEPT_RECORDS {
-            let why = format!("in epoch {} the state no longer keeps it: absence shows nothing", header.epoch);
-            return Err(AuditError::invalid(format!("record of epoch {epoch}"), why));
+            let node = format!("the state after height {} (epoch {})", header.height, header.epoch);
+            return Err(AuditError::NotHeld { node, what: format!("a record as old as epoch {epoch}'s any more") });
         }
         return Ok(Standing::NoRecord);
     };

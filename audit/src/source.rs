@@ -16,6 +16,9 @@ use crate::error::AuditError;
 /// Bytes of all rows of a state that are read: a thousand epochs' records of a full subnet fit.
 const MAX_STATE_BYTES: usize = 1 << 30;
 
+/// Pages of a state that are read: a node may fill them less than to the brim.
+const MAX_PAGES: usize = 4 * MAX_STATE_BYTES / serve::MAX_PAGE_BYTES;
+
 /// Somebody who answers JSON-RPC requests.
 pub trait Source {
     /// Its name in reports.
@@ -133,7 +136,7 @@ impl Ask<'_> {
     pub fn state(&self, height: u64) -> Result<Vec<Row>, AuditError> {
         let what = format!("the state at height {height}");
         let (mut rows, mut bytes) = (Vec::<Row>::new(), 0usize);
-        loop {
+        for _ in 0..MAX_PAGES {
             let after = rows.last().map(|(key, _)| hex::encode(key));
             let page: StateAnswer = self.held("perturb_state", json!([height, after]), &what)?;
             for row in page.rows.0 {
@@ -153,6 +156,7 @@ impl Ask<'_> {
                 return Err(self.wrong(&what, "a page without rows that promises more"));
             }
         }
+        Err(self.wrong(&what, format!("more than {MAX_PAGES} pages")))
     }
 
     /// A round's transactions with their blocks.

@@ -5,14 +5,31 @@ mod support;
 
 use perturb_audit::bundle::Known;
 use perturb_audit::replay::{self, Mode};
-use perturb_audit::source::Ask;
+use perturb_audit::source::{Ask, Local, Source};
 use perturb_audit::{Anchor, AuditError, History, Nodes, Verdict, cert, root, round, score, verify};
 use perturb_ledger::epoch::EpochRecord;
 use perturb_ledger::state::{HistoryRow, epoch_key, history_key};
-use perturb_ledger::{Certificate, Effect};
+use perturb_ledger::{Certificate, Effect, MemoryStore};
 use perturb_types::{Digest, Hotkey, RoundId, encode};
 use serde_json::{Value, json};
 use support::{CHALLENGE, FAULT, Twisted, World, flip};
+
+/// A node without the states before a height.
+struct Pruned(Local<MemoryStore>, u64);
+
+impl Source for Pruned {
+    fn name(&self) -> &str {
+        "pruned"
+    }
+
+    fn call(&self, method: &str, params: Value) -> Result<Value, AuditError> {
+        let old = params[0].as_u64().is_some_and(|height| height < self.1);
+        match method {
+            "perturb_proof" | "perturb_state" if old => Ok(Value::Null),
+            _ => self.0.call(method, params),
+        }
+    }
+}
 
 fn texts(steps: &[perturb_audit::report::Step]) -> String {
     steps.iter().map(|s| format!("{}\n{}", s.text, texts(&s.steps))).collect()
@@ -35,6 +52,13 @@ fn every_height_is_proved_from_genesis_and_from_a_trusted_header() {
         let (before, _) = root::run(&anchor, &w.nodes(), Some(2));
         assert_eq!(before.verdict, Verdict::Untrusted, "{before}");
     }
+    // A node that no longer has the old states: the set comes from a handover, or from the newest state.
+    for at in [3, 5, 7, 12] {
+        let anchor = Anchor::Header { network: w.id(), height: at, digest: w.digest(at) };
+        let pruned = Pruned(w.node(), 12);
+        assert_eq!(root::run(&anchor, &Nodes(vec![Box::new(pruned)]), None).0.verdict, Verdict::Ok, "from {at}");
+    }
+    assert_eq!(cert::run(&w.anchor(), &w.nodes(), 0).verdict, Verdict::Untrusted);
     let wrong = Anchor::Header { network: w.id(), height: 3, digest: w.digest(4) };
     assert_eq!(root::run(&wrong, &w.nodes(), None).0.verdict, Verdict::Untrusted);
     let other = Anchor::Header { network: perturb_types::NetworkId([9; 32]), height: 3, digest: w.digest(3) };
@@ -96,7 +120,8 @@ fn a_certificate_is_taken_apart() {
     let missing: Vec<_> = members.iter().filter(|m| m["signature"] == "missing").collect();
     assert_eq!((missing.len(), &missing[0]["hotkey"]), (1, &json!(w.hotkeys[0].hotkey())));
     let recorded = &report.result["recorded"];
-    assert_eq!(*recorded, json!([[w.keys[FAULT.1].public(), 0, 1]]), "a double prevote in round 0");
+    let fault = json!({ "key": w.keys[FAULT.1].public(), "round": 0, "step": 1 });
+    assert_eq!(*recorded, json!([fault]), "a double prevote in round 0");
     assert_eq!(cert::run(&w.anchor(), &w.nodes(), 6).result["recorded"], json!([]));
     assert!(report.to_string().contains("1 equivocations, 0 outliers"), "{report}");
 }
@@ -222,6 +247,10 @@ fn every_epoch_replays_bit_for_bit_in_both_modes() {
             assert!(texts(&report.steps).contains("outlier"), "{report}");
         }
     }
+    let pruned = Nodes(vec![Box::new(Pruned(w.node(), 12))]);
+    let late = replay::run(&w.anchor(), &w.genesis, &pruned, 0, Mode::Fast);
+    assert_eq!(late.verdict, Verdict::Ok, "the first epoch begins with the genesis file: {late}");
+    assert_eq!(replay::run(&w.anchor(), &w.genesis, &pruned, 1, Mode::Fast).verdict, Verdict::Unavailable);
     let early = replay::run(&w.anchor(), &w.genesis, &w.nodes(), 3, Mode::Exact);
     assert_eq!(early.verdict, Verdict::Unavailable);
     // From a trusted header that closed an epoch, and from one in the middle.

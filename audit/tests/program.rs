@@ -168,6 +168,9 @@ fn hostile_servers_are_unavailable_soon_and_break_nothing() {
         })
     });
     assert_eq!(site.run(&["root", "2", "--node", &lies]).0, 1, "not even a header");
+    let verbose = server::methods(|_, _| Ok(json!({ "handovers": "\u{1b}x".repeat(1 << 20), "more": false })));
+    let (code, text) = site.run(&["root", "2", "--node", &verbose]);
+    assert!(code == 1 && text.len() < 4000 && !text.contains('\u{1b}'), "{}", text.len());
     let promises = server::methods(|_, _| Ok(json!({ "handovers": [], "more": true })));
     assert_ne!(site.run(&["root", "2", "--node", &promises]).0, 0);
 }

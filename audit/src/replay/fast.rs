@@ -255,12 +255,19 @@ impl Fast {
 impl Engine for Fast {
     fn apply(&mut self, block: &Block, _: &Certificate) -> Result<Option<Mismatch>, AuditError> {
         let header = &block.header;
+        if !self.records.is_empty() {
+            return Err(AuditError::invalid(format!("block {}", header.height), "the epoch was closed before it"));
+        }
         self.height = header.height;
         self.touched.clear();
         let (height, wait) = (self.height, self.open_round_blocks);
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
+        let last = block.body.transactions.len().saturating_sub(1);
         for (index, transaction) in block.body.transactions.iter().enumerate() {
+            if index != last && matches!(transaction, Transaction::EpochClose { .. }) {
+                return Ok(self.mismatch(format!("transaction {index} closes the epoch before the block's end")));
+            }
             match self.transaction(transaction, header) {
                 Ok(effect) => receipts.push(Receipt { transaction: transaction.digest(&self.network), effect }),
                 Err(why) => {

@@ -10,7 +10,7 @@ use perturb_challenge::verify::Verdict;
 use perturb_ledger::genesis::{Aggregation, GenesisDelegation, Timeouts};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::proofs::{Tree, key_hash};
-use perturb_ledger::tx::{Delegation, Readiness};
+use perturb_ledger::tx::{Delegation, Order, OwnerAction, Readiness};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{
     Block, Certificate, ChainReference, ChallengeSpec, Commit, DoubleVote, Equivocation, Executed, Genesis, Ledger,
@@ -142,7 +142,8 @@ impl World {
     ///
     /// Heights: 1 delegation and rounds, 2 rounds, 3 closes epoch 0 (the fifth validator joins);
     /// 4 an opening that nobody closes, 5 and 6 rounds and evidence, 7 closes epoch 1 (one leaves
-    /// it); 8 and 9 rounds, 10 closes epoch 2; 11, 12.
+    /// it); 8 and 9 rounds and the owner's orders (other rules, two more challenges), 10 removes one
+    /// of them and closes epoch 2; 11, 12.
     pub fn epochs() -> Self {
         let mut w = Self::new();
         let join = Delegation::sign(&w.id(), &w.hotkeys[4], &w.keys[4], 0);
@@ -165,12 +166,20 @@ impl World {
         let ready: Vec<_> = [0, 1, 3, 4].map(|v| w.ready(v)).to_vec();
         w.close(ready);
 
-        for _ in 0..2 {
-            let txs = w.rounds(&[0, 1, 3, 4]);
-            w.step(txs);
-        }
-        let ready: Vec<_> = [0, 1, 3, 4].map(|v| w.ready(v)).to_vec();
-        w.close(ready);
+        let mut txs = w.rounds(&[0, 1, 3, 4]);
+        txs.push(Transaction::RoundOpen(w.open(4).into_envelope()));
+        w.step(txs);
+        let spec = w.genesis.challenges[0].clone();
+        let burning = ChallengeSpec { rules: Rules { burn: 100_000, ..spec.rules.clone() }, ..spec.clone() };
+        let added =
+            |id| Order::AddChallenge(Box::new(ChallengeSpec { id: ChallengeId(id), mechanism: 1, ..spec.clone() }));
+        let mut txs =
+            vec![w.order(0, Order::UpdateChallenge(Box::new(burning))), w.order(1, added(1)), w.order(2, added(2))];
+        txs.extend(w.rounds(&[0, 1, 3, 4]));
+        w.step(txs);
+        let mut txs: Vec<_> = [0, 1, 3, 4].map(|v| w.ready(v)).to_vec();
+        txs.push(w.order(3, Order::RemoveChallenge(ChallengeId(1))));
+        w.close(txs);
         w.step(vec![]);
         let txs = w.rounds(&[0]);
         w.step(txs);
@@ -268,6 +277,10 @@ impl World {
     fn ready(&self, v: usize) -> Transaction {
         let ready = Readiness { hotkey: self.hotkeys[v].hotkey(), epoch: self.ledger.head().epoch };
         Transaction::Readiness(Signed::sign(&self.keys[v], &self.id(), ready).into_envelope())
+    }
+
+    fn order(&self, nonce: u64, order: Order) -> Transaction {
+        Transaction::OwnerAction(Box::new(OwnerAction::sign(&self.id(), &hot(31), order, nonce, 100)))
     }
 
     fn evidence(&self) -> Transaction {
