@@ -60,6 +60,39 @@ pub fn header_value(checked: &Checked) -> Value {
     })
 }
 
+/// Asks every node for one header that was checked: who says the same, who has another certified
+/// history (`false`), who says nothing that holds. Nothing where there is only one node.
+pub fn agreement(history: &History, nodes: &Nodes, (height, digest): (u64, Digest)) -> Option<(Step, bool)> {
+    if nodes.0.len() < 2 {
+        return None;
+    }
+    let (mut steps, mut same, mut other) = (Vec::new(), 0, 0);
+    for (name, answer) in nodes.each(|node| history.header(node, Some(height))) {
+        match answer {
+            Ok(checked) if checked.digest == digest => same += 1,
+            Ok(checked) => {
+                other += 1;
+                steps.push(Step::bad(format!("{name} has another certified history: {}", checked.digest)));
+            }
+            Err(error) => steps.push(Step::note(format!("{name}: {error}"))),
+        }
+    }
+    let text = format!("{same} of {} nodes have header {height} {digest}", nodes.0.len());
+    let step = if other == 0 { Step::ok(text) } else { Step::bad(text) };
+    Some((step.with(steps), other == 0))
+}
+
+/// Adds the agreement of the nodes to a report's steps; the verdict where everything else holds.
+pub fn agreed(history: &History, nodes: &Nodes, at: (u64, Digest), steps: &mut Vec<Step>) -> Verdict {
+    match agreement(history, nodes, at) {
+        None => Verdict::Ok,
+        Some((step, agreed)) => {
+            steps.push(step);
+            if agreed { Verdict::Ok } else { Verdict::Invalid }
+        }
+    }
+}
+
 /// `root <height>`; `None` for the newest header of the first node that answers.
 pub fn run(anchor: &Anchor, nodes: &Nodes, height: Option<u64>) -> (Report, Option<Bundle>) {
     let title = height.map_or_else(|| "root of the newest block".into(), |h| format!("root {h}"));

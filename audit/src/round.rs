@@ -8,7 +8,7 @@ use perturb_types::{Envelope, Hotkey, Millionths, RoundId, RoundOpen, RoundResul
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
-use crate::error::{AuditError, Verdict};
+use crate::error::AuditError;
 use crate::history::{Anchor, History};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
@@ -176,8 +176,11 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, round: &RoundId) -> (Report, Option<B
             steps.extend(root::trust_steps(&history, top));
             let (step, result) = show(&checked);
             steps.push(step);
+            let highest = closed.as_ref().map_or(&opened.header, |c| &c.header);
+            let at = (highest.height, highest.digest(&history.network()));
+            let verdict = root::agreed(&history, nodes, at, &mut steps);
             let bundle = Bundle::new(&history, Claim::Round { round: *round, opened, closed });
-            (Report::new(Verdict::Ok, title, steps, result), Some(bundle))
+            (Report::new(verdict, title, steps, result), Some(bundle))
         }
         Err((steps, error)) => (Report::failed(title, steps, &error), None),
     }

@@ -11,7 +11,7 @@ use perturb_types::{ChallengeId, Hotkey};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
-use crate::error::{AuditError, Verdict};
+use crate::error::AuditError;
 use crate::history::{Anchor, Checked, History};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
@@ -174,11 +174,12 @@ pub fn run(
     steps.push(root::header_step(&checked));
     let (step, result) = show(&checked, epoch, challenge, miner, &standing);
     steps.push(step);
+    let verdict = root::agreed(&history, nodes, (checked.header.height, checked.digest), &mut steps);
     let bundle = checked.certificate.clone().map(|certificate| {
         let (header, record) = (Box::new(checked.header), Box::new(proof));
         Bundle::new(&history, Claim::Score { header, certificate, epoch, challenge, miner: *miner, record })
     });
-    (Report::new(Verdict::Ok, title, steps, result), bundle)
+    (Report::new(verdict, title, steps, result), bundle)
 }
 
 /// The record of an epoch under the newest certified header that a node has.

@@ -157,7 +157,8 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Repo
             "hotkey": hotkey, "last_update": updated, "on_chain": found,
         })).collect::<Vec<_>>(),
     });
-    Report::new(if all { Verdict::Ok } else { Verdict::Invalid }, title, steps, result)
+    let verdict = root::agreed(&history, nodes, (checked.header.height, checked.digest), &mut steps);
+    Report::new(if all { verdict } else { Verdict::Invalid }, title, steps, result)
 }
 
 #[cfg(test)]

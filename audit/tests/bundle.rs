@@ -8,6 +8,7 @@ use std::thread;
 use perturb_audit::bundle::{Bundle, Finding, Known, MAGIC};
 use perturb_audit::{Anchor, Verdict, root, round, score, verify};
 use perturb_types::{Digest, Hotkey, RoundId};
+use proptest::prelude::*;
 use support::{CHALLENGE, World};
 
 /// One bundle of every kind, and from either kind of beginning.
@@ -91,6 +92,30 @@ fn a_liar_with_a_new_checksum_changes_nothing_but_the_question() {
             s.spawn(|| (0..middle).for_each(check));
             s.spawn(|| (middle..body).for_each(check));
         });
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_in_a_file_makes_the_auditor_panic(
+        body in prop::collection::vec(any::<u8>(), 0..400),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        keep in any::<prop::sample::Index>(),
+    ) {
+        let head = [MAGIC.as_slice(), &[1, 0]].concat();
+        let noise = resealed([head, body, vec![0; 32]].concat());
+        prop_assert!(Bundle::from_bytes(&noise).is_err());
+        let pinned = hex::decode(include_str!("../../fixtures/round-bundle.hex").trim()).unwrap();
+        let mut bad = pinned.clone();
+        for (at, byte) in cuts {
+            bad[at.index(pinned.len())] = byte;
+        }
+        let same = bad == pinned;
+        prop_assert_eq!(Bundle::from_bytes(&bad).is_ok(), same);
+        bad.truncate(16 + keep.index(bad.len()));
+        if let Ok(bundle) = Bundle::from_bytes(&resealed([bad, vec![0; 32]].concat())) {
+            let _either = bundle.verify();
+        }
     }
 }
 

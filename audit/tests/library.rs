@@ -139,6 +139,8 @@ fn two_certified_histories_of_one_height_show_who_signed_both() {
     let both = report.result["equivocations"].as_array().unwrap();
     assert_eq!(both.len(), 3, "the three that signed the first: {report}");
     assert_eq!(root::run(&a.anchor(), &nodes, Some(1)).0.verdict, Verdict::Invalid);
+    let (report, _) = score::run(&a.anchor(), &nodes, 0, CHALLENGE, &a.miner(0));
+    assert!(report.verdict == Verdict::Invalid && report.to_string().contains("another certified history"), "{report}");
 }
 
 #[test]
@@ -290,6 +292,27 @@ fn weights_that_a_quorum_invented_are_named() {
         assert_eq!(d.height, 2);
         assert!(d.leaf.starts_with("epoch/0/0: weight of uid"), "{d:?}");
         assert!(d.agreed.starts_with("65534") && d.recomputed.starts_with("65535"), "{d:?}");
+    }
+}
+
+#[test]
+fn an_outlier_that_a_quorum_let_pass_is_named() {
+    let mut w = World::new();
+    for _ in 0..2 {
+        let rounds = w.rounds(&[0, 1, 2, 3]);
+        w.step(rounds);
+    }
+    w.lie(true, |commit| {
+        let key = epoch_key(0, CHALLENGE);
+        let value = commit.values.iter_mut().find(|(k, _)| *k == key).unwrap();
+        let mut record: EpochRecord = borsh::from_slice(value.1.as_ref().unwrap()).unwrap();
+        record.miners[0].aggregate.as_mut().unwrap().rejected.clear();
+        value.1 = Some(encode::encode(&record));
+    });
+    for mode in [Mode::Exact, Mode::Fast] {
+        let d = replayed(&w, mode);
+        let leaf = format!("epoch/0/0: miner {} outlier {}", w.miner(0), w.hotkeys[3].hotkey());
+        assert_eq!((d.height, d.leaf), (3, leaf));
     }
 }
 

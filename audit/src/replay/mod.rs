@@ -272,6 +272,7 @@ pub fn run(anchor: &Anchor, genesis: &Genesis, nodes: &Nodes, epoch: u64, mode: 
         "epoch": epoch, "from": done.start.header.height, "to": done.close.header.height, "digest": done.close.digest,
         "transactions": done.transactions, "results": done.results, "weights": vectors, "difference": done.difference,
     });
-    let verdict = if done.difference.is_none() { Verdict::Ok } else { Verdict::Invalid };
+    let agreed = root::agreed(&history, nodes, (done.close.header.height, done.close.digest), &mut steps);
+    let verdict = if done.difference.is_none() { agreed } else { Verdict::Invalid };
     Report::new(verdict, title, steps, result)
 }

@@ -264,7 +264,7 @@ impl World {
     }
 
     /// Opening and result of a whole round of each.
-    fn rounds(&mut self, validators: &[usize]) -> Vec<Transaction> {
+    pub fn rounds(&mut self, validators: &[usize]) -> Vec<Transaction> {
         let mut out = Vec::new();
         for v in validators {
             let open = self.open(*v);

@@ -91,6 +91,13 @@ fn the_rows_of_any_height_make_its_state_root() {
         rows.swap(0, 1);
         assert!(state_root(&rows).is_err());
     }
+    // No rows, or one, make a root too; no height is special.
+    for height in [0, 1, 9] {
+        let (_, none) = MemoryStore::restored(height, &[]).unwrap();
+        assert_eq!(none, state_root(&[]).unwrap());
+        let one = [(b"k".to_vec(), vec![])];
+        assert_eq!(MemoryStore::restored(height, &one).unwrap().1, state_root(&one).unwrap());
+    }
     let small = l.store().rows_at(2, None, 1).unwrap().unwrap();
     assert!(small.rows.len() == 1 && small.more, "one row always fits");
 }
