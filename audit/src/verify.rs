@@ -25,20 +25,21 @@ fn verify(bytes: &[u8], known: &Known, steps: &mut Vec<Step>) -> Result<(Verdict
     let bundle = Bundle::from_bytes(bytes)?;
     steps.push(Step::ok(format!("{} bytes, as they were written", bytes.len())));
     let (history, finding) = bundle.verify()?;
-    let (step, result, height) = match &finding {
-        Finding::Root(checked) => (root::header_step(checked), root::header_value(checked), checked.header.height),
+    let (found, result, height) = match &finding {
+        Finding::Root(checked) => {
+            (vec![root::header_step(checked)], root::header_value(checked), checked.header.height)
+        }
         Finding::Score { header, epoch, challenge, miner, standing } => {
-            steps.push(root::header_step(header));
             let (step, value) = score::show(header, *epoch, *challenge, miner, standing);
-            (step, value, header.header.height)
+            (vec![root::header_step(header), step], value, header.header.height)
         }
         Finding::Round(found) => {
             let (step, value) = round::show(found);
-            (step, value, found.closed.as_ref().map_or(found.opened.0, |c| c.place.0))
+            (vec![step], value, found.closed.as_ref().map_or(found.opened.0, |c| c.place.0))
         }
     };
     steps.extend(root::trust_steps(&history, height));
-    steps.push(step);
+    steps.extend(found);
     match bundle.rests_on(known, &history) {
         Ok(()) => Ok((Verdict::Ok, result)),
         Err(error) => {

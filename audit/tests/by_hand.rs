@@ -64,6 +64,25 @@ fn the_pinned_bundles_verify_as_long_as_the_format_lasts() {
     }
 }
 
+#[test]
+fn the_questions_and_limits_are_those_of_the_code() {
+    use perturb_ledger::serve;
+    let (_, section) = DOCUMENT.split_once("\n### Questions\n").unwrap();
+    let section = section.split("\n### ").next().unwrap();
+    let stated: Vec<&str> = section.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(stated, serve::METHODS);
+    for (text, value) in [
+        (format!("At most {} MiB", serve::MAX_ANSWER_BYTES >> 20), "the largest answer"),
+        (format!("the next {} at most", serve::MAX_HANDOVERS), "handovers"),
+        (format!("1 to {} keys in hex ({} bytes each", serve::MAX_PROOF_KEYS, serve::MAX_KEY_BYTES), "keys"),
+        (format!("about {} MiB |", serve::MAX_PAGE_BYTES >> 20), "rows"),
+    ] {
+        assert!(section.contains(&text), "{value}: `{text}` is not in the document");
+    }
+    assert!(DOCUMENT.contains(&format!("At most {} MiB.\n- Start", perturb_audit::bundle::MAX_BYTES >> 20)));
+    assert!(DOCUMENT.contains(&format!("records of the last {} closed epochs", perturb_ledger::epoch::KEPT_RECORDS)));
+}
+
 /// Bytes that are read from the front.
 struct Reader<'a>(&'a [u8]);
 
