@@ -140,16 +140,31 @@ impl History {
                 Self::new(network, Start::Header { header: Box::new(header), next }, Vec::new())?
             }
         };
+        history.follow(node)?;
+        Ok(history)
+    }
+
+    /// The history that another node has from the same start.
+    ///
+    /// # Errors
+    /// As for [`History::load`].
+    pub fn of(&self, node: Ask<'_>) -> Result<Self, AuditError> {
+        let mut history = Self::new(&self.network(), self.start.clone(), Vec::new())?;
+        history.follow(node)?;
+        Ok(history)
+    }
+
+    fn follow(&mut self, node: Ask<'_>) -> Result<(), AuditError> {
         loop {
-            let (handovers, more) = node.handovers(history.newest().from())?;
+            let (handovers, more) = node.handovers(self.newest().from())?;
             let none = handovers.is_empty();
             for handover in handovers {
-                history.push(handover)?;
+                self.push(handover)?;
             }
             if !more || none {
-                return Ok(history);
+                return Ok(());
             }
-            if history.handovers.len() > MAX_HANDOVERS {
+            if self.handovers.len() > MAX_HANDOVERS {
                 return Err(AuditError::Usage(format!(
                     "more than {MAX_HANDOVERS} handovers: begin from a later trusted header (--trust)"
                 )));
@@ -204,6 +219,8 @@ impl History {
         let (network, height) = (self.network(), header.height);
         let digest = header.digest(&network);
         if (height, digest) == self.point {
+            // Genesis has none, whatever somebody gives for it.
+            let certificate = certificate.filter(|_| height > 0);
             return Ok(Checked { header, digest, certificate, power: (0, 0) });
         }
         if height == self.point.0 {

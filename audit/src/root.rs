@@ -10,6 +10,7 @@ use crate::error::Verdict;
 use crate::history::{Anchor, Checked, History};
 use crate::nodes::{self, Nodes};
 use crate::report::{Report, Step};
+use crate::source::Ask;
 
 /// What leads from the trusted point to a height, as steps.
 pub fn trust_steps(history: &History, height: u64) -> Vec<Step> {
@@ -67,7 +68,12 @@ pub fn agreement(history: &History, nodes: &Nodes, (height, digest): (u64, Diges
         return None;
     }
     let (mut steps, mut same, mut other) = (Vec::new(), 0, 0);
-    for (name, answer) in nodes.each(|node| history.header(node, Some(height))) {
+    // A node with another history may have other sets: it is judged by the handovers that it has.
+    let ask = |node: Ask<'_>| match history.header(node, Some(height)) {
+        Err(e) if e.verdict() == Verdict::Untrusted => history.of(node)?.header(node, Some(height)),
+        other => other,
+    };
+    for (name, answer) in nodes.each(ask) {
         match answer {
             Ok(checked) if checked.digest == digest => same += 1,
             Ok(checked) => {
@@ -100,7 +106,7 @@ pub fn run(anchor: &Anchor, nodes: &Nodes, height: Option<u64>) -> (Report, Opti
     let mut wanted = height;
     let mut answers = Vec::new();
     for node in &nodes.0 {
-        let one = crate::source::Ask(node.as_ref());
+        let one = Ask(node.as_ref());
         let answer = History::load(anchor, one).and_then(|history| {
             let checked = history.header(one, wanted)?;
             Ok((history, checked))

@@ -132,7 +132,7 @@ impl Ask<'_> {
     /// All rows of the state after a height, in order. Compare their root with a certified header's.
     ///
     /// # Errors
-    /// No answer, none held, keys that do not rise, or more than [`MAX_STATE_BYTES`].
+    /// No answer, none held, keys that do not rise, or more than 1 GiB.
     pub fn state(&self, height: u64) -> Result<Vec<Row>, AuditError> {
         let what = format!("the state at height {height}");
         let (mut rows, mut bytes) = (Vec::<Row>::new(), 0usize);

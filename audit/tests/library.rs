@@ -352,6 +352,59 @@ fn a_row_that_the_rules_do_not_touch_is_found_by_the_whole_state() {
 }
 
 #[test]
+fn certificates_that_a_node_adds_or_keeps_back_accuse_nobody() {
+    let w = World::epochs();
+    let with = |height: u64, certificate: Value| {
+        let (digest, network) = (w.digest(height), w.id());
+        let twist = move |method: &str, mut answer: Value| {
+            let header = answer["header"].as_str().and_then(|h| hex::decode(h).ok());
+            let header: Option<perturb_ledger::Header> = header.and_then(|h| borsh::from_slice(&h).ok());
+            if method == "perturb_header" && header.is_some_and(|h| h.digest(&network) == digest) {
+                answer["certificate"] = certificate.clone();
+            }
+            answer
+        };
+        Twisted { inner: w.node(), twist }
+    };
+    let other = w.ledger.store().block(5).unwrap().1.clone().unwrap();
+    let surplus = Nodes(vec![Box::new(with(0, json!(hex::encode(encode::encode(&other)))))]);
+    assert_eq!(replay::run(&w.anchor(), &w.genesis, &surplus, 0, Mode::Exact).verdict, Verdict::Ok);
+    let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+    for (certificate, expected) in
+        [(Value::Null, Verdict::Invalid), (json!(hex::encode(encode::encode(&other))), Verdict::Ok)]
+    {
+        let nodes = Nodes(vec![Box::new(with(3, certificate))]);
+        let report = replay::run(&trusted, &w.genesis, &nodes, 1, Mode::Exact);
+        assert_eq!(report.verdict, expected, "{report}");
+        assert!(report.result["difference"].is_null(), "the network did nothing wrong: {report}");
+    }
+}
+
+#[test]
+fn a_second_history_with_other_sets_is_noticed_by_every_command() {
+    let w = World::epochs();
+    let mut other = w.beside();
+    (0..12).for_each(|_| other.step(vec![]));
+    let nodes = Nodes(vec![Box::new(w.node()), Box::new(other.node())]);
+    let (report, _) = score::run(&w.anchor(), &nodes, 0, CHALLENGE, &w.miner(0));
+    assert_eq!(report.verdict, Verdict::Invalid);
+    assert!(report.to_string().contains("honest has another certified history"), "{report}");
+}
+
+#[test]
+fn absence_from_a_state_that_forgot_the_epoch_shows_nothing() {
+    let w = World::epochs();
+    let (mut header, _) = Ask(&w.node()).header(Some(12)).unwrap();
+    let challenge = perturb_types::ChallengeId(9);
+    let proof = Ask(&w.node()).rows(12, &header.state_root, &[epoch_key(1, challenge)]).unwrap().remove(0);
+    for (epoch, verdict) in [(3, Ok(())), (1001, Ok(())), (1002, Err(Verdict::Unavailable))] {
+        header.epoch = epoch;
+        let found = score::standing(&header, 1, challenge, &w.miner(0), &proof);
+        assert_eq!(found.map(|_| ()).map_err(|e| e.verdict()), verdict, "in epoch {epoch}");
+    }
+}
+
+#[test]
 fn blocks_and_rows_that_a_node_forges_are_its_own_fault() {
     let w = World::epochs();
     let forge = |method: &'static str, pointer: &'static str, at: usize| {

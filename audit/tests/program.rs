@@ -144,7 +144,9 @@ fn hostile_servers_are_unavailable_soon_and_break_nothing() {
     });
     let refuses = server::methods(|_, _| Err((-32000, "\u{1b}[31mno\nno".repeat(1000))));
     let honest = site.node();
+    let no_tls = honest.replace("http://", "https://");
     for (name, url) in [
+        ("no TLS", no_tls),
         ("garbage", garbage),
         ("page", page),
         ("deep", deep),

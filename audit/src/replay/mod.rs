@@ -107,6 +107,10 @@ pub fn replay(
         return Err(AuditError::Untrusted(format!("the genesis file makes network {}", genesis.network_id())));
     }
     let (first, close) = closing(history, node, epoch)?;
+    let (begins, none) = (first.header.height, first.certificate.is_none());
+    if begins > 0 && none {
+        return Err(AuditError::invalid(format!("header {begins}"), "it comes without its certificate"));
+    }
     let rows = start(history, genesis, node, &first)?;
     let mut engine: Box<dyn Engine> = match mode {
         Mode::Exact => Box::new(Exact::new(genesis, &first.header, first.certificate.clone(), &rows)?),
@@ -127,6 +131,9 @@ pub fn replay(
         let certificate = certificate.filter(|c| c.digest == digest && c.height == height);
         let certificate = certificate
             .ok_or_else(|| AuditError::invalid(format!("block {height}"), "it comes without its certificate"))?;
+        if mode == Mode::Exact {
+            history.check(block.header.clone(), Some(certificate.clone()))?;
+        }
         done.transactions += block.body.transactions.len() as u64;
         if let Some(mismatch) = engine.apply(&block, &certificate)? {
             // Only a certified block can tell something about the network.
