@@ -90,7 +90,11 @@ impl Report {
 
     /// An audit that ended with an error.
     pub fn failed(title: impl Into<String>, mut steps: Vec<Step>, error: &AuditError) -> Self {
-        steps.push(Step::bad(error.to_string()));
+        let text = error.to_string();
+        // With one node, its step has said so.
+        if !steps.last().is_some_and(|s| s.mark == Mark::Bad && s.text.ends_with(&text)) {
+            steps.push(Step::bad(text));
+        }
         Self::new(error.verdict(), title, steps, Value::Null)
     }
 }

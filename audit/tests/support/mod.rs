@@ -34,7 +34,15 @@ pub struct World {
     pub miners: Vec<HotkeyPair>,
     pub genesis: Genesis,
     pub ledger: Ledger<MemoryStore>,
+    /// Who is no longer registered where an epoch closes from now on.
+    pub gone: Vec<Hotkey>,
     seqs: Vec<u64>,
+}
+
+/// A result signed by a validator.
+pub fn sign_as(network: &NetworkId, v: usize, result: RoundResult) -> Transaction {
+    let key = ConsensusPair::from_seed(&[11 + v as u8; 32]);
+    Transaction::RoundResult(Signed::sign(&key, network, result).into_envelope())
 }
 
 fn hot(i: u8) -> HotkeyPair {
@@ -134,6 +142,7 @@ impl World {
             miners: (21..=23).map(hot).collect(),
             genesis,
             ledger,
+            gone: Vec::new(),
             seqs: vec![0; 5],
         }
     }
@@ -211,7 +220,7 @@ impl World {
         Nodes(vec![Box::new(self.node())])
     }
 
-    fn open(&mut self, v: usize) -> Signed<RoundOpen> {
+    pub fn open(&mut self, v: usize) -> Signed<RoundOpen> {
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq: self.seqs[v] };
         self.seqs[v] += 1;
         let open = RoundOpen {
@@ -227,7 +236,7 @@ impl World {
 
     /// The first miner flips at level 1, the second at level 2, the third is silent. The fourth
     /// validator says that everybody was slow: an outlier.
-    fn result(&self, v: usize, open: &Signed<RoundOpen>) -> RoundResult {
+    pub fn result(&self, v: usize, open: &Signed<RoundOpen>) -> RoundResult {
         let rules = &self.genesis.challenges[0].rules;
         let entries = self.miners.iter().enumerate().map(|(i, miner)| {
             if i == 2 {
@@ -268,18 +277,18 @@ impl World {
         let mut out = Vec::new();
         for v in validators {
             let open = self.open(*v);
-            let result = Signed::sign(&self.keys[*v], &self.id(), self.result(*v, &open)).into_envelope();
-            out.extend([Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]);
+            let result = sign_as(&self.id(), *v, self.result(*v, &open));
+            out.extend([Transaction::RoundOpen(open.into_envelope()), result]);
         }
         out
     }
 
-    fn ready(&self, v: usize) -> Transaction {
+    pub fn ready(&self, v: usize) -> Transaction {
         let ready = Readiness { hotkey: self.hotkeys[v].hotkey(), epoch: self.ledger.head().epoch };
         Transaction::Readiness(Signed::sign(&self.keys[v], &self.id(), ready).into_envelope())
     }
 
-    fn order(&self, nonce: u64, order: Order) -> Transaction {
+    pub fn order(&self, nonce: u64, order: Order) -> Transaction {
         Transaction::OwnerAction(Box::new(OwnerAction::sign(&self.id(), &hot(31), order, nonce, 100)))
     }
 
@@ -336,7 +345,8 @@ impl World {
 
     fn closing(&self, transactions: Vec<Transaction>) -> ProposalInput {
         let reference = reference(self.ledger.head().reference.epoch_index + 1);
-        let snapshot = snapshot(&self.hotkeys, &self.miners, reference.clone());
+        let mut snapshot = snapshot(&self.hotkeys, &self.miners, reference.clone());
+        snapshot.neurons.retain(|n| !self.gone.contains(&n.hotkey));
         ProposalInput { snapshot: Some(snapshot), reference, ..self.input(transactions) }
     }
 
@@ -347,7 +357,7 @@ impl World {
 
     /// A block whose outcome a quorum agreed to change: `change` gets what the rules made. With
     /// `closes` it closes the epoch.
-    pub fn lie(&mut self, closes: bool, change: impl Fn(&mut Commit)) {
+    pub fn lie(&mut self, closes: bool, change: impl FnOnce(&mut Commit)) {
         let rounds = self.rounds(&[0, 1]);
         let input = if closes { self.closing(rounds) } else { self.input(rounds) };
         let (block, executed) = self.propose(input);
@@ -359,7 +369,13 @@ impl World {
         let leaves = commit.values.iter().map(|(k, v)| (key_hash(k), v.clone()));
         let (root, tree) = Tree::new(&store).put_value_set(leaves, height).unwrap();
         commit.tree = tree;
+        let network = self.genesis.network_id();
+        for (receipt, transaction) in commit.receipts.iter_mut().zip(&commit.block.body.transactions) {
+            receipt.transaction = transaction.digest(&network);
+        }
         let header = &mut commit.block.header;
+        header.transactions = commit.block.body.transactions.len() as u32;
+        header.transactions_root = commit.block.body.root(&network);
         header.state_root = Digest(root.0);
         header.results_root = receipt::root(&self.genesis.network_id(), &commit.receipts);
         commit.digest = header.digest(&self.genesis.network_id());
