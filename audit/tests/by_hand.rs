@@ -202,7 +202,8 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
         }
         for _ in 0..r.u32() {
             founders.push((r.array(), r.array(), 1));
-            (r.bytes(), r.bytes());
+            r.bytes();
+            r.bytes();
         }
         r.take(32);
         for _ in 0..r.u32() {
