@@ -12,14 +12,24 @@ SEED ?= 1
 KEEP ?= 0
 DRILL ?= 0
 
+# The simulator.
+SEEDS ?= 10000
+FIRST ?= 1
+N ?= 4
+TRACE ?= 0
+BUG ?= none
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test lint deny bench train-demo clean
+.PHONY: help setup build localnet test simulate wan lint deny bench train-demo clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
 	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) KEEP=1 DRILL=1)"
 	@echo "make test       every test, set-up included"
+	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
+	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
+	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
 	@echo "make bench      the measurements of the README"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
@@ -37,6 +47,15 @@ localnet: build
 
 test: build
 	cargo nextest run --workspace --all-targets --locked
+
+simulate: setup
+	@cargo build --workspace --locked --bin perturb-simulate
+	@$(BIN)/perturb-simulate --n $(N) --bug $(BUG) $(if $(findstring command,$(origin SEED)), \
+		--seed $(SEED) $(if $(filter 1,$(TRACE)),--trace), --first $(FIRST) --seeds $(SEEDS))
+
+wan: setup
+	@cargo build --workspace --locked --bin perturb-simulate
+	@$(BIN)/perturb-simulate --wan --n $(N)
 
 lint: setup
 	cargo fmt --all --check

@@ -56,6 +56,11 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
+    /// Blocks held, those included that came before their proposal.
+    pub fn len(&self) -> usize {
+        self.all.len() + self.loose.len()
+    }
+
     /// Starts a height: what belongs to lower ones goes.
     pub fn start(&mut self, height: u64) {
         self.all.retain(|_, c| c.height >= height);

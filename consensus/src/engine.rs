@@ -22,7 +22,8 @@ use arc_malachitebft_core_consensus::{
     SignedConsensusMsg, State, process,
 };
 use arc_malachitebft_core_types::{
-    NilOrVal, Round, Validity, ValueOrigin, ValuePayload, VoteExtensionPolicy, VoteType,
+    NilOrVal, Round, ThresholdParam, ThresholdParams, Validity, ValueOrigin, ValuePayload, VoteExtensionPolicy,
+    VoteType,
 };
 use perturb_types::{ConsensusKey, ConsensusPair, Digest, NetworkId, encode};
 
@@ -30,6 +31,8 @@ pub(crate) use context::Set;
 use context::{Address, BareProposal, BareVote, BlockId, Ctx, Height};
 
 use crate::guard::{Guard, GuardMark, Step};
+use crate::machine::Config;
+use crate::planted::Planted;
 use crate::record::{Record, Wait};
 use crate::wire::{Gossip, SignedProposal, SignedVote};
 
@@ -81,21 +84,36 @@ struct Handler {
     /// Digests of the records that are on disk already; only used while replaying.
     on_disk: BTreeSet<Digest>,
     replaying: bool,
+    /// The message being fed: its signature was verified before it was let through.
+    verified: Option<Gossip>,
     out: Vec<Output>,
 }
 
 impl Engine {
     /// An engine that waits at `height`; nothing happens before [`Engine::start_height`].
-    pub fn new(network: NetworkId, pair: ConsensusPair, guard: Guard, height: u64, set: Set) -> Self {
+    pub fn new(network: NetworkId, config: &Config, guard: Guard, height: u64, set: Set) -> Self {
+        let pair = config.pair.clone();
+        let mut threshold_params = ThresholdParams::default();
+        if config.planted == Planted::LowQuorum {
+            threshold_params.quorum = ThresholdParam::F_PLUS_ONE;
+        }
         let params = Params {
             address: Address(pair.public()),
-            threshold_params: Default::default(),
+            threshold_params,
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         };
         let per_height = perturb_types::limits::MAX_VALIDATORS * QUEUED_PER_VALIDATOR;
         let state = State::new(Ctx, Height(height), set, params, QUEUED_HEIGHTS, per_height);
-        let handler = Handler { network, pair, guard, on_disk: BTreeSet::new(), replaying: false, out: Vec::new() };
+        let handler = Handler {
+            network,
+            pair,
+            guard,
+            on_disk: BTreeSet::new(),
+            replaying: false,
+            verified: None,
+            out: Vec::new(),
+        };
         Self { state, handler }
     }
 
@@ -162,12 +180,15 @@ impl Engine {
 
     /// A verified message from the network.
     pub fn gossip(&mut self, message: Gossip) -> Vec<Output> {
-        self.feed(match message {
+        self.handler.verified = Some(message.clone()).filter(|m| matches!(m, Gossip::Vote(_) | Gossip::Proposal(_)));
+        let out = self.feed(match message {
             Gossip::Vote(m) => Input::Vote(convert::vote(&m)),
             Gossip::Proposal(m) => Input::Proposal(convert::proposal(&m)),
             Gossip::Polka(m) => Input::PolkaCertificate(convert::polka(&m)),
             Gossip::Round(m) => Input::RoundCertificate(convert::round_entry(&m)),
-        })
+        });
+        self.handler.verified = None;
+        out
     }
 
     /// This node's own proposal for a round it proposes in.
@@ -288,7 +309,10 @@ impl Handler {
             }
             Effect::SignVote(vote, r) => r.resume_with(self.sign_vote(vote)),
             Effect::SignProposal(proposal, r) => r.resume_with(self.sign_proposal(proposal)),
-            Effect::VerifySignature(m, key, r) => r.resume_with(convert::verifies(&self.network, &m, &key)),
+            Effect::VerifySignature(m, key, r) => {
+                let known = self.verified.as_ref().is_some_and(|v| convert::any_message(&m) == *v);
+                r.resume_with(convert::is_of(&m, &key) && (known || convert::verifies(&self.network, &m)))
+            }
             Effect::VerifyCommitCertificate(c, set, thresholds, r) => {
                 r.resume_with(convert::verify_commit(&self.network, &c, &set, thresholds))
             }

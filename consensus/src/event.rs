@@ -214,6 +214,14 @@ pub enum Action {
         /// Why.
         reason: String,
     },
+    /// This node's own state is wrong: a quorum certified a block that does not execute on it.
+    /// Nothing follows: the driver sets the state aside and begins again from the others'.
+    Diverged {
+        /// The height that was agreed otherwise.
+        height: u64,
+        /// What differs.
+        reason: String,
+    },
     /// Stop the node. Nothing follows.
     Halt {
         /// Why, and what to do.

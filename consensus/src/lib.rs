@@ -6,7 +6,7 @@
 //!
 //! - [`event`]: what goes in and comes out; [`wire`]: messages, byte for byte.
 //! - [`machine`]: the phases of a height; [`guard`]: never two signatures for one step.
-//! - [`record`]: what the consensus log holds.
+//! - [`record`]: what the consensus log holds; [`planted`]: rules that tests break on purpose.
 
 mod candidates;
 mod chain_view;
@@ -15,6 +15,7 @@ pub mod event;
 pub mod guard;
 pub mod machine;
 mod mempool;
+pub mod planted;
 pub mod record;
 mod sync;
 pub mod wire;
@@ -27,4 +28,5 @@ pub type Millis = u64;
 
 pub use event::{Action, ChainAnswer, Event, Status, TimerId, Verdict};
 pub use guard::GuardMark;
-pub use machine::{Config, Machine, STARTUP_GRACE_MS, SetupError};
+pub use machine::{Config, Load, Machine, STARTUP_GRACE_MS, SetupError};
+pub use planted::Planted;

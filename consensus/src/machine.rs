@@ -32,6 +32,7 @@ use crate::engine::{Engine, Set};
 use crate::event::{Action, Event, Status, TimerId};
 use crate::guard::{Guard, GuardMark};
 use crate::mempool::Mempool;
+use crate::planted::Planted;
 use crate::record::{Record, Wait};
 use crate::sync::Sync;
 use crate::wire::{Peer, SignedProposal};
@@ -58,6 +59,25 @@ pub struct Config {
     pub peer: Peer,
     /// Milliseconds to wait at the start for peers' beacons: [`STARTUP_GRACE_MS`].
     pub startup_grace_ms: Millis,
+    /// The rule a test breaks; [`Planted::Nothing`] in every node.
+    pub planted: Planted,
+}
+
+/// How much the machine holds; every number has a bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Transactions in the mempool.
+    pub transactions: usize,
+    /// Proposed blocks, with those that came before their proposal.
+    pub blocks: usize,
+    /// Peers remembered.
+    pub peers: usize,
+    /// Blocks of a range that wait for verification.
+    pub range: usize,
+    /// Messages remembered, so that a repeated one is known.
+    pub messages: usize,
+    /// Timers set.
+    pub timers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +141,7 @@ impl<S: StateStore> Machine<S> {
         let network = ledger.network();
         let height = ledger.head().height + 1;
         let set = engine_set(&ledger).ok_or(SetupError::BadSet { height })?;
-        let engine = Engine::new(network, config.pair.clone(), Guard::default(), height, set.clone());
+        let engine = Engine::new(network, &config, Guard::default(), height, set.clone());
         Ok(Self {
             ledger,
             config,
@@ -212,6 +232,18 @@ impl<S: StateStore> Machine<S> {
         }
     }
 
+    /// How much the machine holds.
+    pub fn load(&self) -> Load {
+        Load {
+            transactions: self.mempool.len(),
+            blocks: self.candidates.len(),
+            peers: self.sync.counts(0).0,
+            range: self.sync.queue.len(),
+            messages: self.quota.len(),
+            timers: self.timers.len(),
+        }
+    }
+
     fn on_start(&mut self, records: &[Vec<u8>], guard: Option<GuardMark>) {
         if self.phase != Phase::Stopped {
             return;
@@ -228,10 +260,13 @@ impl<S: StateStore> Machine<S> {
         let logged = log.iter().filter_map(|r| self.own_position(r)).max();
         if let Some(mark) = guard.filter(|m| m.height >= height && Some(m.position()) > logged) {
             tracing::warn!(%mark, "the guard knows of a signature that the log has lost: following without voting");
-            self.muted_to = mark.height;
+            self.muted_to = if self.config.planted == Planted::UnmutedRestart { 0 } else { mark.height };
+        }
+        if log.contains(&Record::Following) {
+            self.muted_to = self.muted_to.max(height);
         }
         let set = self.set.clone();
-        self.engine = Engine::new(self.network, self.config.pair.clone(), Guard::new(guard), height, set.clone());
+        self.engine = Engine::new(self.network, &self.config, Guard::new(guard), height, set.clone());
         self.set_timer(TimerId::Tick, self.now.saturating_add(TICK_MS));
         self.height_started = self.now;
         if log.is_empty() {
@@ -245,6 +280,10 @@ impl<S: StateStore> Machine<S> {
         self.candidates.start(height);
         self.restore_candidates(&log);
         let vote = self.votes_at(height);
+        if self.config.planted == Planted::DroppedLocks {
+            let me = self.config.pair.public();
+            log.retain(|r| !matches!(r, Record::Polka(_)) && !matches!(r, Record::Vote(v) if v.voter != me));
+        }
         let outputs = self.engine.replay(height, set, vote, &log);
         self.perform(outputs);
     }
@@ -326,6 +365,9 @@ impl<S: StateStore> Machine<S> {
         self.candidates.start(height);
         self.quota.start(height);
         let vote = self.votes_at(height);
+        if !vote {
+            self.append_at(height, &Record::Following);
+        }
         let outputs = self.engine.start_height(height, self.set.clone(), vote);
         self.perform(outputs);
     }
@@ -357,7 +399,7 @@ impl<S: StateStore> Machine<S> {
     }
 
     /// The proposer by the set of the height after the head.
-    pub(crate) fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
+    pub fn proposer(&self, height: u64, round: u32) -> ConsensusKey {
         self.set.proposer_key(height, round)
     }
 
@@ -378,6 +420,12 @@ impl<S: StateStore> Machine<S> {
     fn halt(&mut self, reason: String) {
         tracing::error!(%reason, "consensus halts");
         self.push(Action::Halt { reason });
+        self.halted = true;
+    }
+
+    fn diverged(&mut self, height: u64, reason: String) {
+        tracing::error!(height, %reason, "this node's state is not the agreed one");
+        self.push(Action::Diverged { height, reason });
         self.halted = true;
     }
 

@@ -57,6 +57,10 @@ pub enum Record {
     Polka(Polka),
     /// A block that was validated or proposed, as it was executed.
     Body(Vec<u8>),
+    /// The first record of a height that is followed without voting, because signatures were lost.
+    /// This node's own votes of that height may come back from the others and be logged: they do not
+    /// make the log whole again.
+    Following,
 }
 
 impl Record {

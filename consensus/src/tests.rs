@@ -186,7 +186,12 @@ impl Net {
         let height = ledger.head().height + 1;
         let records = disk.synced.iter().filter(|(h, _)| *h == height).map(|(_, r)| r.clone()).collect();
         let guard = disk.guard;
-        let config = Config { pair: self.keys.pairs[i].clone(), peer: peer(i), startup_grace_ms: 500 };
+        let config = Config {
+            pair: self.keys.pairs[i].clone(),
+            peer: peer(i),
+            startup_grace_ms: 500,
+            planted: Default::default(),
+        };
         self.nodes[i].machine = Some(Machine::new(config, ledger).unwrap());
         self.step(i, Event::Start { records, guard });
         let tip = self.tip.clone();
@@ -291,6 +296,7 @@ impl Net {
             Action::Verdict { verdict: Verdict::Reject(why), .. } => panic!("an honest message was rejected: {why}"),
             Action::Verdict { .. } => {}
             Action::Penalise { reason, .. } => panic!("an honest peer was blamed: {reason}"),
+            Action::Diverged { height, reason } => panic!("node {i} diverged at {height}: {reason}"),
             Action::Halt { reason } => panic!("node {i} halts: {reason}"),
         }
         None

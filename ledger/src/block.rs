@@ -96,6 +96,17 @@ impl Block {
         encode::decode("block", bytes, limits::MAX_BLOCK_BYTES)
     }
 
+    /// Whether the body is the one that the header names, and so the one that its digest stands for.
+    /// Without this anyone could send a header with another body, and a verdict on that would be taken
+    /// for a verdict on the block.
+    #[must_use]
+    pub fn is_whole(&self, network: &NetworkId) -> bool {
+        let (h, body) = (&self.header, &self.body);
+        h.transactions as usize == body.transactions.len()
+            && h.transactions_root == body.root(network)
+            && h.parent_certificate == body.certificate_digest()
+    }
+
     /// The reference that the own chain node has to confirm, and the snapshot where the epoch closes.
     pub fn chain_claims(&self) -> (&ChainReference, Option<&crate::tx::Snapshot>) {
         let close = self.body.transactions.iter().find_map(|t| match t {

@@ -10,12 +10,13 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::epoch;
 use crate::execute::{Executor, TxError};
 use crate::genesis::{Genesis, GenesisError};
-use crate::proofs::{Tree, key_hash};
+use crate::proofs::{StateProof, Tree, key_hash};
 use crate::receipt::{self, Receipt};
 use crate::state::{self, KeyRow, META, Meta, SET, SNAPSHOT, challenge_key, key_key};
 use crate::store::{Change, Commit, StateStore, StoreError};
 use crate::tx::{Snapshot, Transaction};
 use crate::validators::ValidatorSet;
+use crate::verified::Verified;
 
 /// The newest committed block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +164,12 @@ pub enum LedgerError {
         /// The file's.
         expected: NetworkId,
     },
+    /// A row is not what the newest header says of it.
+    #[error("row {row} is not the one that was agreed: the store is damaged")]
+    Damaged {
+        /// The row's key.
+        row: String,
+    },
     /// A certificate that does not belong to the block.
     #[error("the certificate is for {certificate}, the block is {block}")]
     Mismatch {
@@ -246,6 +253,7 @@ pub struct Ledger<S> {
     store: S,
     head: Head,
     set: ValidatorSet,
+    verified: Verified,
 }
 
 impl<S: StateStore> Ledger<S> {
@@ -259,9 +267,13 @@ impl<S: StateStore> Ledger<S> {
         if header.network != network {
             return Err(LedgerError::OtherNetwork { found: header.network, expected: network });
         }
+        check_rows(&store, &header)?;
         let set = crate::query::validators(&store)?;
+        if set.hash(&network) != header.next_validators {
+            return Err(LedgerError::Damaged { row: "set".into() });
+        }
         let head = head_of(&network, &header, certificate);
-        Ok(Self { genesis, network, store, head, set })
+        Ok(Self { genesis, network, store, head, set, verified: Verified::default() })
     }
 
     /// The network.
@@ -294,13 +306,19 @@ impl<S: StateStore> Ledger<S> {
         &mut self.store
     }
 
+    /// An executor for the next height.
+    fn executor(&self) -> Result<Executor<'_, S>, StoreError> {
+        let height = self.head.height + 1;
+        let executor = Executor::new(&self.genesis, self.network, &self.store, height)?;
+        Ok(executor.remembering(&self.verified))
+    }
+
     /// Whether a transaction would execute on the newest state.
     ///
     /// # Errors
     /// Why not; [`TxError::is_early`] tells what may become valid.
     pub fn check_transaction(&self, transaction: &Transaction) -> Result<(), TxError> {
-        let mut x = Executor::new(&self.genesis, self.network, &self.store, self.head.height + 1)?;
-        x.execute(transaction).map(|_| ())
+        self.executor()?.execute(transaction).map(|_| ())
     }
 
     /// Builds the next block from candidates; those that do not execute, or do not fit, are left out.
@@ -310,7 +328,7 @@ impl<S: StateStore> Ledger<S> {
     pub fn propose(&self, input: ProposalInput) -> Result<(Block, Executed), LedgerError> {
         let height = self.head.height + 1;
         let parameters = &self.genesis.parameters;
-        let mut x = Executor::new(&self.genesis, self.network, &self.store, height)?;
+        let mut x = self.executor()?;
         x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
         let (mut bytes, mut transactions, mut receipts) = (0usize, Vec::new(), Vec::new());
         let mut seen = HashSet::new();
@@ -394,7 +412,7 @@ impl<S: StateStore> Ledger<S> {
         self.check_frame(block)?;
         let h = &block.header;
         let height = h.height;
-        let mut x = Executor::new(&self.genesis, self.network, &self.store, height)?;
+        let mut x = self.executor()?;
         x.expire_rounds().map_err(|error| tx_error(height, 0, "expiry", error))?;
         let closes = h.reference.epoch_index > self.head.reference.epoch_index;
         let (mut receipts, mut next, mut closed) = (Vec::new(), self.set.clone(), false);
@@ -495,6 +513,20 @@ impl<S: StateStore> Ledger<S> {
             values: executed.values,
         })
     }
+}
+
+/// The rows that every block reads must be those that the newest header's state root names: a node
+/// with others would follow another network.
+fn check_rows<S: StateStore>(store: &S, header: &Header) -> Result<(), LedgerError> {
+    let mut keys: Vec<Vec<u8>> = [META, SET, SNAPSHOT].map(<[u8]>::to_vec).to_vec();
+    keys.extend(store.scan(b"challenge/")?.into_iter().map(|(key, _)| key));
+    for key in keys {
+        let proof = StateProof::make(store, header.height, &key)?;
+        if !proof.verify(&header.state_root) || proof.value != store.value(&key)? {
+            return Err(LedgerError::Damaged { row: String::from_utf8_lossy(&key).into_owned() });
+        }
+    }
+    Ok(())
 }
 
 fn head_of(network: &NetworkId, header: &Header, certificate: Option<Certificate>) -> Head {

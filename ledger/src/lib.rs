@@ -32,6 +32,7 @@ pub mod state;
 pub mod store;
 pub mod tx;
 pub mod validators;
+mod verified;
 
 #[cfg(test)]
 mod tests;

@@ -63,6 +63,15 @@ impl Envelope {
         if !verify_ed25519(&self.signer, &bytes, &self.signature) {
             return Err(EnvelopeError::BadSignature { what: T::NAME, signer: self.signer });
         }
+        self.open_again(network)
+    }
+
+    /// Decodes an envelope whose very bytes this process has opened before; the signature is not
+    /// verified again.
+    ///
+    /// # Errors
+    /// Too large, or bytes that are not the canonical form.
+    pub fn open_again<T: Payload>(self, network: &NetworkId) -> Result<Signed<T>, EnvelopeError> {
         let value: T = encode::decode(T::NAME, &self.payload, T::MAX_BYTES)?;
         let digest = encode::digest(T::DOMAIN, network, &self.payload);
         Ok(Signed { value, digest, envelope: self })

@@ -92,11 +92,8 @@ pub fn bind(network: &NetworkId, parent: &Digest, block: &Block) -> Result<Diges
     if h.parent != *parent {
         return wrong("it does not follow the block before it");
     }
-    if h.transactions as usize != block.body.transactions.len() || h.transactions_root != block.body.root(network) {
-        return wrong("its transactions are not those of its header");
-    }
-    if h.parent_certificate != block.body.certificate_digest() {
-        return wrong("the certificate in it is not that of its header");
+    if !block.is_whole(network) {
+        return wrong("its body is not the one that its header names");
     }
     Ok(h.digest(network))
 }

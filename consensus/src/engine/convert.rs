@@ -204,7 +204,7 @@ pub(super) fn input(height: u64, record: &Record) -> Option<Input<Ctx>> {
             },
             ValueOrigin::Consensus,
         ),
-        Record::Body(_) => return None,
+        Record::Body(_) | Record::Following => return None,
     })
 }
 
@@ -217,14 +217,28 @@ pub(super) fn evidence(evidence: &MisbehaviorEvidence<Ctx>) -> Pairs {
     (votes.collect(), proposals.collect())
 }
 
-pub(super) fn verifies(network: &NetworkId, m: &SignedMessage<Ctx, ConsensusMsg<Ctx>>, key: &ConsensusKey) -> bool {
+/// A message that came, as it travelled.
+pub(super) fn any_message(m: &SignedMessage<Ctx, ConsensusMsg<Ctx>>) -> Gossip {
     match &m.message {
-        ConsensusMsg::Vote(v) => {
-            v.voter.0 == *key && to_vote(&SignedMessage::new(v.clone(), m.signature)).verify(network)
-        }
-        ConsensusMsg::Proposal(p) => {
-            p.proposer.0 == *key && to_proposal(&SignedMessage::new(p.clone(), m.signature)).verify(network)
-        }
+        ConsensusMsg::Vote(v) => Gossip::Vote(to_vote(&SignedMessage::new(v.clone(), m.signature))),
+        ConsensusMsg::Proposal(p) => Gossip::Proposal(to_proposal(&SignedMessage::new(p.clone(), m.signature))),
+    }
+}
+
+/// Whether a message names this key as its author.
+pub(super) fn is_of(m: &SignedMessage<Ctx, ConsensusMsg<Ctx>>, key: &ConsensusKey) -> bool {
+    match &m.message {
+        ConsensusMsg::Vote(v) => v.voter.0 == *key,
+        ConsensusMsg::Proposal(p) => p.proposer.0 == *key,
+    }
+}
+
+/// Whether a message's signature is its author's.
+pub(super) fn verifies(network: &NetworkId, m: &SignedMessage<Ctx, ConsensusMsg<Ctx>>) -> bool {
+    match any_message(m) {
+        Gossip::Vote(v) => v.verify(network),
+        Gossip::Proposal(p) => p.verify(network),
+        _ => false,
     }
 }
 

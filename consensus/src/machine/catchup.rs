@@ -15,8 +15,10 @@ use crate::wire::{
 enum Unfit {
     /// The peer's fault.
     Theirs(String),
-    /// The own store's.
+    /// The own store's: it cannot be read.
     Own(String),
+    /// A quorum certified the block and it does not execute here: the own state is wrong.
+    Diverged(String),
 }
 
 impl Unfit {
@@ -79,7 +81,7 @@ impl<S: StateStore> Machine<S> {
                 Some(Ok(Response::Body(Some(bytes)))) => {
                     let block = encode::decode::<Block>("block", &bytes, Topic::Blocks.max_bytes());
                     match block {
-                        Ok(block) if block.header.digest(&self.network) == digest => {
+                        Ok(block) if block.header.digest(&self.network) == digest && block.is_whole(&self.network) => {
                             self.candidates.body(digest, block);
                         }
                         Ok(_) => self.blame(from, "another block than asked for"),
@@ -129,6 +131,10 @@ impl<S: StateStore> Machine<S> {
                 self.halt(format!("the own store fails: {reason}"));
                 false
             }
+            Err(Unfit::Diverged(reason)) => {
+                self.diverged(self.ledger.head().height + 1, reason);
+                false
+            }
             Err(Unfit::Theirs(reason)) => {
                 self.sync.queue.clear();
                 self.sync.failed(self.now, &from);
@@ -160,7 +166,8 @@ impl<S: StateStore> Machine<S> {
         certificate.verify(&self.network, self.ledger.validators()).map_err(Unfit::theirs)?;
         let executed = self.ledger.check(&block).map_err(|e| match e {
             BlockError::Store(e) => Unfit::Own(e.to_string()),
-            e => Unfit::theirs(e),
+            // More than two thirds executed it to other roots, or more than a third lies.
+            e => Unfit::Diverged(e.to_string()),
         })?;
         Ok(Some((executed, certificate)))
     }

@@ -41,6 +41,11 @@ impl Quota {
         self.peers.clear();
     }
 
+    /// Messages remembered.
+    pub fn len(&self) -> usize {
+        self.seen.values().map(BTreeSet::len).sum()
+    }
+
     fn repeated(&self, height: u64, message: &Digest) -> bool {
         self.seen.get(&height).is_some_and(|seen| seen.contains(message))
     }
@@ -197,6 +202,9 @@ impl<S: StateStore> Machine<S> {
         let (height, working) = (block.header.height, self.working_height());
         if height < working || height > working + 1 {
             return ignore("not a height in progress");
+        }
+        if !block.is_whole(&self.network) {
+            return reject("a body that its header does not name");
         }
         let digest = block.header.digest(&self.network);
         if self.candidates.body(digest, block) { Verdict::Accept } else { ignore("no proposal for it yet") }

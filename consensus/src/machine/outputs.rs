@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use perturb_ledger::{Certificate, StateStore};
+use perturb_ledger::{BlockError, Certificate, StateStore};
 use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest};
 
@@ -14,6 +14,7 @@ use super::{Machine, Phase};
 use crate::engine::Output;
 use crate::event::{Action, TimerId};
 use crate::guard::Step;
+use crate::planted::Planted;
 use crate::record::{Record, Wait};
 use crate::wire::{Gossip, Topic};
 
@@ -68,6 +69,7 @@ impl<S: StateStore> Machine<S> {
                         self.broadcast(&message);
                     }
                 }
+                Output::Republish(_) if self.config.planted == Planted::SilentRebroadcast => {}
                 Output::Republish(message) => self.republish(&message),
                 Output::GetValue { round } => {
                     self.wanted = Some(super::propose::Wanted { round, since: self.now });
@@ -109,12 +111,16 @@ impl<S: StateStore> Machine<S> {
     }
 
     pub(super) fn append(&mut self, record: &Record) {
-        self.push(Action::AppendLog { height: self.engine.height(), record: record.encode() });
+        self.append_at(self.engine.height(), record);
+    }
+
+    pub(super) fn append_at(&mut self, height: u64, record: &Record) {
+        self.push(Action::AppendLog { height, record: record.encode() });
         self.unsynced = true;
     }
 
     pub(super) fn sync_log(&mut self) {
-        if std::mem::take(&mut self.unsynced) {
+        if std::mem::take(&mut self.unsynced) && self.config.planted != Planted::SkippedSync {
             self.push(Action::SyncLog);
         }
     }
@@ -158,7 +164,8 @@ impl<S: StateStore> Machine<S> {
             (Some(executed), _) => executed,
             (None, Some(block)) => match self.ledger.check(block) {
                 Ok(executed) => executed,
-                Err(e) => return self.halt(format!("the block decided at height {height} does not execute: {e}")),
+                Err(BlockError::Store(e)) => return self.halt(format!("the own store fails: {e}")),
+                Err(e) => return self.diverged(height, e.to_string()),
             },
             (None, None) => return,
         };

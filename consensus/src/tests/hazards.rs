@@ -1,7 +1,7 @@
 //! What goes wrong with an engine like this one, each with the rule that prevents it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use perturb_ledger::{Equivocation, VoteKind};
+use perturb_ledger::{Equivocation, StateStore as _, VoteKind};
 
 use super::*;
 use crate::candidates::Candidates;
@@ -36,7 +36,8 @@ fn restarted(
     guard: Option<GuardMark>,
 ) -> (Machine<MemoryStore>, Vec<Action>) {
     let ledger = Ledger::new(net.keys.genesis.clone(), net.nodes[i].disk.store.clone()).unwrap();
-    let config = Config { pair: net.keys.pairs[i].clone(), peer: peer(i), startup_grace_ms: 500 };
+    let config =
+        Config { pair: net.keys.pairs[i].clone(), peer: peer(i), startup_grace_ms: 500, planted: Default::default() };
     let mut machine = Machine::new(config, ledger).unwrap();
     let actions = machine.step(net.now, Event::Start { records, guard });
     (machine, actions)
@@ -319,4 +320,88 @@ fn a_chain_that_goes_away_after_its_last_tip_does_not_stop_the_blocks() {
             n.nodes.iter().all(|n| n.machine.as_ref().unwrap().ledger().head().epoch == 1)
         });
     }
+}
+
+#[test]
+fn a_header_with_another_body_does_not_speak_for_the_block() {
+    let mut net = Net::new(4, 4, 12);
+    (0..4).for_each(|i| net.start(i));
+    net.until("a start", 60_000, |n| n.heights().iter().all(|h| *h >= 2));
+    let store = &net.nodes[0].machine.as_ref().unwrap().ledger().store();
+    let head = net.nodes[0].machine.as_ref().unwrap().ledger().head().clone();
+    assert!(store.block(head.height).is_some());
+    let reference = head.reference.clone();
+    let key = net.nodes[0].machine.as_ref().unwrap().proposer(head.height + 1, 0);
+    let input = perturb_ledger::ProposalInput {
+        time_ms: head.time_ms + 5,
+        proposer: key,
+        reference,
+        snapshot: None,
+        transactions: Vec::new(),
+    };
+    let (block, _) = net.nodes[0].machine.as_ref().unwrap().ledger().propose(input).unwrap();
+    let id = net.keys.genesis.network_id();
+    let proposer = net.keys.pairs.iter().find(|p| p.public() == key).unwrap().clone();
+    let digest = block.header.digest(&id);
+    let proposal = SignedProposal::sign(&proposer, &id, head.height + 1, 0, digest, None);
+    let who = (0..4).find(|i| net.keys.pairs[*i].public() != key && net.height(*i) == head.height).unwrap();
+    bare(&mut net, who, gossip(Topic::Consensus, 3, encode::encode(&Gossip::Proposal(proposal))));
+    let mut foreign = block.clone();
+    foreign.body.parent_certificate = None;
+    let actions = bare(&mut net, who, gossip(Topic::Blocks, 3, encode::encode(&foreign)));
+    assert!(matches!(verdict(&actions), Verdict::Reject(_)), "{actions:?}");
+    // The block itself is still welcome.
+    let actions = bare(&mut net, who, gossip(Topic::Blocks, 3, encode::encode(&block)));
+    assert_eq!(verdict(&actions), &Verdict::Accept);
+}
+
+#[test]
+fn own_votes_that_come_back_do_not_make_a_lost_log_whole() {
+    let mut net = Net::new(4, 4, 13);
+    let lost = GuardMark { height: 1, round: 0, step: Step::Precommit, digest: Some(Digest([5; 32])) };
+    let (mut machine, first) = restarted(&net, 0, vec![], Some(lost));
+    // The height starts; the node follows it, and says so in its log first of all.
+    let actions = alone(&mut machine, first, net.now, net.now + 1_000);
+    let mut records: Vec<Vec<u8>> = actions
+        .iter()
+        .filter_map(|a| if let Action::AppendLog { record, .. } = a { Some(record.clone()) } else { None })
+        .collect();
+    assert_eq!(Record::decode(&records[0]).unwrap(), Record::Following);
+    assert!(own_votes(&actions).is_empty());
+    // One of its lost votes comes back from the others and is logged; then it restarts.
+    let id = net.keys.genesis.network_id();
+    let back = SignedVote::sign(&net.keys.pairs[0], &id, VoteKind::Precommit, 1, 0, Some(Digest([5; 32])));
+    records.push(Record::Vote(back).encode());
+    net.now += 1_000;
+    let (mut machine, first) = restarted(&net, 0, records, Some(lost));
+    let actions = alone(&mut machine, first, net.now, net.now + 20_000);
+    assert!(own_votes(&actions).is_empty(), "it must go on without voting");
+    assert!(!actions.iter().any(|a| matches!(a, Action::Halt { .. })), "{actions:?}");
+}
+
+#[test]
+fn a_certified_block_that_does_not_execute_shows_that_the_own_state_is_wrong() {
+    let mut net = Net::new(4, 4, 14);
+    (0..4).for_each(|i| net.start(i));
+    net.until("heights", 60_000, |n| n.heights().iter().all(|h| *h >= 3));
+    net.crash(3);
+    net.until("more heights", 60_000, |n| (0..3).all(|i| n.height(i) >= 6));
+    // A row that no block reads at the start, but that the next ones do: a round's number.
+    let key = perturb_ledger::state::ready_key(0, &net.keys.hotkeys[1].hotkey());
+    let mut commit = genesis_commit(&net.keys.genesis).unwrap();
+    commit.values = vec![(key, Some(vec![]))];
+    commit.tree = Default::default();
+    let height = net.nodes[3].disk.store.newest().unwrap().unwrap().0.height;
+    let (block, certificate) = net.nodes[3].disk.store.block(height).unwrap().clone();
+    (commit.height, commit.block, commit.certificate) = (height, block, certificate);
+    net.nodes[3].disk.store.commit(&commit);
+    net.submit(1, &ready(&net, 1, 0));
+    let at = net.height(0);
+    net.until("the readiness is in a block", 60_000, |n| n.height(0) >= at + 3);
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        net.start(3);
+        net.until("it catches up", 60_000, |n| n.height(3) >= at + 3);
+    }));
+    let text = *outcome.unwrap_err().downcast::<String>().unwrap();
+    assert!(text.contains("node 3 diverged"), "{text}");
 }

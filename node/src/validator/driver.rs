@@ -128,6 +128,14 @@ pub enum DriverError {
     /// The machine says so.
     #[error("consensus stopped this node: {0}")]
     Halted(String),
+    /// The own state is not the agreed one.
+    #[error("this node's state is not what the others agreed on at height {height}: {reason}")]
+    Diverged {
+        /// The height.
+        height: u64,
+        /// What differs.
+        reason: String,
+    },
     /// The disk.
     #[error("{0}; nothing that was agreed is lost, but the node cannot go on")]
     Storage(#[from] perturb_storage::StorageError),
@@ -332,6 +340,7 @@ impl Driver {
                     tokio::spawn(async move { network.disconnect(id).await });
                 }
             }
+            Action::Diverged { height, reason } => return Err(DriverError::Diverged { height, reason }),
             Action::Halt { reason } => return Err(DriverError::Halted(reason)),
         }
         Ok(None)

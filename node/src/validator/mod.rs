@@ -83,6 +83,7 @@ pub async fn run(config: Config) -> Result<()> {
         pair: pair.clone(),
         peer: peer_name(&network.peer_id()),
         startup_grace_ms: perturb_consensus::STARTUP_GRACE_MS,
+        planted: perturb_consensus::Planted::Nothing,
     };
     let machine = Machine::new(machine_config, ledger)?;
     let (driver, handle) = Driver::new(machine, database.clone(), guard, metagraph.clone(), network.clone());

@@ -1,0 +1,183 @@
+//! A validator's services: readiness, registration, rounds. The answers are invented, everything
+//! else is real: openings, signed answers, measurements that follow the rules, scores.
+
+use std::collections::BTreeMap;
+
+use perturb_challenge::rules::Rules;
+use perturb_challenge::verify::Verdict;
+use perturb_ledger::state::open_key;
+use perturb_ledger::tx::Readiness;
+use perturb_ledger::{Ledger, StateStore, Transaction, query};
+use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::{Digest, Entry, Measurement, Millionths, Reason, RoundId, RoundOpen, RoundResult, Signed, encode};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::cast::{CHALLENGE, Cast};
+
+/// Milliseconds between two looks of the services.
+pub const APP_MS: u64 = 700;
+
+/// Rounds a validator holds open at once.
+const OPEN_AT_ONCE: usize = 2;
+
+/// How a validator runs its rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// As it should.
+    #[default]
+    Honest,
+    /// Its own miner always wins and the others never answer, all within the rules.
+    Favours(usize),
+    /// It opens rounds and closes none.
+    NeverCloses,
+    /// Its results claim scores that do not follow.
+    Forges,
+    /// It runs no rounds.
+    Idle,
+}
+
+struct Round {
+    open: Vec<u8>,
+    result: Vec<u8>,
+    told: u32,
+}
+
+/// A validator's services. What is here survives a crash, as the node's pending rows do.
+#[derive(Default)]
+pub struct App {
+    pending: BTreeMap<u64, Round>,
+    next: u64,
+    /// Rounds made.
+    pub rounds: u64,
+}
+
+impl App {
+    /// One look: what is to be submitted now.
+    pub fn look<S: StateStore>(
+        &mut self,
+        cast: &Cast,
+        me: usize,
+        style: Style,
+        ledger: &Ledger<S>,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<Vec<u8>> {
+        let mut out = self.membership(cast, me, ledger);
+        let hotkey = cast.hotkeys[me].hotkey();
+        if ledger.validators().by_hotkey(&hotkey).is_none() || style == Style::Idle {
+            return out;
+        }
+        let Ok(row) = query::sequence(ledger.store(), CHALLENGE, &hotkey) else { return out };
+        let is_open = |seq| ledger.store().value(&open_key(CHALLENGE, &hotkey, seq)).is_ok_and(|v| v.is_some());
+        self.pending.retain(|seq, _| *seq >= row.next || is_open(*seq));
+        self.next = self.next.max(row.next);
+        if self.pending.len() < OPEN_AT_ONCE {
+            let round = self.round(cast, me, style, self.next, ledger.head().epoch, rng);
+            self.pending.insert(self.next, round);
+            self.next += 1;
+            self.rounds += 1;
+        }
+        for round in self.pending.values_mut() {
+            // Told at once, and again after some looks: a block or a restart may have passed it by.
+            if round.told.is_multiple_of(4) {
+                out.push(round.open.clone());
+            }
+            if round.told > 0 && round.told % 4 == 1 && style != Style::NeverCloses {
+                out.push(round.result.clone());
+            }
+            round.told += 1;
+        }
+        out
+    }
+
+    fn membership<S: StateStore>(&self, cast: &Cast, me: usize, ledger: &Ledger<S>) -> Vec<Vec<u8>> {
+        let (store, hotkey) = (ledger.store(), cast.hotkeys[me].hotkey());
+        let mut out = Vec::new();
+        match query::registered_key(store, &hotkey) {
+            Ok(Some(_)) => {
+                let epoch = ledger.head().epoch;
+                if let Ok(false) = query::is_ready(store, epoch, &hotkey) {
+                    let ready = Signed::sign(&cast.pairs[me], &cast.network, Readiness { hotkey, epoch });
+                    out.push(encode::encode(&Transaction::Readiness(ready.into_envelope())));
+                }
+            }
+            Ok(None) => out.push(encode::encode(&cast.register(me))),
+            Err(_) => {}
+        }
+        out
+    }
+
+    fn round(&self, cast: &Cast, me: usize, style: Style, seq: u64, epoch: u64, rng: &mut ChaCha8Rng) -> Round {
+        let id = RoundId { validator: cast.hotkeys[me].hotkey(), challenge: CHALLENGE, seq };
+        let secret = TransformSecret(rng.random());
+        let open = RoundOpen {
+            round: id,
+            epoch,
+            image: Digest(rng.random()),
+            transform: secret.commitment(&cast.network, &id),
+            miners: cast.miners.iter().map(|m| m.hotkey()).collect(),
+            opened_ms: 0,
+        };
+        let open = Signed::sign(&cast.pairs[me], &cast.network, open);
+        let rules = &cast.genesis.challenges[0].rules;
+        let label = 3;
+        let mut entries: Vec<Entry> =
+            (0..cast.miners.len()).map(|m| entry(cast, rules, &open, label, m, style, rng)).collect();
+        if style == Style::Forges
+            && let Some(first) = entries.first_mut()
+        {
+            first.score = Millionths(first.score.0 / 2 + 500_000);
+        }
+        let result =
+            RoundResult { round: id, open: open.digest(), transform: secret, source_index: seq, label, entries };
+        let result = Signed::sign(&cast.pairs[me], &cast.network, result);
+        Round {
+            open: encode::encode(&Transaction::RoundOpen(open.into_envelope())),
+            result: encode::encode(&Transaction::RoundResult(result.into_envelope())),
+            told: 0,
+        }
+    }
+}
+
+/// Miner 0 flips at level 1, 1 at level 2, 2 now and then, 3 is silent; the details differ with the
+/// image.
+fn entry(
+    cast: &Cast,
+    rules: &Rules,
+    open: &Signed<RoundOpen>,
+    label: u16,
+    miner: usize,
+    style: Style,
+    rng: &mut ChaCha8Rng,
+) -> Entry {
+    let signer = &cast.miners[miner];
+    let changed: u32 = rng.random_range(50..400);
+    let lucky = rng.random_bool(0.4);
+    let level = match (style, miner) {
+        (Style::Favours(own), m) => (m == own).then_some(1),
+        (_, 0) => Some(1),
+        (_, 1) => Some(2),
+        (_, 2) => lucky.then_some(2),
+        _ => None,
+    };
+    let Some(level) = level else {
+        return Verdict::absent(rules, label, signer.hotkey(), Reason::ResponseMissing, 0);
+    };
+    let measurement = Measurement {
+        level,
+        sum_squares: u64::from(changed) * u64::from(level).pow(2),
+        changed,
+        channels: 12_288,
+        ssim: Millionths(999_000),
+    };
+    let verdict = Verdict {
+        reason: Reason::Success,
+        measurement,
+        predicted: 4,
+        margin_millionths: 500_000,
+        semantic: Meaning::NotAsked,
+    };
+    let digest = Digest::of(format!("{} {miner} {changed}", open.round).as_bytes());
+    let statement = AnswerStatement { round: open.round, image: open.image, answer: digest };
+    verdict.entry(rules, label, signer.hotkey(), signer.answer(&cast.network, &statement), 500, false)
+}

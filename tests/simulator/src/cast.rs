@@ -1,0 +1,243 @@
+//! Who plays: validators, miners, keys, stakes, and the genesis that names them.
+//!
+//! Everything follows from the seed. sr25519 signatures are randomised in a node; here their nonce
+//! follows from key and message, so that one seed gives one history, byte for byte.
+
+use perturb_challenge::rules::Rules;
+use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::tx::{Delegation, Neuron, Snapshot};
+use perturb_ledger::validators::PowerRule;
+use perturb_ledger::{ChainReference, Transaction};
+use perturb_types::encode::{self, Domain};
+use perturb_types::round::{Answer, AnswerStatement};
+use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use rand_core_06::{CryptoRng, RngCore};
+
+use crate::plan::Plan;
+
+/// The one challenge.
+pub const CHALLENGE: ChallengeId = ChallengeId(0);
+
+/// Miners of the network.
+pub const MINERS: usize = 4;
+
+/// Milliseconds between two blocks.
+pub const BLOCK_INTERVAL_MS: u32 = 500;
+
+/// A hotkey that signs the same message with the same bytes.
+#[derive(Clone)]
+pub struct Signer(schnorrkel::Keypair);
+
+/// No randomness: the nonce follows from the secret and the message alone.
+struct NoRandomness;
+
+impl RngCore for NoRandomness {
+    fn next_u32(&mut self) -> u32 {
+        0
+    }
+    fn next_u64(&mut self) -> u64 {
+        0
+    }
+    fn fill_bytes(&mut self, dest: &mut [u8]) {
+        dest.fill(0);
+    }
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core_06::Error> {
+        dest.fill(0);
+        Ok(())
+    }
+}
+
+impl CryptoRng for NoRandomness {}
+
+impl Signer {
+    /// The signer of a number.
+    fn of(kind: u8, number: usize) -> Self {
+        let mut seed = [kind; 32];
+        seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
+        // Any 32 bytes are a mini secret.
+        let mini = schnorrkel::MiniSecretKey::from_bytes(&seed);
+        let mini = mini.unwrap_or_else(|_| schnorrkel::MiniSecretKey::generate_with(NoRandomness));
+        Self(mini.expand_to_keypair(schnorrkel::ExpansionMode::Ed25519))
+    }
+
+    /// The public key.
+    pub fn hotkey(&self) -> Hotkey {
+        Hotkey(self.0.public.to_bytes())
+    }
+
+    /// An sr25519 signature that differs only with the message.
+    pub fn sign(&self, domain: Domain, network: &NetworkId, payload: &[u8]) -> [u8; 64] {
+        let context = schnorrkel::signing_context(b"substrate");
+        let transcript = context.bytes(&encode::signing_bytes(domain, network, payload));
+        self.0.sign(schnorrkel::context::attach_rng(transcript, NoRandomness)).to_bytes()
+    }
+
+    /// A signed answer.
+    pub fn answer(&self, network: &NetworkId, statement: &AnswerStatement) -> Answer {
+        let signature = self.sign(Domain::Answer, network, &encode::encode(statement));
+        Answer { digest: statement.answer, signature }
+    }
+}
+
+/// The players of one run.
+pub struct Cast {
+    /// Validators' hotkeys; the last one joins later.
+    pub hotkeys: Vec<Signer>,
+    /// Their consensus keys.
+    pub pairs: Vec<ConsensusPair>,
+    /// The miners' hotkeys.
+    pub miners: Vec<Signer>,
+    /// The owner of the network.
+    pub owner: Signer,
+    /// Stakes in TAO, in the order of `hotkeys`.
+    pub stakes: Vec<u64>,
+    /// Who loses its permit with the first epoch that closes.
+    pub leaver: Option<usize>,
+    /// Where the network begins.
+    pub genesis: Genesis,
+    /// Its id.
+    pub network: NetworkId,
+}
+
+impl Cast {
+    /// The cast of a plan: its founders and one that joins.
+    pub fn new(plan: &Plan) -> Self {
+        let count = plan.founders + 1;
+        let hotkeys: Vec<Signer> = (0..count).map(|i| Signer::of(1, i)).collect();
+        let pairs: Vec<ConsensusPair> = (0..count).map(|i| ConsensusPair::from_seed(&pair_seed(i))).collect();
+        let mut cast = Self {
+            hotkeys,
+            pairs,
+            miners: (0..MINERS).map(|i| Signer::of(3, i)).collect(),
+            owner: Signer::of(4, 0),
+            stakes: plan.stakes.clone(),
+            leaver: plan.leaver,
+            genesis: blank_genesis(plan),
+            network: NetworkId([0; 32]),
+        };
+        cast.genesis.owner = cast.owner.hotkey();
+        cast.genesis.snapshot = cast.snapshot(reference(1, 0));
+        let zero = NetworkId([0; 32]);
+        cast.genesis.delegations =
+            (0..plan.founders).map(|i| GenesisDelegation::of(&cast.delegation(&zero, i))).collect();
+        cast.network = cast.genesis.network_id();
+        cast
+    }
+
+    /// A delegation of a validator to its key, for a network.
+    fn delegation(&self, network: &NetworkId, i: usize) -> Delegation {
+        let (hotkey, key) = (self.hotkeys[i].hotkey(), self.pairs[i].public());
+        let sequence = 0u64;
+        let statement = encode::encode(&(hotkey, key, sequence));
+        Delegation {
+            hotkey,
+            key,
+            sequence,
+            signature: self.hotkeys[i].sign(Domain::Delegation, network, &statement),
+            acceptance: self.pairs[i].sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement)),
+        }
+    }
+
+    /// The transaction by which a validator registers its key.
+    pub fn register(&self, i: usize) -> Transaction {
+        Transaction::KeyDelegation(Box::new(self.delegation(&self.network, i)))
+    }
+
+    /// The subnet at a block of the chain.
+    pub fn snapshot(&self, reference: ChainReference) -> Snapshot {
+        let left = |i| self.leaver == Some(i) && reference.epoch_index > 0;
+        let validators = self.hotkeys.iter().zip(&self.stakes).enumerate().map(|(i, (hotkey, stake))| Neuron {
+            uid: i as u16,
+            hotkey: hotkey.hotkey(),
+            coldkey: [i as u8; 32],
+            stake_rao: if left(i) { 0 } else { stake * 1_000_000_000 },
+            permit: !left(i),
+        });
+        let first = self.hotkeys.len();
+        let miners = self.miners.iter().enumerate().map(|(i, miner)| Neuron {
+            uid: (first + i) as u16,
+            hotkey: miner.hotkey(),
+            coldkey: [200 + i as u8; 32],
+            stake_rao: 0,
+            permit: false,
+        });
+        Snapshot {
+            tempo: 10,
+            min_allowed_weights: 1,
+            max_weight_limit: u16::MAX,
+            weights_version_key: 0,
+            commit_reveal: false,
+            mechanisms: 1,
+            neurons: validators.chain(miners).collect(),
+            reference,
+        }
+    }
+
+    /// The validator with a consensus key.
+    pub fn of_key(&self, key: &perturb_types::ConsensusKey) -> Option<usize> {
+        self.pairs.iter().position(|p| p.public() == *key)
+    }
+}
+
+fn pair_seed(i: usize) -> [u8; 32] {
+    let mut seed = [2u8; 32];
+    seed[..8].copy_from_slice(&(i as u64).to_le_bytes());
+    seed
+}
+
+/// A finalized block of the simulated chain.
+pub fn reference(number: u64, epoch_index: u64) -> ChainReference {
+    ChainReference { number, hash: Digest::of(&number.to_le_bytes()), epoch_index }
+}
+
+fn blank_genesis(plan: &Plan) -> Genesis {
+    Genesis {
+        chain_genesis: Digest([1; 32]),
+        netuid: 2,
+        time_ms: 1000,
+        snapshot: Snapshot {
+            reference: reference(1, 0),
+            tempo: 10,
+            min_allowed_weights: 1,
+            max_weight_limit: u16::MAX,
+            weights_version_key: 0,
+            commit_reveal: false,
+            mechanisms: 1,
+            neurons: Vec::new(),
+        },
+        delegations: Vec::new(),
+        owner: Hotkey([0; 32]),
+        challenges: vec![ChallengeSpec {
+            id: CHALLENGE,
+            mechanism: 0,
+            rules: Rules::subnet().with_history_len(2),
+            model: "simulated".into(),
+            model_digest: Digest([2; 32]),
+            source: "demo:1:100".into(),
+            source_fingerprint: Digest([3; 32]),
+            interval_ms: 1000,
+            miners_per_round: MINERS as u16,
+            aggregation: Aggregation::Quantile,
+            min_confidence: 50_000,
+        }],
+        parameters: Parameters {
+            min_stake_rao: 1_000_000_000_000,
+            power: if plan.by_stake { PowerRule::Stake { max_share: 250_000 } } else { PowerRule::Equal },
+            block_interval_ms: BLOCK_INTERVAL_MS,
+            max_block_transactions: 100,
+            max_block_bytes: 1 << 20,
+            max_rounds_per_epoch: 200,
+            max_open_rounds: 4,
+            open_round_blocks: 20,
+            burn_uid: 0,
+            timeouts: Timeouts {
+                propose_ms: 1000,
+                propose_delta_ms: 200,
+                prevote_ms: 500,
+                prevote_delta_ms: 200,
+                precommit_ms: 500,
+                precommit_delta_ms: 200,
+            },
+        },
+    }
+}

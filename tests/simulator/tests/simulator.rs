@@ -1,0 +1,68 @@
+//! A slice of the simulator, and that its oracles can fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Instant;
+
+use perturb_simulator::bug::Bug;
+use perturb_simulator::byzantine::Kind;
+use perturb_simulator::campaign::{Campaign, run, shrink};
+use perturb_simulator::plan::Plan;
+use perturb_simulator::report;
+use perturb_simulator::world::Options;
+
+fn campaign(first: u64, seeds: u64, founders: usize, bug: Bug) -> Campaign {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    Campaign { first, seeds, founders, bug, threads }
+}
+
+#[test]
+fn no_rule_is_broken_in_a_slice_of_seeds() {
+    let began = Instant::now();
+    let (stats, found) = campaign(1, 500, 4, Bug::None).run(|_| {});
+    println!("{}", report::of(&stats, u64::from(found.is_some()), began.elapsed().as_secs_f64()));
+    assert!(found.is_none(), "{found:?}");
+    assert_eq!(stats.seeds, 500);
+    assert!(stats.least_heights >= 20, "every run covers 20 heights, not {}", stats.least_heights);
+    assert!(stats.epochs >= 500 && stats.set_changes >= 500, "every run closes an epoch and changes the set");
+    assert!(stats.faults["crash"] >= 450, "crashes: {:?}", stats.faults);
+    for kind in Kind::ALL {
+        assert!(stats.liars.contains_key(kind.name()), "{} never played", kind.name());
+    }
+    assert!(stats.liars.contains_key("twins"));
+}
+
+#[test]
+fn more_validators_keep_the_rules_too() {
+    let (stats, found) = campaign(1, 12, 7, Bug::None).run(|_| {});
+    assert!(found.is_none(), "{found:?}");
+    assert!(stats.least_heights >= 20);
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    for seed in [3, 8] {
+        let hash = || run(Plan::draw(seed, 4), Options::default()).hash;
+        assert_eq!(hash(), hash());
+    }
+    assert_ne!(run(Plan::draw(3, 4), Options::default()).hash, run(Plan::draw(4, 4), Options::default()).hash);
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    for bug in Bug::ALL {
+        let (stats, found) = campaign(1, 400, 4, bug).run(|_| {});
+        let found = found.unwrap_or_else(|| panic!("{bug:?} was not found in {} seeds", stats.seeds));
+        println!("{bug:?}: found by \"{}\" after {} seeds (seed {})", found.violation.rule, stats.seeds, found.seed);
+    }
+}
+
+#[test]
+fn a_violation_is_shrunk_to_what_it_needs() {
+    let campaign = campaign(1, 50, 4, Bug::SkippedSync);
+    let (_, found) = campaign.run(|_| {});
+    let found = found.expect("a skipped sync shows at once");
+    let plan = campaign.plan(found.seed);
+    let small = shrink(plan, found.violation.rule);
+    assert!(small.faults.is_empty() && small.liars.is_empty(), "{}", report::plan(&small));
+    assert_eq!(run(small, Options::default()).violation.map(|v| v.rule), Some(found.violation.rule));
+}
