@@ -380,7 +380,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             return Err(TxError::NotMember { what: "evidence" });
         };
         let (height, round, step) = e.place();
-        let seen = [b"evidence/".as_slice(), &e.key().0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]].concat();
+        let seen = state::evidence_key(&e.key(), height, round, step);
         if self.state.has(&seen)? {
             return invalid("evidence: it is recorded already");
         }

@@ -205,6 +205,9 @@ impl Genesis {
     /// # Errors
     /// A delegation that does not verify, a founder without permit or stake, or no set.
     pub fn founders(&self) -> Result<ValidatorSet, GenesisError> {
+        if self.delegations.len() > limits::MAX_VALIDATORS {
+            return Err(SetError::Size(self.delegations.len()).into());
+        }
         let mut members = Vec::new();
         for d in &self.delegations {
             let fault = |what: &str| GenesisError::Content(format!("delegation of {}: {what}", d.hotkey));

@@ -81,6 +81,23 @@ impl Executed {
     }
 }
 
+/// What a block's execution comes to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What its transactions did, in their order.
+    pub receipts: Vec<Receipt>,
+    /// The set of the next height.
+    pub next: ValidatorSet,
+    /// Root of the state after it.
+    pub state_root: Digest,
+    /// The epoch in the making after it.
+    pub epoch: u64,
+    /// Changed keys, in order.
+    pub values: Vec<Change>,
+    parameters: Parameters,
+    tree: jmt::storage::TreeUpdateBatch,
+}
+
 /// Why a block is not valid here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
@@ -356,7 +373,8 @@ impl<S: StateStore> Ledger<S> {
             transactions.push(close);
         }
         let body = Body { transactions, parent_certificate: self.head.certificate.clone() };
-        let outcome = finish(x, input.reference.clone(), &next)?;
+        let Outcome { receipts, next, parameters, state_root, epoch, values, tree } =
+            finish(x, input.reference.clone(), next, receipts)?;
         let header = Header {
             protocol: PROTOCOL,
             network: self.network,
@@ -367,17 +385,16 @@ impl<S: StateStore> Ledger<S> {
             proposer: input.proposer,
             transactions_root: body.root(&self.network),
             transactions: body.transactions.len() as u32,
-            state_root: outcome.root,
+            state_root,
             results_root: receipt::root(&self.network, &receipts),
             validators: self.set.hash(&self.network),
             next_validators: next.hash(&self.network),
-            epoch: outcome.epoch,
+            epoch,
             reference: input.reference,
         };
         let block = Block { header, body };
         self.check_frame(&block)?;
         let digest = block.header.digest(&self.network);
-        let Outcome { tree, values, parameters, .. } = outcome;
         let executed = Executed { block: block.clone(), digest, receipts, tree, values, next, parameters };
         Ok((block, executed))
     }
@@ -387,6 +404,24 @@ impl<S: StateStore> Ledger<S> {
     /// # Errors
     /// The first thing that is not as it must be.
     pub fn check(&self, block: &Block) -> Result<Executed, BlockError> {
+        let h = &block.header;
+        let height = h.height;
+        let outcome = self.recompute(block)?;
+        expect(height, "state root", &h.state_root, &outcome.state_root)?;
+        expect(height, "results root", &h.results_root, &receipt::root(&self.network, &outcome.receipts))?;
+        expect(height, "next validators", &h.next_validators, &outcome.next.hash(&self.network))?;
+        expect(height, "epoch", &h.epoch, &outcome.epoch)?;
+        let digest = h.digest(&self.network);
+        let Outcome { receipts, next, parameters, tree, values, .. } = outcome;
+        Ok(Executed { block: block.clone(), digest, receipts, tree, values, next, parameters })
+    }
+
+    /// Executes a block, whatever its header says came of it: an auditor compares then, and names
+    /// the leaf that differs. Nothing is committed from here.
+    ///
+    /// # Errors
+    /// A transaction does not execute, or the block does not follow the newest one.
+    pub fn recompute(&self, block: &Block) -> Result<Outcome, BlockError> {
         self.check_frame(block)?;
         let h = &block.header;
         let height = h.height;
@@ -413,14 +448,7 @@ impl<S: StateStore> Ledger<S> {
         if closes != closed {
             return Err(BlockError::Rule { height, why: "the epoch index rises and nothing closes the epoch".into() });
         }
-        let outcome = finish(x, h.reference.clone(), &next)?;
-        expect(height, "state root", &h.state_root, &outcome.root)?;
-        expect(height, "results root", &h.results_root, &receipt::root(&self.network, &receipts))?;
-        expect(height, "next validators", &h.next_validators, &next.hash(&self.network))?;
-        expect(height, "epoch", &h.epoch, &outcome.epoch)?;
-        let digest = h.digest(&self.network);
-        let Outcome { tree, values, parameters, .. } = outcome;
-        Ok(Executed { block: block.clone(), digest, receipts, tree, values, next, parameters })
+        Ok(finish(x, h.reference.clone(), next, receipts)?)
     }
 
     /// What can be checked without executing.
@@ -559,27 +587,20 @@ fn check_snapshot(height: u64, snapshot: &Snapshot, reference: &ChainReference) 
     Ok(())
 }
 
-struct Outcome {
-    root: Digest,
-    epoch: u64,
-    tree: jmt::storage::TreeUpdateBatch,
-    values: Vec<Change>,
-    parameters: Parameters,
-}
-
 /// Writes what every block writes and computes the state root.
 fn finish<S: StateStore>(
     mut x: Executor<'_, S>,
     reference: ChainReference,
-    next: &ValidatorSet,
+    next: ValidatorSet,
+    receipts: Vec<Receipt>,
 ) -> Result<Outcome, StoreError> {
     let old: ValidatorSet = x.state.must(SET)?;
     x.frame.meta.reference = reference;
     let (meta, height) = (x.frame.meta.clone(), x.height());
     x.state.put(META.to_vec(), &meta);
     x.state.put(PARENT_SET.to_vec(), &old);
-    if *next != old {
-        x.state.put(SET.to_vec(), next);
+    if next != old {
+        x.state.put(SET.to_vec(), &next);
     }
     let parameters = x.frame.parameters.clone();
     let snapshot = x.frame.snapshot.clone();
@@ -590,5 +611,5 @@ fn finish<S: StateStore>(
     let (root, tree) = Tree::new(store)
         .put_value_set(values.iter().map(|(k, v)| (key_hash(k), v.clone())), height)
         .map_err(|e| StoreError(format!("state tree at height {height}: {e}")))?;
-    Ok(Outcome { root: Digest(root.0), epoch: meta.epoch, tree, values, parameters })
+    Ok(Outcome { receipts, next, parameters, state_root: Digest(root.0), epoch: meta.epoch, values, tree })
 }

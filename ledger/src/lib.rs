@@ -9,15 +9,20 @@
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
+//! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
+//!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them.
 
 pub mod aggregate;
+pub mod archive;
 pub mod block;
 pub mod certificate;
 pub mod epoch;
 pub mod evidence;
 pub mod execute;
 pub mod genesis;
+pub mod inclusion;
 pub mod ledger;
+pub mod light;
 pub mod merkle;
 mod orders;
 pub mod parameters;
@@ -25,6 +30,7 @@ pub mod proofs;
 pub mod query;
 pub mod receipt;
 pub mod reputation;
+pub mod serve;
 pub mod spot;
 pub mod state;
 pub mod store;
@@ -35,11 +41,14 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
+pub use archive::Archive;
 pub use block::{Block, Body, ChainReference, Header};
 pub use certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};
 pub use evidence::{DoubleProposal, DoubleVote, Equivocation};
 pub use genesis::{ChallengeSpec, Genesis, Parameters};
-pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, ProposalInput};
+pub use inclusion::{Inclusion, InclusionError};
+pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, Outcome, ProposalInput};
+pub use light::{Handover, LightError, Trust};
 pub use receipt::{Effect, Receipt, ReceiptProof};
 pub use store::{Commit, MemoryStore, StateStore, StoreError};
 pub use tx::{Neuron, Snapshot, Transaction};

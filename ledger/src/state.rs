@@ -19,8 +19,8 @@
 //! | `check/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] |
 //! | `fault/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] that a quorum disagreed with |
 //! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
-//! | `evidence/…` | [`crate::Equivocation`] |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
+//! | `evidence/{key}{height}{round}{step}` | [`crate::evidence::Equivocation`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -249,6 +249,11 @@ pub fn round_after(prefix: &[u8], key: &[u8]) -> Option<RoundId> {
 /// Key of the epoch from whose aggregation a validator is left out.
 pub fn struck_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
     key(&[b"struck/", &id.0.to_be_bytes(), b"/", &validator.0])
+}
+
+/// Key of a recorded fault: who, and the height, round and step of [`crate::Equivocation::place`].
+pub fn evidence_key(signer: &ConsensusKey, height: u64, round: u32, step: u8) -> Vec<u8> {
+    key(&[b"evidence/", &signer.0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]])
 }
 
 /// Key of an epoch's record.

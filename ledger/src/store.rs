@@ -1,6 +1,7 @@
 //! Storage as the ledger needs it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader, TreeUpdateBatch};
 use jmt::{KeyHash, OwnedValue, Version};
@@ -69,25 +70,97 @@ pub struct MemoryStore {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     nodes: HashMap<NodeKey, Node>,
     hashed: HashMap<KeyHash, BTreeMap<Version, Option<OwnedValue>>>,
+    /// Every key that there ever was.
+    keys: BTreeSet<Vec<u8>>,
     blocks: BTreeMap<u64, (Block, Option<Certificate>)>,
+    receipts: BTreeMap<u64, Vec<Receipt>>,
+    /// Where a restored state comes from, until a block follows.
+    base: Option<(Header, Option<Certificate>)>,
+    /// Whether only the newest height is kept.
+    thin: bool,
 }
 
 impl MemoryStore {
     /// Applies a commit.
     pub fn commit(&mut self, commit: &Commit) {
-        for (key, value) in &commit.values {
+        self.apply(&commit.values, &commit.tree);
+        if self.thin {
+            self.forget(&commit.tree);
+        }
+        self.blocks.insert(commit.height, (commit.block.clone(), commit.certificate.clone()));
+        self.receipts.insert(commit.height, commit.receipts.clone());
+    }
+
+    /// From now on keeps the newest height only: for one who goes through a long history once.
+    pub fn keep_newest_only(&mut self) {
+        self.thin = true;
+    }
+
+    /// Drops what a commit has made stale, and all blocks before it.
+    fn forget(&mut self, tree: &TreeUpdateBatch) {
+        for stale in &tree.stale_node_index_batch {
+            self.nodes.remove(&stale.node_key);
+        }
+        for ((_, key), value) in tree.node_batch.values() {
+            match (value, self.hashed.get_mut(key)) {
+                (Some(_), Some(versions)) => {
+                    *versions = versions.split_off(&versions.keys().next_back().copied().unwrap_or(0))
+                }
+                _ => drop(self.hashed.remove(key)),
+            }
+        }
+        self.keys.retain(|key| self.values.contains_key(key));
+        self.blocks.clear();
+        self.receipts.clear();
+    }
+
+    /// Applies changes of the state.
+    pub(crate) fn apply(&mut self, changes: &[Change], tree: &TreeUpdateBatch) {
+        for (key, value) in changes {
+            self.keys.insert(key.clone());
             match value {
                 Some(value) => self.values.insert(key.clone(), value.clone()),
                 None => self.values.remove(key),
             };
         }
-        for (key, node) in commit.tree.node_batch.nodes() {
+        for (key, node) in tree.node_batch.nodes() {
             self.nodes.insert(key.clone(), node.clone());
         }
-        for ((version, key), value) in commit.tree.node_batch.values() {
+        for ((version, key), value) in tree.node_batch.values() {
             self.hashed.entry(*key).or_default().insert(*version, value.clone());
         }
-        self.blocks.insert(commit.height, (commit.block.clone(), commit.certificate.clone()));
+    }
+
+    /// An empty tree's root.
+    pub(crate) fn plant(&mut self, root: NodeKey) {
+        self.nodes.insert(root, Node::Null);
+    }
+
+    /// Says which header a restored state belongs to; the next block follows it.
+    pub fn set_base(&mut self, header: Header, certificate: Option<Certificate>) {
+        self.base = Some((header, certificate));
+    }
+
+    /// All committed blocks with their certificates, by height.
+    pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &(Block, Option<Certificate>)> {
+        self.blocks.values()
+    }
+
+    /// What a committed block's transactions did.
+    pub fn receipts(&self, height: u64) -> Option<&[Receipt]> {
+        self.receipts.get(&height).map(Vec::as_slice)
+    }
+
+    /// The value of a key after a height.
+    pub(crate) fn value_at(&self, height: u64, key: &[u8]) -> Option<Vec<u8>> {
+        let versions = self.hashed.get(&crate::proofs::key_hash(key))?;
+        versions.range(..=height).next_back().and_then(|(_, value)| value.clone())
+    }
+
+    /// Every key that there ever was, in order, above `after`.
+    pub(crate) fn keys_after(&self, after: Option<&[u8]>) -> impl Iterator<Item = &Vec<u8>> {
+        let above = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+        self.keys.range((above, Bound::Unbounded))
     }
 
     /// A committed block with its certificate.
@@ -122,6 +195,7 @@ impl StateStore for MemoryStore {
     }
 
     fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
-        Ok(self.blocks.last_key_value().map(|(_, (b, c))| (b.header.clone(), c.clone())))
+        let newest = self.blocks.last_key_value().map(|(_, (b, c))| (b.header.clone(), c.clone()));
+        Ok(newest.or_else(|| self.base.clone()))
     }
 }

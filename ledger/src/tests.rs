@@ -24,6 +24,7 @@ use crate::{query, state};
 mod checks;
 mod net;
 mod orders;
+mod past;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);

@@ -45,6 +45,9 @@ pub enum SetError {
     /// A key or hotkey twice.
     #[error("{0} is in the set twice")]
     Twice(Hotkey),
+    /// Members not by rising consensus key.
+    #[error("the members are not by rising consensus key")]
+    Order,
     /// No power, or too much in all.
     #[error("voting power: each needs at least 1, all together at most {MAX_TOTAL_POWER}")]
     Power,
@@ -73,6 +76,15 @@ impl ValidatorSet {
             Some(total) if total <= MAX_TOTAL_POWER => Ok(Self(validators)),
             _ => Err(SetError::Power),
         }
+    }
+
+    /// Whether a decoded list is a set in its one order; decoding alone does not say so.
+    ///
+    /// # Errors
+    /// See [`SetError`].
+    pub fn validate(&self) -> Result<(), SetError> {
+        let set = Self::new(self.0.clone())?;
+        if set == *self { Ok(()) } else { Err(SetError::Order) }
     }
 
     /// The members, by rising consensus key.
@@ -175,6 +187,9 @@ mod tests {
         assert!(ValidatorSet::new(vec![member(1, u64::MAX / 2)]).is_err());
         let twice = Validator { key: ConsensusKey([9; 32]), ..member(1, 1) };
         assert!(matches!(ValidatorSet::new(vec![member(1, 1), twice]), Err(SetError::Twice(_))));
+        assert_eq!(ValidatorSet(vec![member(1, 1), member(2, 1)]).validate(), Err(SetError::Order));
+        assert_eq!(ValidatorSet(vec![member(2, u64::MAX), member(1, u64::MAX)]).validate(), Err(SetError::Power));
+        assert_eq!(ValidatorSet(vec![member(2, 1), member(1, 1)]).validate(), Ok(()));
     }
 
     #[test]

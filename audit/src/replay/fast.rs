@@ -1,0 +1,340 @@
+//! Replay of the arithmetic alone, for certified blocks: a quorum has checked their signatures.
+//!
+//! The rules that lead from rounds to weights are written down here a second time: who may open
+//! and close which round, what a verdict is worth, what enters a history, when a round expires, who
+//! contributes and with which weight, who failed a spot check, who is an outlier, ranks and vector. The
+//! ledger's executor is not used. Not restated is what no score of the epoch follows from: delegations,
+//! readiness, evidence, what faults will cost, and the set of the next epoch, which is taken from the
+//! certified header. Every block's results are compared with the root in its
+//! header; so the first block where the rules make something else is found.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use perturb_challenge::history::pushes;
+use perturb_challenge::rules::judge_round;
+use perturb_challenge::transform::check_reveal;
+use perturb_ledger::epoch::EpochRecord;
+use perturb_ledger::genesis::MAX_CHALLENGES;
+use perturb_ledger::reputation::Reputation;
+use perturb_ledger::spot::Disagreement;
+use perturb_ledger::state::{
+    self, HistoryRow, META, Meta, OpenRow, PARAMETERS, SET, SNAPSHOT, SeqRow, epoch_key, history_key,
+};
+use perturb_ledger::store::{Change, Row};
+use perturb_ledger::tx::Order;
+use perturb_ledger::{
+    Block, Certificate, ChallengeSpec, Effect, Genesis, Header, Parameters, Receipt, Snapshot, Transaction,
+    ValidatorSet, receipt,
+};
+use perturb_types::encode::{self, Domain};
+use perturb_types::envelope::Payload;
+use perturb_types::{ChallengeId, ConsensusKey, Digest, Envelope, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult};
+
+use super::checks::Checks;
+use super::close;
+use super::{Engine, Mismatch};
+use crate::error::AuditError;
+
+/// A history's key: challenge, miner, validator.
+pub(crate) type HistoryId = (ChallengeId, Hotkey, Hotkey);
+
+/// What scores follow from.
+pub struct Fast {
+    pub(crate) network: NetworkId,
+    pub(crate) parameters: Parameters,
+    pub(crate) reputations: BTreeMap<Hotkey, Reputation>,
+    /// Orders that wait: by height and nonce.
+    orders: BTreeMap<(u64, u64), Order>,
+    pub(crate) checks: Checks,
+    pub(crate) meta: Meta,
+    pub(crate) set: ValidatorSet,
+    registered: BTreeSet<Hotkey>,
+    pub(crate) specs: BTreeMap<ChallengeId, ChallengeSpec>,
+    pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
+    opened: BTreeMap<RoundId, OpenRow>,
+    next: BTreeMap<(ChallengeId, Hotkey), u64>,
+    pub(crate) height: u64,
+    records: Vec<(ChallengeId, EpochRecord)>,
+    touched: BTreeSet<HistoryId>,
+    results: u64,
+}
+
+/// The rows under a prefix, of rows in order.
+pub(super) fn under<'r>(rows: &'r [Row], prefix: &[u8]) -> &'r [Row] {
+    let from = rows.partition_point(|(key, _)| key.as_slice() < prefix);
+    let rest = rows.get(from..).unwrap_or_default();
+    let count = rest.partition_point(|(key, _)| key.starts_with(prefix));
+    rest.get(..count).unwrap_or_default()
+}
+
+fn one<T: borsh::BorshDeserialize>(rows: &[Row], key: &[u8]) -> Result<T, AuditError> {
+    let row = rows.binary_search_by(|(k, _)| k.as_slice().cmp(key)).ok().and_then(|i| rows.get(i));
+    let (_, value) =
+        row.ok_or_else(|| AuditError::invalid("state", format!("row {} is missing", super::leaf::name(key))))?;
+    Ok(state::parse(key, value)?)
+}
+
+/// Validator and number of an open round's key, or of a validator's numbers' key.
+fn owner(prefix: &[u8], key: &[u8]) -> Option<(Hotkey, u64)> {
+    let (validator, rest) = key.strip_prefix(prefix)?.split_at_checked(32)?;
+    let seq = rest.get(1..).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+    Some((Hotkey(validator.try_into().ok()?), seq))
+}
+
+impl Fast {
+    /// The arithmetic's state, from the rows of a state whose root was compared.
+    ///
+    /// # Errors
+    /// The rows are no state of the network.
+    pub fn new(genesis: &Genesis, header: &Header, rows: &[Row]) -> Result<Self, AuditError> {
+        let snapshot: Snapshot = one(rows, SNAPSHOT)?;
+        let mut this = Self {
+            network: genesis.network_id(),
+            parameters: one(rows, PARAMETERS)?,
+            reputations: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            checks: Checks::read(rows)?,
+            meta: one(rows, META)?,
+            set: one(rows, SET)?,
+            registered: snapshot.neurons.iter().map(|n| n.hotkey).collect(),
+            specs: BTreeMap::new(),
+            histories: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            next: BTreeMap::new(),
+            height: header.height,
+            records: Vec::new(),
+            touched: BTreeSet::new(),
+            results: 0,
+        };
+        for (key, value) in under(rows, state::reputation_prefix()) {
+            let Some(hotkey) = state::hotkey_after(state::reputation_prefix(), key) else { continue };
+            this.reputations.insert(hotkey, state::parse(key, value)?);
+        }
+        for (key, value) in under(rows, state::order_prefix()) {
+            let (Some(height), Some(nonce)) = (state::order_height(key), state::order_nonce(key)) else { continue };
+            this.orders.insert((height, nonce), state::parse(key, value)?);
+        }
+        for (key, value) in under(rows, b"challenge/") {
+            let spec: ChallengeSpec = state::parse(key, value)?;
+            this.read(rows, spec.id)?;
+            this.specs.insert(spec.id, spec);
+        }
+        Ok(this)
+    }
+
+    fn read(&mut self, rows: &[Row], id: ChallengeId) -> Result<(), AuditError> {
+        for (key, value) in under(rows, &state::history_prefix(id)) {
+            let Some((miner, validator)) = state::history_parts(id, key) else { continue };
+            self.histories.insert((id, miner, validator), state::parse(key, value)?);
+        }
+        let prefix = state::open_prefix(id);
+        for (key, value) in under(rows, &prefix) {
+            let Some((validator, seq)) = owner(&prefix, key) else { continue };
+            self.opened.insert(RoundId { validator, challenge: id, seq }, state::parse(key, value)?);
+        }
+        let prefix = state::seq_key(id, &Hotkey([0; 32]));
+        let prefix = prefix.get(..prefix.len().saturating_sub(32)).unwrap_or_default();
+        for (key, value) in under(rows, prefix) {
+            let Some((validator, _)) = owner(prefix, key) else { continue };
+            let row: SeqRow = state::parse(key, value)?;
+            self.next.insert((id, validator), row.next);
+        }
+        Ok(())
+    }
+
+    fn member(&self, signer: &ConsensusKey, hotkey: &Hotkey) -> Result<(), String> {
+        match self.set.by_key(signer) {
+            Some(member) if member.hotkey == *hotkey => Ok(()),
+            _ => Err(format!("{signer} is not the member with hotkey {hotkey}")),
+        }
+    }
+
+    fn payload<T: Payload>(envelope: &Envelope) -> Result<T, String> {
+        encode::decode(T::NAME, &envelope.payload, T::MAX_BYTES).map_err(|e| e.to_string())
+    }
+
+    fn transaction(&mut self, transaction: &Transaction, header: &Header) -> Result<Effect, String> {
+        match transaction {
+            Transaction::RoundOpen(envelope) => self.open(envelope).map(|()| Effect::Applied),
+            Transaction::RoundResult(envelope) => self.result(envelope, transaction.digest(&self.network)),
+            Transaction::OwnerAction(action) => {
+                match &action.order {
+                    Order::Revoke(nonce) => self.orders.retain(|(_, n), _| n != nonce),
+                    order => drop(self.orders.insert((action.effective, action.nonce), order.clone())),
+                }
+                Ok(Effect::Applied)
+            }
+            Transaction::Disagreement(envelope) => {
+                let d: Disagreement = Self::payload(envelope)?;
+                self.member(&envelope.signer, &d.hotkey)?;
+                self.checks.disagree(&d, &self.set)?;
+                Ok(Effect::Applied)
+            }
+            Transaction::EpochClose { epoch, snapshot } => self.close(*epoch, snapshot, header),
+            // No score follows from these.
+            Transaction::KeyDelegation(_) | Transaction::Readiness(_) | Transaction::Evidence(_) => Ok(Effect::Applied),
+        }
+    }
+
+    fn open(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let open: RoundOpen = Self::payload(envelope)?;
+        let round = open.round;
+        self.member(&envelope.signer, &round.validator)?;
+        if !self.specs.contains_key(&round.challenge) {
+            return Err(format!("round {round}: no such challenge"));
+        }
+        let next = self.next.entry((round.challenge, round.validator)).or_default();
+        if round.seq != *next {
+            return Err(format!("round {round}: the next number is {next}"));
+        }
+        if let Some(stranger) = open.miners.iter().find(|m| !self.registered.contains(m)) {
+            return Err(format!("round {round} asks {stranger}, which is not registered"));
+        }
+        *next += 1;
+        let row = OpenRow {
+            open: encode::digest(Domain::RoundOpen, &self.network, &envelope.payload),
+            image: open.image,
+            transform: open.transform,
+            miners: open.miners,
+            height: self.height,
+        };
+        self.opened.insert(round, row);
+        Ok(())
+    }
+
+    fn result(&mut self, envelope: &Envelope, transaction: Digest) -> Result<Effect, String> {
+        let result: RoundResult = Self::payload(envelope)?;
+        let round = result.round;
+        self.member(&envelope.signer, &round.validator)?;
+        let spec = self.specs.get(&round.challenge).ok_or_else(|| format!("round {round}: no such challenge"))?;
+        let opened = self.opened.remove(&round).ok_or_else(|| format!("round {round} is not open"))?;
+        if result.open != opened.open {
+            return Err(format!("round {round}: the result names another opening"));
+        }
+        if !result.entries.iter().map(|e| &e.miner).eq(&opened.miners) {
+            return Err(format!("round {round}: the entries are not the opened miners in their order"));
+        }
+        check_reveal(&result.transform, &self.network, &round, &opened.transform).map_err(|e| e.to_string())?;
+        judge_round(&spec.rules, &result).map_err(|e| format!("round {round}: {e}"))?;
+        let mut counted = Vec::with_capacity(result.entries.len());
+        for (miner, score) in pushes(&spec.rules, &result.entries) {
+            if !self.registered.contains(&miner) {
+                continue;
+            }
+            let id = (round.challenge, miner, round.validator);
+            let row = self.histories.entry(id).or_default();
+            row.ring.push(score, spec.rules.history_len);
+            row.fresh = self.meta.epoch;
+            self.touched.insert(id);
+            counted.push((miner, score));
+        }
+        if self.parameters.spot_checks.rate > 0 {
+            self.checks.close(round, transaction, opened.image, self.height);
+        }
+        self.meta.results += counted.len() as u64;
+        self.results += counted.len() as u64;
+        Ok(Effect::Scored { round, counted })
+    }
+
+    /// Orders whose height has come, in the order of their nonces.
+    fn carry_out_orders(&mut self) {
+        while let Some(entry) = self.orders.first_entry().filter(|e| e.key().0 <= self.height) {
+            let order = entry.remove();
+            self.carry_out(&order);
+        }
+    }
+
+    fn carry_out(&mut self, order: &Order) {
+        match order {
+            Order::AddChallenge(spec) => {
+                if self.specs.len() < MAX_CHALLENGES {
+                    self.specs.entry(spec.id).or_insert_with(|| spec.as_ref().clone());
+                }
+            }
+            Order::UpdateChallenge(spec) if !self.specs.contains_key(&spec.id) => {}
+            Order::UpdateChallenge(spec) => {
+                self.opened.retain(|round, _| round.challenge != spec.id);
+                self.specs.insert(spec.id, spec.as_ref().clone());
+            }
+            Order::RemoveChallenge(id) => {
+                self.opened.retain(|round, _| round.challenge != *id);
+                self.histories.retain(|(challenge, _, _), _| challenge != id);
+                self.checks.forget(*id);
+                self.specs.remove(id);
+            }
+            Order::SetParameters(parameters) => self.parameters = parameters.as_ref().clone(),
+            Order::SetRequiredVersion(..) | Order::SetOwner(_) | Order::Revoke(_) => {}
+        }
+    }
+
+    fn close(&mut self, epoch: u64, snapshot: &Snapshot, header: &Header) -> Result<Effect, String> {
+        if epoch != self.meta.epoch || header.epoch != epoch.saturating_add(1) {
+            return Err(format!("it closes epoch {epoch}, epoch {} is in the making", self.meta.epoch));
+        }
+        if snapshot.reference != header.reference {
+            return Err("its snapshot is of another chain block than the header names".into());
+        }
+        let registered: BTreeSet<Hotkey> = snapshot.neurons.iter().map(|n| n.hotkey).collect();
+        self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
+        self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
+        let weights = self.records.iter().map(|(id, r)| (*id, r.weights.clone())).collect();
+        self.registered = registered;
+        Ok(Effect::Closed { epoch, weights, next_validators: header.next_validators })
+    }
+
+    /// The rows of the last block that this knows: to find out which of them was agreed otherwise.
+    fn changes(&self) -> Vec<Change> {
+        let row = |id: &HistoryId| {
+            let key = history_key(id.0, &id.1, &id.2);
+            (key, self.histories.get(id).map(encode::encode))
+        };
+        let mut out: Vec<Change> = self.touched.iter().map(row).collect();
+        out.extend(self.records.iter().map(|(id, r)| (epoch_key(r.epoch, *id), Some(encode::encode(r)))));
+        out
+    }
+
+    fn mismatch(&self, what: String) -> Option<Mismatch> {
+        Some(Mismatch { what, changes: self.changes(), rows: None })
+    }
+}
+
+impl Engine for Fast {
+    fn apply(&mut self, block: &Block, _: &Certificate) -> Result<Option<Mismatch>, AuditError> {
+        let header = &block.header;
+        if !self.records.is_empty() {
+            return Err(AuditError::invalid(format!("block {}", header.height), "the epoch was closed before it"));
+        }
+        self.height = header.height;
+        self.touched.clear();
+        self.carry_out_orders();
+        let (height, wait) = (self.height, self.parameters.open_round_blocks);
+        self.checks.begin(&self.network, &self.parameters.spot_checks, height, &header.reference);
+        self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
+        let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
+        let last = block.body.transactions.len().saturating_sub(1);
+        for (index, transaction) in block.body.transactions.iter().enumerate() {
+            if index != last && matches!(transaction, Transaction::EpochClose { .. }) {
+                return Ok(self.mismatch(format!("transaction {index} closes the epoch before the block's end")));
+            }
+            match self.transaction(transaction, header) {
+                Ok(effect) => receipts.push(Receipt { transaction: transaction.digest(&self.network), effect }),
+                Err(why) => {
+                    return Ok(self.mismatch(format!("transaction {index} ({}): {why}", transaction.name())));
+                }
+            }
+        }
+        let root: Digest = receipt::root(&self.network, &receipts);
+        if root != header.results_root {
+            return Ok(self.mismatch(format!("results root {}, recomputed {root}", header.results_root)));
+        }
+        Ok(None)
+    }
+
+    fn results(&self) -> u64 {
+        self.results
+    }
+
+    fn records(&self) -> Result<Vec<(ChallengeId, EpochRecord)>, AuditError> {
+        Ok(self.records.clone())
+    }
+}
