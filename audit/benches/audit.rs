@@ -90,6 +90,8 @@ fn parameters() -> Parameters {
             precommit_ms: ms,
             precommit_delta_ms: ms,
         },
+        spot_checks: Default::default(),
+        reputation: Default::default(),
     }
 }
 
