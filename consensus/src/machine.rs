@@ -232,6 +232,16 @@ impl<S: StateStore> Machine<S> {
         }
     }
 
+    /// Transactions that wait for a block, by arrival: nothing about them is agreed.
+    pub fn waiting(&self) -> impl Iterator<Item = &perturb_ledger::Transaction> {
+        self.mempool.waiting()
+    }
+
+    /// Another number after each change of what waits.
+    pub fn waiting_version(&self) -> u64 {
+        self.mempool.version()
+    }
+
     /// How much the machine holds.
     pub fn load(&self) -> Load {
         Load {

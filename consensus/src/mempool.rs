@@ -51,6 +51,7 @@ pub(crate) struct Mempool {
     known: HashSet<Digest>,
     authors: HashMap<Digest, usize>,
     next: u64,
+    version: u64,
 }
 
 /// Whose quota a transaction counts against.
@@ -81,6 +82,16 @@ impl Mempool {
     /// How many wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// What waits, by arrival.
+    pub fn waiting(&self) -> impl Iterator<Item = &Transaction> {
+        self.waiting.values().map(|w| &w.transaction)
+    }
+
+    /// Another number after each change.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Takes a transaction in, if the ledger has a use for it.
@@ -116,6 +127,7 @@ impl Mempool {
         let repeat_at = own.map(|now| now.saturating_add(REPEAT_MS));
         self.waiting.insert(self.next, Waiting { transaction, digest, author, repeat_at });
         self.next += 1;
+        self.version += 1;
         Ok(())
     }
 
@@ -137,6 +149,7 @@ impl Mempool {
             .collect();
         for i in gone {
             let Some(w) = self.waiting.remove(&i) else { continue };
+            self.version += 1;
             self.known.remove(&w.digest);
             if let Some(count) = self.authors.get_mut(&w.author) {
                 *count = count.saturating_sub(1);

@@ -139,7 +139,8 @@ impl Payload for Readiness {
 }
 
 /// What the owner may order.
-#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// A new challenge; its id must be free.
     AddChallenge(Box<crate::genesis::ChallengeSpec>),

@@ -36,6 +36,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
     Score(ScoreArgs),
+    /// Give orders to a network that one owns: challenges, parameters, versions.
+    Owner(OwnerArgs),
 }
 
 /// Options shared by every role. Each can also come from the environment or the TOML file.
@@ -101,6 +103,10 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc_listen: Option<SocketAddr>,
+    /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<String>,
 }
 
 /// `perturb miner`.
@@ -214,6 +220,68 @@ pub struct StatusArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `perturb owner`.
+#[derive(Debug, Clone, Args)]
+pub struct OwnerArgs {
+    /// A validator's JSON-RPC address.
+    #[arg(long, global = true, default_value = "http://127.0.0.1:8545")]
+    pub rpc: String,
+    /// File with the owner's hotkey secret.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Height from which on the order holds.
+    #[arg(long, global = true, value_name = "HEIGHT", conflicts_with = "blocks")]
+    pub at: Option<u64>,
+    /// Or: so many blocks from now.
+    #[arg(long, global = true, default_value_t = 20)]
+    pub blocks: u64,
+    /// What to order.
+    #[command(subcommand)]
+    pub command: OwnerCommand,
+}
+
+/// The orders.
+#[derive(Debug, Clone, Subcommand)]
+pub enum OwnerCommand {
+    /// Show the owner, the next nonce, and the orders that wait for their height.
+    Show,
+    /// Add a challenge.
+    AddChallenge {
+        /// JSON of the challenge, as in a genesis file.
+        file: PathBuf,
+    },
+    /// Change a challenge; its open rounds end without blame.
+    UpdateChallenge {
+        /// JSON of the challenge, as in a genesis file.
+        file: PathBuf,
+    },
+    /// End a challenge.
+    RemoveChallenge {
+        /// Its number.
+        id: u16,
+    },
+    /// Require a program version.
+    RequireVersion {
+        /// As in 1.2.3.
+        version: String,
+    },
+    /// Set the numbers that the whole network shares.
+    SetParameters {
+        /// JSON of all parameters, as in a genesis file.
+        file: PathBuf,
+    },
+    /// Take back an order that waits.
+    Revoke {
+        /// Its nonce.
+        nonce: u64,
+    },
+    /// Hand the network over.
+    SetOwner {
+        /// The new owner's hotkey, ss58.
+        hotkey: String,
+    },
 }
 
 /// `perturb score`.

@@ -10,6 +10,7 @@ pub mod localnet;
 pub mod metagraph;
 pub mod metrics;
 pub mod miner;
+pub mod owner;
 pub mod report;
 pub mod role;
 pub mod score;
@@ -71,5 +72,6 @@ async fn run(command: Command) -> Result<()> {
         Command::Model(command) => commands::model(command),
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
+        Command::Owner(args) => owner::run(args).await,
     }
 }

@@ -1,7 +1,8 @@
 //! What a node tells about itself over JSON-RPC: the shapes that `status`, the live view and
 //! other programs read.
 //!
-//! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_peers`, `rpc_methods`.
+//! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_validators`, `perturb_orders`,
+//! `perturb_optimistic`, `perturb_peers`, `rpc_methods`.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,10 @@ pub struct Status {
     pub epoch_results: u64,
     /// Every miner's running score in the agreed state.
     pub miners: Vec<Running>,
+    /// Rounds of this and other validators that are being checked again.
+    pub checks: usize,
+    /// This validator's standing, 0 to 1.
+    pub standing: f64,
     /// Newest epoch whose weights this validator has read back from the chain.
     pub weights_epoch: Option<u64>,
 }
@@ -146,4 +151,91 @@ pub struct EpochMiner {
     pub share: f64,
     /// The agreed u16 weight.
     pub weight: u16,
+}
+
+/// `perturb_validators`: a member of the current set, or one that faults are known of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidatorReport {
+    /// The validator.
+    pub hotkey: Hotkey,
+    /// Its voting power; 0 where it is no member.
+    pub power: u64,
+    /// What its contributions weigh beside its power, 0 to 1.
+    pub standing: f64,
+    /// Rounds opened and never closed, in this epoch and before.
+    pub unclosed: [u64; 2],
+    /// Contributions rejected as outliers.
+    pub rejected: [u64; 2],
+    /// Spot checks that a quorum disagreed with.
+    pub failed_checks: [u64; 2],
+    /// Certificates that lack its vote.
+    pub missed_votes: [u64; 2],
+    /// Proofs of contradicting signatures.
+    pub equivocations: [u64; 2],
+}
+
+/// `perturb_orders`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Orders {
+    /// The network.
+    pub network: NetworkId,
+    /// Height of the newest agreed block.
+    pub height: u64,
+    /// Whose orders are obeyed.
+    pub owner: Hotkey,
+    /// The nonce of the next order.
+    pub nonce: u64,
+    /// Orders that wait for their height.
+    pub waiting: Vec<WaitingOrder>,
+}
+
+/// An order that waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WaitingOrder {
+    /// From which height on it holds.
+    pub height: u64,
+    /// Its nonce.
+    pub nonce: u64,
+    /// The order.
+    pub order: serde_json::Value,
+}
+
+/// `perturb_optimistic`: results that no block has yet, and what they would change. Nothing here is
+/// agreed, and nothing agreed depends on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Optimistic {
+    /// Always false: what this is not.
+    pub confirmed: bool,
+    /// Height of the newest agreed block below it.
+    pub after_height: u64,
+    /// Closed rounds that wait for a block.
+    pub rounds: Vec<PendingRound>,
+    /// The miners that they touch.
+    pub miners: Vec<OptimisticMiner>,
+}
+
+/// A round that waits for a block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PendingRound {
+    /// Its validator.
+    pub validator: Hotkey,
+    /// The challenge.
+    pub challenge: u16,
+    /// The validator's number.
+    pub seq: u64,
+    /// Scores by miner, 0 to 1.
+    pub scores: BTreeMap<Hotkey, f64>,
+}
+
+/// A miner with and without what waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimisticMiner {
+    /// The miner.
+    pub hotkey: Hotkey,
+    /// Mean over the validators' means in the agreed state, 0 to 1.
+    pub confirmed: f64,
+    /// The same with what waits.
+    pub optimistic: f64,
+    /// Scores that wait.
+    pub waiting: u64,
 }

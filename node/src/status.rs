@@ -8,7 +8,7 @@ use jsonrpsee::http_client::HttpClientBuilder;
 use jsonrpsee::rpc_params;
 
 use crate::cli::StatusArgs;
-use crate::report::Status;
+use crate::report::{Status, ValidatorReport};
 
 /// Asks and prints.
 ///
@@ -25,12 +25,13 @@ pub async fn run(args: StatusArgs) -> Result<()> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        print!("{}", text(&status));
+        let validators: Vec<ValidatorReport> = client.request("perturb_validators", rpc_params![]).await?;
+        print!("{}", text(&status, &validators));
     }
     Ok(())
 }
 
-fn text(s: &Status) -> String {
+fn text(s: &Status, validators: &[ValidatorReport]) -> String {
     let doing = if s.syncing {
         "fetching blocks"
     } else if s.member {
@@ -65,6 +66,22 @@ fn text(s: &Status) -> String {
         s.rounds.closed,
         s.rounds.answers,
     );
+    out.push_str(&format!("standing    {:.4}, {} rounds are being checked again\n", s.standing, s.checks));
+    for v in validators {
+        let faults: Vec<String> = [
+            ("unclosed rounds", v.unclosed),
+            ("outliers", v.rejected),
+            ("failed checks", v.failed_checks),
+            ("missed votes", v.missed_votes),
+            ("equivocations", v.equivocations),
+        ]
+        .iter()
+        .filter(|(_, [now, before])| now + before > 0)
+        .map(|(what, [now, before])| format!("{} {what}", now + before))
+        .collect();
+        let faults = if faults.is_empty() { "no faults".to_owned() } else { faults.join(", ") };
+        out.push_str(&format!("member      {} power {} standing {:.4}: {faults}\n", v.hotkey, v.power, v.standing));
+    }
     for m in &s.miners {
         out.push_str(&format!(
             "miner       uid {:<4} {}  {:.6} over {} results\n",

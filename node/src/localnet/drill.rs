@@ -61,6 +61,7 @@ impl Run {
             move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
         let waited = self.until("the fifth validator votes", PATIENCE, votes).await?;
         self.did("the fifth validator is a member and votes", waited);
+        self.caught().await?;
         Ok(reports)
     }
 
@@ -104,13 +105,37 @@ impl Run {
     /// A validator absent from genesis joins with an empty folder and catches up.
     async fn late_validator(&mut self) -> Result<()> {
         let i = self.network.plan.founders;
-        self.network.start_validator(i)?;
+        self.network.start_validator_with(i, &["--drill", "equivocate"])?;
         let up = move |s: &[Option<Status>]| {
             let top = height(s);
             s.get(i).and_then(Option::as_ref).is_some_and(|v| !v.syncing && v.height + 2 >= top)
         };
         let waited = self.until("the fifth validator has caught up", PATIENCE, up).await?;
         self.did("a fifth validator joined with an empty data folder and caught up", waited);
+        Ok(())
+    }
+
+    /// The fifth validator contradicts its own votes: the others' evidence must come into the state.
+    async fn caught(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let liar = self.network.plan.validators.get(self.network.plan.founders).map(|v| v.hotkey.hotkey());
+        let network = &self.network;
+        super::network::eventually("the evidence against the fifth validator is in the state", PATIENCE, async || {
+            network.members().await.iter().any(|v| Some(v.hotkey) == liar && v.equivocations.iter().sum::<u64>() > 0)
+        })
+        .await?;
+        let proofs: u64 = self
+            .network
+            .members()
+            .await
+            .iter()
+            .filter(|v| Some(v.hotkey) == liar)
+            .map(|v| v.equivocations.iter().sum::<u64>())
+            .sum();
+        self.did(
+            &format!("the fifth validator contradicted its votes: {proofs} proofs of it are in the agreed state"),
+            began.elapsed(),
+        );
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use perturb_types::{Digest, Hotkey};
 
 use super::plan::{CHAIN_BLOCK_MS, Member, NETUID, Plan};
 use super::process::{Process, Spec};
-use crate::report::{EpochReport, Status};
+use crate::report::{EpochReport, Status, ValidatorReport};
 
 /// How long a process may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(60);
@@ -144,9 +144,18 @@ impl Network {
     /// # Errors
     /// The program cannot be started.
     pub fn start_validator(&mut self, i: usize) -> Result<()> {
+        self.start_validator_with(i, &[])
+    }
+
+    /// Starts a validator of the plan with more options.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start_validator_with(&mut self, i: usize, more: &[&str]) -> Result<()> {
         let v = &self.plan.validators[i];
         let mut args = self.joining("validator", v);
         args.extend(strings(&["--rpc-listen", &v.rpc.to_string()]));
+        args.extend(strings(more));
         let spec = Spec { name: v.name.clone(), program: sibling("perturb")?, args, dir: self.plan.dir.clone() };
         self.validators[i] = Some(spec.start()?);
         Ok(())
@@ -163,6 +172,16 @@ impl Network {
             p.check()?;
         }
         Ok(())
+    }
+
+    /// What the first validator that answers knows of the members.
+    pub async fn members(&self) -> Vec<ValidatorReport> {
+        for client in &self.rpc {
+            if let Ok(members) = client.request("perturb_validators", rpc_params![]).await {
+                return members;
+            }
+        }
+        Vec::new()
     }
 
     /// What every validator says; `None` for one that does not answer.

@@ -15,14 +15,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use perturb_consensus::guard::Step;
 use perturb_consensus::wire::{MAX_RANGE_BYTES, Peer, Response, Topic};
 use perturb_consensus::{Action, ChainAnswer, Event, GuardMark, Machine, Millis, Status, TimerId, Verdict};
-use perturb_ledger::ChainReference;
+use perturb_ledger::{ChainReference, Transaction};
 use perturb_p2p::{self as p2p, GossipId, NetworkHandle, PeerId, Protocol, ReplyChannel};
 use perturb_storage::guard::Mark;
 use perturb_storage::{Database, SigningGuard};
+use perturb_types::RoundResult;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::equivocate::Equivocator;
 use crate::metagraph::Metagraph;
 
 /// Events that wait for the machine: a block's votes of a full set and some rounds besides.
@@ -33,6 +35,12 @@ const OUTBOX: usize = 4096;
 
 /// How long a peer may take to answer a body or range request.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Milliseconds between two looks at what waits for a block.
+const SHOW_MS: Millis = 500;
+
+/// Waiting results shown: what people can read.
+const MAX_SHOWN: usize = 256;
 
 /// Something for the machine.
 pub enum Input {
@@ -51,6 +59,7 @@ pub enum Input {
 pub struct DriverHandle {
     inputs: mpsc::Sender<Input>,
     status: watch::Receiver<Status>,
+    waiting: watch::Receiver<Vec<RoundResult>>,
 }
 
 impl DriverHandle {
@@ -65,6 +74,11 @@ impl DriverHandle {
         let (tx, rx) = oneshot::channel();
         self.send(Input::Submit(bytes, tx)).await;
         rx.await.unwrap_or_else(|_| Verdict::Ignore("the node is stopping".into()))
+    }
+
+    /// Closed rounds that wait for a block, by arrival: the optimistic view's part.
+    pub fn waiting(&self) -> watch::Receiver<Vec<RoundResult>> {
+        self.waiting.clone()
     }
 
     /// Where the machine stands, and a way to wait for its change.
@@ -120,6 +134,10 @@ pub struct Driver {
     inputs: mpsc::Receiver<Input>,
     back: mpsc::Sender<Input>,
     status: watch::Sender<Status>,
+    shown: watch::Sender<Vec<RoundResult>>,
+    shown_version: u64,
+    shown_ms: Millis,
+    equivocator: Option<Equivocator>,
 }
 
 /// Why the node stopped.
@@ -214,7 +232,8 @@ impl Driver {
         let (outbox, out) = mpsc::channel(OUTBOX);
         tokio::spawn(deliver(network.clone(), out));
         let (status, seen) = watch::channel(machine.status());
-        let handle = DriverHandle { inputs: back.clone(), status: seen };
+        let (shown, waiting) = watch::channel(Vec::new());
+        let handle = DriverHandle { inputs: back.clone(), status: seen, waiting };
         let driver = Self {
             machine,
             database,
@@ -230,8 +249,18 @@ impl Driver {
             inputs,
             back,
             status,
+            shown,
+            shown_version: 0,
+            shown_ms: 0,
+            equivocator: None,
         };
         (driver, handle)
+    }
+
+    /// Contradicts this validator's votes on purpose: a drill for local networks.
+    pub fn equivocating(mut self, equivocator: Option<Equivocator>) -> Self {
+        self.equivocator = equivocator;
+        self
     }
 
     /// Runs until `stop`, or until the node must not go on.
@@ -303,7 +332,24 @@ impl Driver {
             }
         }
         self.status.send_replace(self.machine.status());
+        self.show_waiting();
         Ok(())
+    }
+
+    /// Shows the results that wait, now and then and only where they changed.
+    fn show_waiting(&mut self) {
+        let (now, version) = (self.clock.now(), self.machine.waiting_version());
+        if version == self.shown_version || now < self.shown_ms + SHOW_MS {
+            return;
+        }
+        let results = self.machine.waiting().filter_map(|t| match t {
+            Transaction::RoundResult(e) => {
+                perturb_types::encode::decode("round result", &e.payload, e.payload.len()).ok()
+            }
+            _ => None,
+        });
+        self.shown.send_replace(results.take(MAX_SHOWN).collect());
+        (self.shown_version, self.shown_ms) = (version, now);
     }
 
     fn execute(&mut self, action: Action) -> Result<Option<Event>, DriverError> {
@@ -311,7 +357,13 @@ impl Driver {
             Action::AppendLog { height, record } => self.database.append_log(height, &record)?,
             Action::SyncLog => self.database.sync_log()?,
             Action::Guard(mark) => self.guard_mark(mark)?,
-            Action::Broadcast { topic, bytes } => self.put(Out::Publish(to_p2p(topic), bytes)),
+            Action::Broadcast { topic, bytes } => {
+                let contradiction = self.equivocator.as_ref().and_then(|e| e.contradict(&bytes));
+                self.put(Out::Publish(to_p2p(topic), bytes));
+                if let Some(bytes) = contradiction {
+                    self.put(Out::Publish(to_p2p(topic), bytes));
+                }
+            }
             Action::Verdict { id, verdict } => self.verdict(id, verdict),
             Action::Ask { id, to, bytes } => self.ask(id, to, bytes),
             Action::Answer { id, bytes } => {

@@ -1,9 +1,13 @@
 //! `perturb validator`: consensus, rounds, weights, and what it tells about itself.
 
 pub mod agreed;
+pub mod challenges;
+pub mod checks;
 pub mod driver;
+pub mod equivocate;
 pub mod exchange;
 pub mod membership;
+pub mod optimistic;
 pub mod pending;
 pub mod rounds;
 pub mod rpc;
@@ -17,16 +21,12 @@ use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_chain::submitter::{Submissions, Submitter};
 use perturb_chain::view::ChainView;
 use perturb_chain::{BlockHash, ChainClient, ChainOptions, FileStore};
-use perturb_challenge::classifier::Classifier;
-use perturb_challenge::pixels::PngLimits;
-use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
 use perturb_consensus::{Event, Machine};
 use perturb_ledger::ledger::genesis_commit;
-use perturb_ledger::{ChainReference, ChallengeSpec, Ledger};
-use perturb_model::TchClassifier;
+use perturb_ledger::{ChainReference, Ledger};
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, NetworkHandle, Protocol};
 use perturb_storage::{Database, Options, SigningGuard};
-use perturb_types::{Digest, encode};
+use perturb_types::{ConsensusPair, Digest, NetworkId, encode};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -37,8 +37,10 @@ use crate::metagraph::Metagraph;
 use crate::role::{self, Role};
 use crate::{http, keys, metrics};
 use agreed::Agreed;
+use challenges::Shared;
 use driver::{Driver, DriverHandle, Input, peer_name};
-use rounds::{Counters, Rounds};
+use equivocate::Equivocator;
+use rounds::Counters;
 use view::NodeView;
 
 /// Vectors that wait for the submitter: one per mechanism.
@@ -88,6 +90,7 @@ pub async fn run(config: Config) -> Result<()> {
     let machine = Machine::new(machine_config, ledger)?;
     let (driver, handle) = Driver::new(machine, database.clone(), guard, metagraph.clone(), network.clone());
 
+    let driver = driver.equivocating(drill(&config, &pair, role.network)?);
     let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone(), config.dev_loopback));
     let counters = Arc::new(Counters::default());
     let (submissions_tx, submissions) = watch::channel(Submissions::default());
@@ -101,6 +104,7 @@ pub async fn run(config: Config) -> Result<()> {
         machine: handle.status(),
         submissions,
         counters: counters.clone(),
+        driver: handle.clone(),
     });
     let ready = view.clone();
     let mut registry = Registry::with_prefix("perturb");
@@ -112,26 +116,16 @@ pub async fn run(config: Config) -> Result<()> {
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     tasks.spawn(pump(events, handle.clone(), database.clone(), stop.clone()));
     tasks.spawn(follow_chain(metagraph.view(), handle.clone(), stop.clone()));
-    for spec in role.genesis.challenges.clone() {
-        let classifier = classifier(&spec)?;
-        let rounds = Rounds {
-            id: role.network,
-            challenge: spec.id,
-            rules: spec.rules.clone(),
-            interval: Duration::from_millis(u64::from(spec.interval_ms)),
-            places: usize::from(spec.miners_per_round),
-            me,
-            pair: pair.clone(),
-            classifier,
-            source: source(&spec)?,
-            agreed: agreed.clone(),
-            database: database.clone(),
-            network: network.clone(),
-            driver: handle.clone(),
-            counters: counters.clone(),
-        };
-        tasks.spawn(rounds.run(stop.clone()));
-    }
+    let shared = Shared {
+        id: role.network,
+        me,
+        pair: pair.clone(),
+        agreed: agreed.clone(),
+        network: network.clone(),
+        driver: handle.clone(),
+        counters: counters.clone(),
+    };
+    tasks.spawn(challenges::run(shared, stop.clone()));
     tasks.spawn(pending::run(database.clone(), me, handle.clone(), stop.clone()));
     tasks.spawn(membership::run(agreed.clone(), hotkey.clone(), pair, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
@@ -159,6 +153,19 @@ pub async fn run(config: Config) -> Result<()> {
     let _ = rpc.stop();
     tasks.shutdown().await;
     outcome
+}
+
+/// Misbehaviour on purpose, for local networks.
+fn drill(config: &Config, pair: &ConsensusPair, network: NetworkId) -> Result<Option<Equivocator>> {
+    match config.drill.as_deref() {
+        None => Ok(None),
+        Some("equivocate") if config.dev_loopback => {
+            tracing::warn!("a drill: this validator contradicts each of its votes, and will be caught");
+            Ok(Some(Equivocator { pair: pair.clone(), network }))
+        }
+        Some("equivocate") => bail!("--drill equivocate is for local networks: it needs --dev-loopback"),
+        Some(other) => bail!("unknown drill `{other}`: a validator knows `equivocate`"),
+    }
 }
 
 /// The failure that ended the node. A part that fails takes others with it, which then end without
@@ -266,41 +273,6 @@ async fn remember_peers(database: Database, network: NetworkHandle, stop: Cancel
             database.put_row("known-peers", &text)?;
         }
     }
-}
-
-fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
-    let model = match spec.model.as_str() {
-        "demo" => TchClassifier::embedded(tch::Device::Cpu)?,
-        other => bail!("challenge {}: this version knows the model `demo`, not `{other}`", spec.id),
-    };
-    let digest = Digest(model.file_digest());
-    if digest != spec.model_digest {
-        bail!("challenge {}: the network agreed on model {}, this program has {digest}", spec.id, spec.model_digest);
-    }
-    Ok(Arc::new(model))
-}
-
-/// `demo:SEED:LEN`, or `folder:PATH`.
-fn source(spec: &ChallengeSpec) -> Result<Box<dyn ImageSource>> {
-    let parts: Vec<&str> = spec.source.split(':').collect();
-    let source: Box<dyn ImageSource> = match parts.as_slice() {
-        ["demo", seed, len] => {
-            let number = |t: &str| t.parse().map_err(|_| eyre!("challenge {}: source `{}`", spec.id, spec.source));
-            Box::new(DemoSource::new(number(seed)?, number(len)?))
-        }
-        ["folder", path] => Box::new(FolderSource::open(path.as_ref(), PngLimits::default())?),
-        _ => bail!("challenge {}: unknown image source `{}`", spec.id, spec.source),
-    };
-    if source.fingerprint() != spec.source_fingerprint {
-        bail!(
-            "challenge {}: the network agreed on image set {}, `{}` is {}",
-            spec.id,
-            spec.source_fingerprint,
-            spec.source,
-            source.fingerprint()
-        );
-    }
-    Ok(source)
 }
 
 /// The bytes of an own transaction.

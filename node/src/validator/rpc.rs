@@ -5,6 +5,10 @@
 //! | `perturb_status` | | [`Status`] |
 //! | `perturb_epoch` | epoch | [`EpochReport`] or null where it is not closed |
 //! | `perturb_receipt` | height, index | [`ReceiptEvidence`] or null where there is none |
+//! | `perturb_validators` | | [`ValidatorReport`]s |
+//! | `perturb_orders` | | [`Orders`] |
+//! | `perturb_optimistic` | | [`Optimistic`] |
+//! | `perturb_submit` | hex of an owner's order or a key delegation | what became of it |
 //! | `perturb_peers` | | connected peers |
 //! | `rpc_methods` | | the names of all methods |
 
@@ -18,7 +22,7 @@ use serde::Serialize;
 
 use super::view::NodeView;
 use crate::http::ListenError;
-use crate::report::{EpochReport, Status};
+use crate::report::{EpochReport, Optimistic, Orders, Status, ValidatorReport};
 
 /// Connections at once: dashboards and scripts of one operator.
 const MAX_CONNECTIONS: u32 = 64;
@@ -69,6 +73,19 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
     m.register_blocking_method("perturb_receipt", |p, v, _| -> Result<Option<ReceiptEvidence>, ErrorObjectOwned> {
         let (height, index): (u64, usize) = p.parse()?;
         v.receipt(height, index).map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_validators", |_, v, _| -> Result<Vec<ValidatorReport>, ErrorObjectOwned> {
+        v.validators().map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_orders", |_, v, _| -> Result<Orders, ErrorObjectOwned> {
+        v.orders().map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_optimistic", |_, v, _| -> Result<Optimistic, ErrorObjectOwned> {
+        v.optimistic().map_err(internal)
+    })?;
+    m.register_async_method("perturb_submit", |p, v, _| async move {
+        let text: String = p.one()?;
+        v.submit(&text).await.map_err(|why| ErrorObjectOwned::owned(-32602, why, None::<()>))
     })?;
     m.register_method("perturb_peers", |_, v, _| -> Vec<Peer> { v.peers() })?;
     let mut names: Vec<&'static str> = m.method_names().collect();

@@ -15,6 +15,7 @@ use perturb_types::{ChallengeId, ConsensusKey, Hotkey, NetworkId, encode};
 use tokio::sync::watch;
 
 use super::agreed::Agreed;
+use super::driver::DriverHandle;
 use super::rounds::Counters;
 use super::rpc::{Peer, ReceiptEvidence};
 use crate::metagraph::Metagraph;
@@ -40,6 +41,8 @@ pub struct NodeView {
     pub submissions: watch::Receiver<Submissions>,
     /// The rounds.
     pub counters: Arc<Counters>,
+    /// The way to consensus.
+    pub driver: DriverHandle,
 }
 
 impl NodeView {
@@ -120,6 +123,8 @@ impl NodeView {
             },
             epoch_results: meta.results,
             miners: miners.collect(),
+            checks: query::checks(db)?.len(),
+            standing: f64::from(query::reputation(db, &self.me)?.standing) / 1e6,
             weights_epoch: landed,
         })
     }

@@ -1,0 +1,157 @@
+//! Which challenges run: those of the agreed state, as they are added, changed and removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use color_eyre::eyre::{Result, bail, eyre};
+use perturb_challenge::classifier::Classifier;
+use perturb_challenge::pixels::PngLimits;
+use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
+use perturb_ledger::{ChallengeSpec, query};
+use perturb_model::TchClassifier;
+use perturb_p2p::NetworkHandle;
+use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::agreed::Agreed;
+use super::checks::Checks;
+use super::driver::DriverHandle;
+use super::rounds::{Counters, Rounds};
+
+/// Time between two looks at the agreed challenges.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// What every challenge's services share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The network's id.
+    pub id: NetworkId,
+    /// This validator.
+    pub me: Hotkey,
+    /// Its consensus key.
+    pub pair: ConsensusPair,
+    /// The agreed state.
+    pub agreed: Arc<Agreed>,
+    /// The network.
+    pub network: NetworkHandle,
+    /// The way to consensus.
+    pub driver: DriverHandle,
+    /// What was done.
+    pub counters: Arc<Counters>,
+}
+
+struct Running {
+    spec: ChallengeSpec,
+    stop: CancellationToken,
+}
+
+/// Runs the agreed challenges until `stop`.
+///
+/// # Errors
+/// At the start: a model or image set that is not the agreed one. Later: the disk, or a service that
+/// failed. A challenge that is added later and cannot be run here is left to the others.
+pub async fn run(shared: Shared, stop: CancellationToken) -> Result<()> {
+    let mut running: BTreeMap<ChallengeId, Running> = BTreeMap::new();
+    let mut services: JoinSet<Result<()>> = JoinSet::new();
+    let mut first = true;
+    loop {
+        let agreed = query::challenges(shared.agreed.database())?;
+        running.retain(|id, r| {
+            let stays = agreed.iter().any(|spec| spec == &r.spec);
+            if !stays {
+                tracing::info!(challenge = %id, "the challenge was changed or removed");
+                r.stop.cancel();
+            }
+            stays
+        });
+        for spec in agreed {
+            if running.contains_key(&spec.id) {
+                continue;
+            }
+            let token = stop.child_token();
+            match start(&shared, &spec, &mut services, &token) {
+                Ok(()) => {}
+                Err(error) if first => return Err(error),
+                Err(error) => {
+                    tracing::error!(challenge = %spec.id, error = %format!("{error:#}"), "cannot run this challenge");
+                }
+            }
+            running.insert(spec.id, Running { spec, stop: token });
+        }
+        first = false;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(EVERY) => {}
+            Some(ended) = services.join_next(), if !services.is_empty() => ended??,
+        }
+    }
+    services.shutdown().await;
+    Ok(())
+}
+
+fn start(
+    shared: &Shared,
+    spec: &ChallengeSpec,
+    services: &mut JoinSet<Result<()>>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let classifier = classifier(spec)?;
+    let rounds = Rounds {
+        id: shared.id,
+        challenge: spec.id,
+        rules: spec.rules.clone(),
+        interval: Duration::from_millis(u64::from(spec.interval_ms)),
+        places: usize::from(spec.miners_per_round),
+        me: shared.me,
+        pair: shared.pair.clone(),
+        classifier: classifier.clone(),
+        source: source(spec)?,
+        agreed: shared.agreed.clone(),
+        database: shared.agreed.database().clone(),
+        network: shared.network.clone(),
+        driver: shared.driver.clone(),
+        counters: shared.counters.clone(),
+    };
+    let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source: source(spec)? };
+    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, "running a challenge");
+    services.spawn(rounds.run(stop.clone()));
+    services.spawn(checks.run(stop.clone()));
+    Ok(())
+}
+
+fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
+    let model = match spec.model.as_str() {
+        "demo" => TchClassifier::embedded(tch::Device::Cpu)?,
+        other => bail!("challenge {}: this version knows the model `demo`, not `{other}`", spec.id),
+    };
+    let digest = Digest(model.file_digest());
+    if digest != spec.model_digest {
+        bail!("challenge {}: the network agreed on model {}, this program has {digest}", spec.id, spec.model_digest);
+    }
+    Ok(Arc::new(model))
+}
+
+/// `demo:SEED:LEN`, or `folder:PATH`.
+fn source(spec: &ChallengeSpec) -> Result<Box<dyn ImageSource>> {
+    let parts: Vec<&str> = spec.source.split(':').collect();
+    let source: Box<dyn ImageSource> = match parts.as_slice() {
+        ["demo", seed, len] => {
+            let number = |t: &str| t.parse().map_err(|_| eyre!("challenge {}: source `{}`", spec.id, spec.source));
+            Box::new(DemoSource::new(number(seed)?, number(len)?))
+        }
+        ["folder", path] => Box::new(FolderSource::open(path.as_ref(), PngLimits::default())?),
+        _ => bail!("challenge {}: unknown image source `{}`", spec.id, spec.source),
+    };
+    if source.fingerprint() != spec.source_fingerprint {
+        bail!(
+            "challenge {}: the network agreed on image set {}, `{}` is {}",
+            spec.id,
+            spec.source_fingerprint,
+            spec.source,
+            source.fingerprint()
+        );
+    }
+    Ok(source)
+}

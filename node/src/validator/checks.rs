@@ -1,0 +1,277 @@
+//! Spot checks: verifies the drawn rounds of other validators again, from the images themselves.
+//!
+//! The clean image must be the revealed transform of the agreed source image; each answer must give
+//! exactly the recorded integers; the model must say the same label, unless the lead of one label over
+//! the other is within the agreed tolerance on one of the two machines (different machines may round
+//! differently near a tie). An image is *missing* when neither the round's validator nor any other
+//! validator gives it during half of the window.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use color_eyre::eyre::{Result, eyre};
+use perturb_challenge::classifier::Classifier;
+use perturb_challenge::pixels::{Pixels, PngLimits};
+use perturb_challenge::semantics::Exact;
+use perturb_challenge::source::ImageSource;
+use perturb_challenge::transform::Transform;
+use perturb_challenge::verify::verify;
+use perturb_consensus::Verdict as Admission;
+use perturb_ledger::spot::{CheckRow, Disagreement, Finding};
+use perturb_ledger::{ChallengeSpec, Transaction, query};
+use perturb_p2p::{Protocol, Role};
+use perturb_types::{Digest, Entry, Hotkey, RoundId, RoundResult, Signed, encode};
+use tokio_util::sync::CancellationToken;
+
+use super::bytes_of;
+use super::challenges::Shared;
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// How long one image may take.
+const FETCH: Duration = Duration::from_secs(5);
+
+/// Other validators asked for an image that its own validator does not give.
+const OTHERS: usize = 3;
+
+/// Verifies the drawn rounds of one challenge.
+pub struct Checks {
+    /// What every service has.
+    pub shared: Shared,
+    /// The challenge.
+    pub spec: ChallengeSpec,
+    /// Its classifier.
+    pub classifier: Arc<dyn Classifier>,
+    /// Its images.
+    pub source: Box<dyn ImageSource>,
+}
+
+/// What verifying again came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Holds,
+    Fails(Finding),
+    /// An image is not to be had now.
+    Later(Finding),
+}
+
+impl Checks {
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let mut done: BTreeSet<RoundId> = BTreeSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(EVERY) => {}
+            }
+            let db = self.shared.agreed.database();
+            let checks = query::checks(db)?;
+            done.retain(|round| checks.iter().any(|(r, _)| r == round));
+            let member = query::validators(db)?.by_key(&self.shared.pair.public()).is_some();
+            for (round, row) in checks {
+                if !member || round.challenge != self.spec.id || round.validator == self.shared.me {
+                    continue;
+                }
+                if !done.contains(&round) && self.check(&round, &row).await? {
+                    done.insert(round);
+                }
+            }
+        }
+    }
+
+    /// Checks one round; true where nothing more is to be done about it.
+    async fn check(&self, round: &RoundId, row: &CheckRow) -> Result<bool> {
+        let db = self.shared.agreed.database();
+        let height = self.shared.driver.status().borrow().height;
+        let Some(result) = self.result(row)? else { return Ok(true) };
+        let finding = match self.verify(&result, row).await? {
+            Outcome::Holds => {
+                tracing::info!(%round, "a checked round holds");
+                return Ok(true);
+            }
+            Outcome::Later(finding) => {
+                let patience = query::parameters(db)?.spot_checks.window_blocks / 2;
+                if height < row.drawn.saturating_add(patience) {
+                    return Ok(false);
+                }
+                finding
+            }
+            Outcome::Fails(finding) => finding,
+        };
+        tracing::warn!(%round, ?finding, "a checked round does not hold");
+        let d = Disagreement { hotkey: self.shared.me, round: *round, result: row.fresh.result, finding };
+        let signed = Signed::sign(&self.shared.pair, &self.shared.id, d);
+        let transaction = Transaction::Disagreement(signed.into_envelope());
+        if let Admission::Reject(why) = self.shared.driver.submit(bytes_of(&transaction)).await {
+            tracing::warn!(%round, %why, "the disagreement was refused");
+        }
+        Ok(true)
+    }
+
+    /// The result as it stands in its block.
+    fn result(&self, row: &CheckRow) -> Result<Option<RoundResult>> {
+        let Some(block) = self.shared.agreed.database().block(row.fresh.height)? else { return Ok(None) };
+        let found = block.body.transactions.iter().find(|t| t.digest(&self.shared.id) == row.fresh.result);
+        let Some(Transaction::RoundResult(envelope)) = found else { return Ok(None) };
+        Ok(Some(encode::decode("round result", &envelope.payload, envelope.payload.len())?))
+    }
+
+    async fn verify(&self, result: &RoundResult, row: &CheckRow) -> Result<Outcome> {
+        let validator = result.round.validator;
+        let Some(png) = self.image(&row.fresh.image, &validator).await? else {
+            return Ok(Outcome::Later(Finding::ImageMissing));
+        };
+        let Some(clean) = self.clean(result, &png)? else { return Ok(Outcome::Fails(Finding::ImageWrong)) };
+        if !self.same_label(&clean, result.label)? {
+            return Ok(Outcome::Fails(Finding::Label));
+        }
+        for entry in result.entries.iter().filter(|e| e.measurement.channels > 0) {
+            let Some(answer) = &entry.answer else { continue };
+            let Some(png) = self.image(&answer.digest, &validator).await? else {
+                return Ok(Outcome::Later(Finding::AnswerMissing));
+            };
+            if let Some(finding) = self.entry(&clean, result.label, entry, &png) {
+                return Ok(Outcome::Fails(finding));
+            }
+        }
+        Ok(Outcome::Holds)
+    }
+
+    /// The image that the miners got, where it is what it should be.
+    fn clean(&self, result: &RoundResult, png: &[u8]) -> Result<Option<Pixels>> {
+        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Ok(None) };
+        if result.source_index >= self.source.len() {
+            return Ok(None);
+        }
+        let source = self.source.get(result.source_index)?;
+        let expected = Transform::derive(&result.transform, &self.spec.rules.transform).apply(&source.pixels);
+        Ok((given == expected).then_some(given))
+    }
+
+    /// Whether the model gives the clean image this label, ties aside.
+    fn same_label(&self, clean: &Pixels, label: u16) -> Result<bool> {
+        let rows = tokio::task::block_in_place(|| self.classifier.logits(&[clean]))?;
+        let row = rows.first().ok_or_else(|| eyre!("the classifier gave no logits"))?;
+        let own = row.get(usize::from(label)).copied();
+        let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let lead = own.map_or(f64::INFINITY, |own| f64::from(best) - f64::from(own));
+        Ok(lead * 1e6 <= f64::from(self.tolerance()?))
+    }
+
+    fn tolerance(&self) -> Result<u32> {
+        Ok(query::parameters(self.shared.agreed.database())?.spot_checks.margin_tolerance)
+    }
+
+    /// What is wrong with an entry, if anything.
+    fn entry(&self, clean: &Pixels, label: u16, entry: &Entry, png: &[u8]) -> Option<Finding> {
+        let again = tokio::task::block_in_place(|| {
+            verify(&self.spec.rules, clean, label, png, self.classifier.as_ref(), &Exact)
+        });
+        let tolerance = i64::from(self.tolerance().unwrap_or(0));
+        compare(entry, &again, tolerance, i64::from(self.spec.rules.min_margin))
+    }
+
+    /// An image by its digest: from here, from the round's validator, from other validators.
+    async fn image(&self, digest: &Digest, validator: &Hotkey) -> Result<Option<Vec<u8>>> {
+        if let Some(png) = self.shared.agreed.database().blob(digest)? {
+            return Ok(Some(png));
+        }
+        let network = &self.shared.network;
+        let first = network.peer_of(validator);
+        let others = network.peers();
+        let others = others.iter().filter(|p| p.role == Role::Validator && p.hotkey.as_ref() != Some(validator));
+        for peer in first.into_iter().chain(others.take(OTHERS).cloned()) {
+            let asked = network.request(peer.peer_id, Protocol::Blob, digest.0.to_vec(), FETCH).await;
+            match asked {
+                // What is used is what the digest names, whoever gave it.
+                Ok(png) if Digest::of(&png) == *digest => {
+                    let epoch = query::meta(self.shared.agreed.database())?.epoch;
+                    self.shared.agreed.database().put_blob(epoch, &png)?;
+                    return Ok(Some(png));
+                }
+                Ok(_) => tracing::warn!(peer = %peer.peer_id, %digest, "another image than asked for"),
+                Err(error) => tracing::debug!(peer = %peer.peer_id, %error, "an image is not to be had there"),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Compares a recorded entry with what verifying its image again gives.
+fn compare(
+    entry: &Entry,
+    again: &perturb_challenge::verify::Verdict,
+    tolerance: i64,
+    min_margin: i64,
+) -> Option<Finding> {
+    use perturb_types::Reason;
+    if entry.measurement != again.measurement {
+        return Some(Finding::Measurement);
+    }
+    // The clock and other answers decide these; the model was not asked.
+    if matches!(entry.reason, Reason::Timeout | Reason::DuplicateResponse | Reason::ModelInferenceFailed) {
+        return None;
+    }
+    let flips = |reason| reason == Reason::Success || reason == Reason::SemanticMatch;
+    if flips(entry.reason) == flips(again.reason) && entry.predicted == again.predicted {
+        let far = (entry.margin - again.margin_millionths).abs() > tolerance;
+        return far.then_some(Finding::Label);
+    }
+    // Near a tie, or near the margin that counts as a flip, two machines may differ.
+    let near = |margin: i64| margin <= tolerance || (margin - min_margin).abs() <= tolerance;
+    (!near(entry.margin) || !near(again.margin_millionths)).then_some(Finding::Label)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use perturb_challenge::rules::Rules;
+    use perturb_challenge::verify::Verdict;
+    use perturb_types::round::{Answer, Meaning};
+    use perturb_types::{Measurement, Millionths, Reason};
+
+    fn verdict(margin: i64) -> Verdict {
+        Verdict {
+            reason: if margin > 0 { Reason::Success } else { Reason::LabelMatchWithOriginal },
+            measurement: Measurement {
+                level: 1,
+                sum_squares: 100,
+                changed: 100,
+                channels: 12_288,
+                ssim: Millionths(999_000),
+            },
+            predicted: if margin > 0 { 4 } else { 3 },
+            margin_millionths: margin,
+            semantic: Meaning::NotAsked,
+        }
+    }
+
+    fn entry(margin: i64) -> Entry {
+        let answer = Answer { digest: Digest([1; 32]), signature: [0; 64] };
+        verdict(margin).entry(&Rules::subnet(), 3, Hotkey([2; 32]), answer, 500, false)
+    }
+
+    #[test]
+    fn the_same_again_holds_and_another_measurement_does_not() {
+        let min = i64::from(Rules::subnet().min_margin);
+        assert_eq!(compare(&entry(500_000), &verdict(500_000), 50_000, min), None);
+        assert_eq!(compare(&entry(500_000), &verdict(540_000), 50_000, min), None, "within the tolerance");
+        assert_eq!(compare(&entry(500_000), &verdict(560_000), 50_000, min), Some(Finding::Label));
+        let mut other = verdict(500_000);
+        other.measurement.changed = 99;
+        assert_eq!(compare(&entry(500_000), &other, 50_000, min), Some(Finding::Measurement));
+    }
+
+    #[test]
+    fn a_flip_that_is_none_here_counts_only_away_from_a_tie() {
+        let min = i64::from(Rules::subnet().min_margin);
+        assert_eq!(compare(&entry(500_000), &verdict(0), 50_000, min), Some(Finding::Label));
+        assert_eq!(compare(&entry(min + 20_000), &verdict(0), 50_000, min), None);
+    }
+}
