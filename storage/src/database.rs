@@ -12,7 +12,7 @@ use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions
 use crate::error::StorageError;
 
 /// The format of this program's folders.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 pub(crate) const META: &str = "meta";
 pub(crate) const BLOCKS: &str = "blocks";
@@ -26,9 +26,27 @@ pub(crate) const STALE: &str = "tree-stale";
 pub(crate) const LOG: &str = "log";
 pub(crate) const IMAGES: &str = "images";
 pub(crate) const ROWS: &str = "rows";
+pub(crate) const HANDOVERS: &str = "handovers";
+pub(crate) const ROUNDS: &str = "rounds";
+pub(crate) const EPOCH_ROWS: &str = "epoch-rows";
 
-const FAMILIES: [&str; 12] =
-    [META, BLOCKS, CERTIFICATES, RECEIPTS, DIGESTS, VALUES, NODES, TREE_VALUES, STALE, LOG, IMAGES, ROWS];
+const FAMILIES: [&str; 15] = [
+    META,
+    BLOCKS,
+    CERTIFICATES,
+    RECEIPTS,
+    DIGESTS,
+    VALUES,
+    NODES,
+    TREE_VALUES,
+    STALE,
+    LOG,
+    IMAGES,
+    ROWS,
+    HANDOVERS,
+    ROUNDS,
+    EPOCH_ROWS,
+];
 
 /// Marks a stale row as a value of the tree; a node has none.
 pub(crate) const STALE_VALUE: [u8; 1] = [1];
@@ -41,13 +59,15 @@ const PRUNED_PER_COMMIT: usize = 20_000;
 pub struct Options {
     /// Heights for which old states can still be proved.
     pub kept_versions: u64,
+    /// Closed epochs whose whole state is kept, for replays.
+    pub kept_epochs: u64,
     /// Bytes of images.
     pub max_image_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { kept_versions: 10_000, max_image_bytes: 4 << 30 }
+        Self { kept_versions: 10_000, kept_epochs: 8, max_image_bytes: 4 << 30 }
     }
 }
 
@@ -184,6 +204,7 @@ impl Database {
         }
         self.put_tree(&mut batch, commit)?;
         self.prune_tree(&mut batch, commit.height)?;
+        self.put_past(&mut batch, commit)?;
         // Everything of this height and before is settled.
         let log = self.family(LOG)?;
         batch.delete_range_cf(log, [0u8; 16].as_slice(), crate::log::key(commit.height + 1, 0).as_slice());

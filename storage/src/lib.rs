@@ -8,6 +8,8 @@
 //!
 //! One process per data folder: a lock file says so. A folder belongs to one network.
 
+mod archive;
+mod damage;
 pub mod database;
 pub mod error;
 pub mod guard;

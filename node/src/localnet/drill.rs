@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{Result, eyre};
+use perturb_storage::{Database, Options};
 
 use super::Run;
 use super::plan::{CHAIN_BLOCK_MS, TEMPO};
@@ -49,6 +50,7 @@ impl Run {
 
         self.killed_validator().await?;
         self.absent_miner().await?;
+        self.damaged_validator().await?;
         let mut reports = vec![self.next_epoch().await?];
         self.late_validator().await?;
         self.chain_away().await?;
@@ -84,6 +86,35 @@ impl Run {
         };
         let waited = self.until("the killed validator is back", PATIENCE, back).await?;
         self.did("a validator was killed with SIGKILL in the middle of an epoch and started again", waited);
+        Ok(())
+    }
+
+    /// A bit of one row flips in a validator's database: it must notice, set the database aside, and
+    /// come back with the others' state.
+    async fn damaged_validator(&mut self) -> Result<()> {
+        let victim = self.network.plan.founders - 1;
+        let dir = self.network.plan.validators[victim].dir.clone();
+        let genesis = crate::role::read_genesis(&self.network.plan.dir.join("genesis.json"))?;
+        let process = self.network.validators.get_mut(victim).and_then(Option::as_mut);
+        process.ok_or_else(|| eyre!("no such validator"))?.stop().await?;
+        let database = Database::open(&dir, &genesis.network_id(), Options::default())?;
+        if !database.flip_bit_under(b"history/")? {
+            return Err(eyre!("the validator has no history to damage"));
+        }
+        drop(database);
+        let process = self.network.validators.get_mut(victim).and_then(Option::as_mut);
+        process.ok_or_else(|| eyre!("no such validator"))?.restart()?;
+        let aside = move || {
+            std::fs::read_dir(&dir)
+                .is_ok_and(|d| d.flatten().any(|e| e.file_name().to_string_lossy().starts_with("quarantine-")))
+        };
+        let whole = move |s: &[Option<Status>]| {
+            let top = height(s);
+            aside()
+                && s.get(victim).and_then(Option::as_ref).is_some_and(|v| v.member && !v.syncing && v.height + 1 >= top)
+        };
+        let waited = self.until("the damaged validator has restored itself", PATIENCE, whole).await?;
+        self.did("a bit flipped in a validator's database: it set that aside and restored itself", waited);
         Ok(())
     }
 

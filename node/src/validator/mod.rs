@@ -9,6 +9,7 @@ pub mod exchange;
 pub mod membership;
 pub mod optimistic;
 pub mod pending;
+pub mod restore;
 pub mod rounds;
 pub mod rpc;
 pub mod view;
@@ -52,11 +53,23 @@ const REMEMBER_PEERS: Duration = Duration::from_secs(30);
 /// How long the parts may take to end once one of them has.
 const SETTLE: Duration = Duration::from_secs(5);
 
-/// Runs until a signal, or until the node must not go on.
+/// Runs until a signal, or until the node must not go on. Where its state is wrong it sets that aside
+/// and begins again from the others'.
 ///
 /// # Errors
 /// Configuration, keys, disk, an address in use; or why consensus stopped this node.
 pub async fn run(config: Config) -> Result<()> {
+    let data_dir = config.data_dir.clone();
+    match serve(config).await {
+        Err(error) => Err(match restore::wrong_state(&error) {
+            Some(why) => restore::begin_anew(&data_dir, &why),
+            None => error,
+        }),
+        ended => ended,
+    }
+}
+
+async fn serve(config: Config) -> Result<()> {
     let role = Role::prepare(&config)?;
     let hotkey = role.hotkey(&config)?;
     let me = hotkey.hotkey();

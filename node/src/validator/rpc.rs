@@ -9,6 +9,7 @@
 //! | `perturb_orders` | | [`Orders`] |
 //! | `perturb_optimistic` | | [`Optimistic`] |
 //! | `perturb_submit` | hex of an owner's order or a key delegation | what became of it |
+//! | [`serve::METHODS`] | | what auditors ask of the past |
 //! | `perturb_peers` | | connected peers |
 //! | `rpc_methods` | | the names of all methods |
 
@@ -18,7 +19,9 @@ use std::sync::Arc;
 use jsonrpsee::RpcModule;
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
+use perturb_ledger::serve;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::view::NodeView;
 use crate::http::ListenError;
@@ -27,11 +30,11 @@ use crate::report::{EpochReport, Optimistic, Orders, Status, ValidatorReport};
 /// Connections at once: dashboards and scripts of one operator.
 const MAX_CONNECTIONS: u32 = 64;
 
-/// Bytes of a request: a method name and a number.
-const MAX_REQUEST_BYTES: u32 = 16 * 1024;
+/// Bytes of a request: the keys of a proof request, in hex, or an owner's order.
+const MAX_REQUEST_BYTES: u32 = 64 * 1024;
 
-/// Bytes of an answer: a full subnet's table.
-const MAX_RESPONSE_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes of an answer: the largest that an auditor can ask for.
+const MAX_RESPONSE_BYTES: u32 = serve::MAX_ANSWER_BYTES as u32;
 
 /// A connected peer.
 #[derive(Clone, Debug, Serialize)]
@@ -87,6 +90,14 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
         let text: String = p.one()?;
         v.submit(&text).await.map_err(|why| ErrorObjectOwned::owned(-32602, why, None::<()>))
     })?;
+    // What auditors ask of the past; client and server share the definition.
+    for method in serve::METHODS {
+        m.register_blocking_method(method, move |p, v, _| -> Result<Value, ErrorObjectOwned> {
+            let given: Value = p.parse()?;
+            let failed = |e: serve::RpcError| ErrorObjectOwned::owned(e.code(), e.to_string(), None::<()>);
+            serve::answer(v.agreed.database(), method, &given).map_err(failed)
+        })?;
+    }
     m.register_method("perturb_peers", |_, v, _| -> Vec<Peer> { v.peers() })?;
     let mut names: Vec<&'static str> = m.method_names().collect();
     names.push("rpc_methods");
