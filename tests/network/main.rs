@@ -3,6 +3,7 @@
 //! They need everything built (`make test` does it) and run one at a time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audited;
 mod command_line;
 mod localnet;
 mod lonely;

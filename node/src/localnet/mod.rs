@@ -65,6 +65,8 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     let network = Network::start(plan, args.devchain.as_deref()).await?;
     let mut summary = Summary::default();
     summary.versions.insert("perturb".into(), env!("CARGO_PKG_VERSION").into());
+    summary.rpc = network.plan.validators.iter().map(|v| (v.hotkey.hotkey(), format!("http://{}", v.rpc))).collect();
+    summary.chain = format!("http://{}", network.plan.chain);
     summary.timings.insert("start_s".into(), began.elapsed().as_secs_f64());
     let view = View::new(names.clone(), validator_names.len());
     view.say(&format!(
@@ -82,6 +84,7 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     };
     run.view.end();
     if outcome.is_ok() && args.keep {
+        run.summary.write(&args.dir.join("summary.json"))?;
         println!("leaving the network running; Ctrl-C ends it");
         println!("status: perturb status --rpc http://{}", run.network.plan.validators[0].rpc);
         stop.cancelled().await;

@@ -21,6 +21,10 @@ pub struct Summary {
     pub timings: BTreeMap<String, f64>,
     /// Versions of the parts.
     pub versions: BTreeMap<String, String>,
+    /// The validators' JSON-RPC addresses.
+    pub rpc: BTreeMap<Hotkey, String>,
+    /// The development chain's JSON-RPC address.
+    pub chain: String,
     /// The miners.
     pub miners: BTreeMap<Hotkey, Miner>,
     /// What a drill did and saw, in order.
