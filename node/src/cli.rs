@@ -36,6 +36,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
     Score(ScoreArgs),
+    /// Look after a node's database.
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Give orders to a network that one owns: challenges, parameters, versions.
     Owner(OwnerArgs),
 }
@@ -220,6 +223,20 @@ pub struct StatusArgs {
     /// As JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `perturb db`.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Check every block, certificate and row of a stopped node's database.
+    Check {
+        /// The node's data folder.
+        #[arg(long, value_name = "DIR", default_value = "perturb-data")]
+        data_dir: PathBuf,
+        /// The network's genesis file.
+        #[arg(long, value_name = "FILE", default_value = "genesis.json")]
+        genesis: PathBuf,
+    },
 }
 
 /// `perturb owner`.

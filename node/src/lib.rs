@@ -4,6 +4,7 @@ pub mod bootnode;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod db;
 pub mod http;
 pub mod keys;
 pub mod localnet;
@@ -72,6 +73,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Model(command) => commands::model(command),
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
+        Command::Db(command) => db::run(command),
         Command::Owner(args) => owner::run(args).await,
     }
 }

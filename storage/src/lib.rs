@@ -9,6 +9,7 @@
 //! One process per data folder: a lock file says so. A folder belongs to one network.
 
 mod archive;
+pub mod check;
 mod damage;
 pub mod database;
 pub mod error;

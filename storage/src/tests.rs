@@ -12,6 +12,8 @@ use proptest::prelude::*;
 
 use crate::{Database, Options, StorageError};
 
+mod past;
+
 const NET: NetworkId = NetworkId([5; 32]);
 
 fn open(dir: &Path) -> Database {
