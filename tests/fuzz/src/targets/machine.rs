@@ -69,7 +69,7 @@ pub fn machine(bytes: &[u8]) {
 impl Play<'_> {
     fn step(&mut self) {
         match self.r.below(20) {
-            0..=2 => self.host.fire(),
+            0..=2 => drop(self.host.fire()),
             3 => {
                 let later = self.r.number().min(1 << 40);
                 self.host.now = self.host.now.saturating_add(later).min(1 << 50);
@@ -88,7 +88,7 @@ impl Play<'_> {
             17 => self.chain(),
             18 => self.certificates(),
             _ if self.r.below(8) == 0 => self.host.restart(),
-            _ => self.host.fire(),
+            _ => drop(self.host.fire()),
         }
         let proposed = std::mem::take(&mut self.host.proposed);
         self.valid.extend(proposed);

@@ -129,11 +129,11 @@ impl Host {
     }
 
     /// The earliest timer fires.
-    pub(crate) fn fire(&mut self) {
-        let Some((at, id)) = self.timers.iter().map(|(id, at)| (*at, *id)).min() else { return };
+    pub(crate) fn fire(&mut self) -> Vec<Action> {
+        let Some((at, id)) = self.timers.iter().map(|(id, at)| (*at, *id)).min() else { return Vec::new() };
         self.now = self.now.max(at);
         self.timers.remove(&id);
-        self.event(Event::Timer(id));
+        self.event(Event::Timer(id))
     }
 
     /// One event with everything that follows from it.
