@@ -5,7 +5,8 @@
 //! already or can never execute does not. After each commit everything is judged again.
 //!
 //! Everything is bounded: the whole, and each author's part, so that a flood of one validator
-//! cannot crowd out the others. Own transactions are told again until a block has them.
+//! cannot crowd out the others. An author is somebody who cannot be made up: keys that no hotkey has
+//! registered yet share one part. Own transactions are told again until a block has them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -54,6 +55,9 @@ pub(crate) struct Mempool {
     version: u64,
 }
 
+/// The author of what is signed by a key that nobody has registered yet: such keys cost nothing.
+const STRANGERS: Digest = Digest([0xff; 32]);
+
 /// Whose quota a transaction counts against.
 fn author(transaction: &Transaction) -> Digest {
     match transaction {
@@ -61,9 +65,11 @@ fn author(transaction: &Transaction) -> Digest {
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
         | Transaction::Disagreement(e) => Digest(e.signer.0),
-        Transaction::KeyDelegation(d) => Digest(d.key.0),
-        // The owner's, evidence: rare, and one quota for all of them.
-        Transaction::OwnerAction(_) | Transaction::Evidence(_) | Transaction::EpochClose { .. } => Digest([0; 32]),
+        // Not the key: a hotkey can delegate to any number of them.
+        Transaction::KeyDelegation(d) => Digest(d.hotkey.0),
+        // Not whoever tells it: only the key itself can make evidence against it, and any amount of it.
+        Transaction::Evidence(e) => Digest(e.key().0),
+        Transaction::OwnerAction(_) | Transaction::EpochClose { .. } => Digest([0; 32]),
     }
 }
 
@@ -108,15 +114,23 @@ impl Mempool {
         if matches!(transaction, Transaction::EpochClose { .. }) {
             return Err(Refused::Reject("an epoch is closed by a proposer alone".into()));
         }
-        let author = author(&transaction);
-        if own.is_none() && self.authors.get(&author).copied().unwrap_or(0) >= MAX_PER_AUTHOR {
-            return Err(Refused::Ignore("too many of this author are waiting".into()));
+        let mut author = author(&transaction);
+        let full = |author: &Digest| own.is_none() && self.authors.get(author).copied().unwrap_or(0) >= MAX_PER_AUTHOR;
+        let too_many = || Err(Refused::Ignore("too many of this author are waiting".into()));
+        if full(&author) {
+            return too_many();
         }
         if self.waiting.len() >= MAX_TRANSACTIONS {
             return Err(Refused::Ignore("the mempool is full".into()));
         }
         match ledger.check_transaction(&transaction) {
             Ok(()) => {}
+            Err(e) if e.is_early() && matches!(transaction, Transaction::Readiness(_)) => {
+                author = STRANGERS;
+                if full(&author) {
+                    return too_many();
+                }
+            }
             Err(e) if e.is_early() => {}
             Err(e @ TxError::Envelope(_)) => return Err(Refused::Reject(e.to_string())),
             // Anything else may look different from a state that is ahead or behind.
@@ -132,9 +146,16 @@ impl Mempool {
     }
 
     /// Candidates for a block: by what depends on what, then by arrival. What does not execute yet
-    /// is left out by the ledger.
+    /// is left out by the ledger. Of delegations and evidence, which come first and cost their author
+    /// nothing, a block gets one of each author: they could fill it.
     pub fn offer(&self) -> Vec<Transaction> {
-        let mut out: Vec<(u8, u64)> = self.waiting.iter().map(|(i, w)| (rank(&w.transaction), *i)).collect();
+        let mut first = HashSet::new();
+        let mut is_offered = |w: &Waiting| match w.transaction {
+            Transaction::KeyDelegation(_) | Transaction::Evidence(_) => first.insert(w.author),
+            _ => true,
+        };
+        let offered = self.waiting.iter().filter(|(_, w)| is_offered(w));
+        let mut out: Vec<(u8, u64)> = offered.map(|(i, w)| (rank(&w.transaction), *i)).collect();
         out.sort_unstable();
         out.into_iter().filter_map(|(_, i)| Some(self.waiting.get(&i)?.transaction.clone())).collect()
     }

@@ -348,18 +348,19 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
 
     fn readiness(&mut self, envelope: Envelope) -> Result<(), TxError> {
         let ready: Signed<Readiness> = self.open_envelope(envelope)?;
-        let row: Option<KeyRow> = self.state.get(&key_key(&ready.hotkey))?;
-        match row {
-            Some(row) if row.key == ready.signer() => {}
-            Some(_) => return Err(TxError::NotMember { what: "readiness" }),
-            None => return Err(TxError::Early(format!("readiness of {}: no key is registered", ready.hotkey))),
-        }
         let epoch = self.frame.meta.epoch;
         if ready.epoch != epoch {
             return invalid(format!(
                 "readiness of {} names epoch {}, this is epoch {epoch}",
                 ready.hotkey, ready.epoch
             ));
+        }
+        // Early only after the epoch was looked at: what waits for a key must not wait for ever.
+        let row: Option<KeyRow> = self.state.get(&key_key(&ready.hotkey))?;
+        match row {
+            Some(row) if row.key == ready.signer() => {}
+            Some(_) => return Err(TxError::NotMember { what: "readiness" }),
+            None => return Err(TxError::Early(format!("readiness of {}: no key is registered", ready.hotkey))),
         }
         let key = ready_key(epoch, &ready.hotkey);
         if self.state.has(&key)? {

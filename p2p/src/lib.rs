@@ -46,6 +46,7 @@ pub mod bootnode;
 mod codec;
 pub mod config;
 pub mod events;
+pub mod frames;
 mod gate;
 pub mod handle;
 pub mod handshake;
