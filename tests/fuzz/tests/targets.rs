@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use perturb_fuzz::targets::machine::play;
 use perturb_fuzz::{TARGETS, Target, find, mutate, seeds};
 use perturb_types::Digest;
 use rand::{Rng, SeedableRng};
@@ -88,3 +89,18 @@ exercises!(
     ledger,
     mempool,
 );
+
+/// A machine that never decides is not much of a target.
+#[test]
+fn scripts_of_the_machine_lead_to_decisions() {
+    let machine = find("machine").unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut reached = Vec::new();
+    for case in 0..200 {
+        let script: Vec<u8> = (0..800).map(|_| rng.random::<u8>()).collect();
+        run(machine, &format!("script {case}"), &script);
+        reached.push(play(&script));
+    }
+    println!("{reached:?}");
+    assert!(reached.iter().any(|h| *h > 0));
+}

@@ -43,6 +43,11 @@ struct Play<'a> {
 
 /// A script: where it starts, then steps.
 pub fn machine(bytes: &[u8]) {
+    play(bytes);
+}
+
+/// The same; returns how many heights were committed, so that a test can tell that scripts lead somewhere.
+pub fn play(bytes: &[u8]) -> u64 {
     let (world, mut r) = (world(), Reader::new(bytes));
     let history = r.coin();
     let start = r.below(if history { 6 } else { 3 });
@@ -60,10 +65,11 @@ pub fn machine(bytes: &[u8]) {
     };
     for _ in 0..STEPS {
         if play.r.is_done() {
-            return;
+            break;
         }
         play.step();
     }
+    play.host.head() - start as u64
 }
 
 impl Play<'_> {
