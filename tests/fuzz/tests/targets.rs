@@ -93,14 +93,13 @@ exercises!(
 /// A machine that never decides is not much of a target.
 #[test]
 fn scripts_of_the_machine_lead_to_decisions() {
-    let machine = find("machine").unwrap();
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut reached = Vec::new();
-    for case in 0..200 {
-        let script: Vec<u8> = (0..800).map(|_| rng.random::<u8>()).collect();
-        run(machine, &format!("script {case}"), &script);
-        reached.push(play(&script));
+    let reached = |history: u8, start: u8| {
+        let mut script = vec![history, start];
+        script.resize(300, 20);
+        play(&script)
+    };
+    assert!(reached(1, 0) == 6, "it fetches the history: {}", reached(1, 0));
+    for start in 0..3 {
+        assert!(reached(0, start) >= 3, "it decides among honest ones: {}", reached(0, start));
     }
-    println!("{reached:?}");
-    assert!(reached.iter().any(|h| *h > 0));
 }
