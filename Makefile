@@ -19,9 +19,13 @@ N ?= 4
 TRACE ?= 0
 BUG ?= none
 
+# The fuzzer: seconds for each target, and which (all of them).
+SECONDS ?= 60
+TARGETS ?=
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan lint deny bench train-demo clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench train-demo clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -30,6 +34,8 @@ help:
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
 	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
+	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
+	@echo "                (SECONDS=$(SECONDS) for each target; TARGETS=\"machine png\" for some)"
 	@echo "make bench      the measurements of the README"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
@@ -56,6 +62,9 @@ simulate: setup
 wan: setup
 	@cargo build --workspace --locked --bin perturb-simulate
 	@$(BIN)/perturb-simulate --wan --n $(N)
+
+fuzz: setup
+	@scripts/fuzz.sh $(SECONDS) $(TARGETS)
 
 lint: setup
 	cargo fmt --all --check

@@ -163,6 +163,11 @@ impl<S: StateStore> Machine<S> {
             let why = format!("a block of height {} where {next} was asked for", block.header.height);
             return Err(Unfit::Theirs(why));
         }
+        // A certificate speaks for the header alone: with another body under it the peer lies, and says
+        // nothing of this node's state.
+        if !block.is_whole(&self.network) {
+            return Err(Unfit::Theirs("a body that its header does not name".into()));
+        }
         certificate.verify(&self.network, self.ledger.validators()).map_err(Unfit::theirs)?;
         let executed = self.ledger.check(&block).map_err(|e| match e {
             BlockError::Store(e) => Unfit::Own(e.to_string()),

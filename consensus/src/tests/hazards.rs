@@ -280,26 +280,43 @@ fn with_a_fifth_of_all_messages_lost_it_goes_on() {
     }
 }
 
-#[test]
-fn a_block_of_a_range_counts_only_with_a_quorum_behind_it() {
+/// What a node that begins does about a range with this first block.
+fn first_of_a_range(change: impl FnOnce(&mut perturb_ledger::Block, &mut perturb_ledger::Certificate)) -> Vec<Action> {
     let mut net = Net::new(4, 4, 10);
     (0..3).for_each(|i| net.start(i));
     net.until("heights", 60_000, |n| n.height(0) >= 6);
     net.start(3);
     let store = net.nodes[0].disk.store.clone();
-    let (block, certificate) = store.block(1).unwrap();
-    let mut weak = certificate.clone().unwrap();
-    weak.signatures.truncate(1);
+    let (mut block, certificate) = store.block(1).unwrap().clone();
+    let mut certificate = certificate.unwrap();
+    change(&mut block, &mut certificate);
     // The machine asks whoever claims to be further.
     let actions = bare(&mut net, 3, Event::PeerStatus { peer: peer(0), height: 6 });
     let mut all = actions;
     net.now += 200;
     all.extend(bare(&mut net, 3, Event::Timer(TimerId::Tick)));
     let id = all.iter().find_map(|a| if let Action::Ask { id, .. } = a { Some(*id) } else { None }).expect("it asks");
-    let bytes = encode::encode(&Response::range([(encode::encode(block), encode::encode(&weak))]));
-    let actions = bare(&mut net, 3, Event::Response { id, from: peer(0), bytes: Some(bytes) });
+    let bytes = encode::encode(&Response::range([(encode::encode(&block), encode::encode(&certificate))]));
+    bare(&mut net, 3, Event::Response { id, from: peer(0), bytes: Some(bytes) })
+}
+
+#[test]
+fn a_block_of_a_range_counts_only_with_a_quorum_behind_it() {
+    let actions = first_of_a_range(|_, _| {});
+    assert!(actions.iter().any(|a| matches!(a, Action::Commit(_))), "{actions:?}");
+    let actions = first_of_a_range(|_, certificate| certificate.signatures.truncate(1));
     assert!(actions.iter().any(|a| matches!(a, Action::Penalise { .. })), "{actions:?}");
-    assert_eq!(net.height(3), 0);
+    assert!(!actions.iter().any(|a| matches!(a, Action::Commit(_))), "{actions:?}");
+}
+
+#[test]
+fn a_certified_header_with_another_body_is_the_peers_fault_and_not_this_nodes() {
+    let actions = first_of_a_range(|block, _| {
+        let snapshot = Box::new(snapshot(&[], reference(9, 1)));
+        block.body.transactions.push(Transaction::EpochClose { epoch: 0, snapshot });
+    });
+    assert!(actions.iter().any(|a| matches!(a, Action::Penalise { .. })), "{actions:?}");
+    assert!(!actions.iter().any(|a| matches!(a, Action::Diverged { .. } | Action::Halt { .. })), "{actions:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use perturb_fuzz::targets::machine::play;
 use perturb_fuzz::{TARGETS, Target, find, mutate, seeds};
 use perturb_types::Digest;
 use rand::{Rng, SeedableRng};
@@ -88,3 +89,17 @@ exercises!(
     ledger,
     mempool,
 );
+
+/// A machine that never decides is not much of a target.
+#[test]
+fn scripts_of_the_machine_lead_to_decisions() {
+    let reached = |history: u8, start: u8| {
+        let mut script = vec![history, start];
+        script.resize(300, 20);
+        play(&script)
+    };
+    assert!(reached(1, 0) == 6, "it fetches the history: {}", reached(1, 0));
+    for start in 0..3 {
+        assert!(reached(0, start) >= 3, "it decides among honest ones: {}", reached(0, start));
+    }
+}
