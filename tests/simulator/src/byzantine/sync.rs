@@ -41,11 +41,12 @@ impl Strategy for BadSync {
                 Answer::Other(encode::encode(&Response::Blocks(blocks)))
             }
             (4, Response::Blocks(mut blocks)) => {
-                // A block that was never agreed, with the certificate of the one that was.
-                if let Some((block, _)) = blocks.first_mut()
-                    && let Some(byte) = block.get_mut(60)
-                {
-                    *byte ^= 1;
+                // Another header, or another body under the header that was agreed, with its certificate.
+                if let Some((block, _)) = blocks.first_mut() {
+                    let at = scene.rng.random_range(0..block.len().max(1));
+                    if let Some(byte) = block.get_mut(at) {
+                        *byte ^= 1;
+                    }
                 }
                 Answer::Other(encode::encode(&Response::Blocks(blocks)))
             }
