@@ -14,10 +14,13 @@ use crate::cast::Cast;
 
 type Ballot = (u64, u32, VoteKind, Option<Digest>);
 
+/// Who voted so, by round, step (precommit or not) and value.
+type Ballots = BTreeMap<(u32, bool, Option<Digest>), BTreeSet<usize>>;
+
 /// All votes given, and what honest keys are bound to.
 pub(super) struct Votes {
     liars: BTreeSet<usize>,
-    ballots: BTreeMap<u64, BTreeMap<(u32, bool, Option<Digest>), BTreeSet<usize>>>,
+    ballots: BTreeMap<u64, Ballots>,
     /// What each honest key signed: (key, height, round, step).
     signed: BTreeMap<(usize, u64, u32, Step), Option<Digest>>,
     /// The last precommit for a block: (key, height) to (round, block).
