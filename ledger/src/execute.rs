@@ -13,10 +13,11 @@ use crate::certificate::Certificate;
 use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
+use crate::reputation::Reputation;
 use crate::spot::Disagreement;
 use crate::state::{
     self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, PARENT_SET, SeqRow, challenge_key, history_key, key_key,
-    open_key, ready_key, seq_key,
+    open_key, ready_key, reputation_key, seq_key,
 };
 use crate::store::{StateStore, StoreError};
 use crate::tx::{Delegation, Readiness, Transaction};
@@ -66,6 +67,9 @@ impl TxError {
         matches!(self, Self::Early(_))
     }
 }
+
+/// Proofs against one validator that an epoch takes: one is enough to know, and each stays for ever.
+const MAX_EVIDENCE_PER_EPOCH: u64 = 16;
 
 fn invalid<T>(why: impl Into<String>) -> Result<T, TxError> {
     Err(TxError::Invalid(why.into()))
@@ -381,6 +385,13 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             return Err(TxError::NotMember { what: "evidence" });
         };
         let (height, round, step) = e.place();
+        if height > self.height {
+            return invalid("evidence: of a height that is still to come");
+        }
+        let known: Reputation = self.state.get(&reputation_key(&member.hotkey))?.unwrap_or_default();
+        if known.epoch.equivocations >= MAX_EVIDENCE_PER_EPOCH {
+            return invalid("evidence: enough is known of this validator in this epoch");
+        }
         let seen = state::evidence_key(&e.key(), height, round, step);
         if self.state.has(&seen)? {
             return invalid("evidence: it is recorded already");

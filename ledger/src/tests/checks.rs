@@ -173,3 +173,23 @@ fn votes_that_certificates_lack_are_counted() {
     assert_eq!(faults(2), Faults { missed_votes: 2, ..Faults::default() }, "the first two certificates are in blocks");
     assert_eq!(faults(1), Faults::default());
 }
+
+#[test]
+fn an_epoch_takes_only_so_many_proofs_against_one_validator() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let proof = |height: u64, round: u32| {
+        let digests = [None, Some(Digest([1; 32]))];
+        let sign = |d| net.keys[1].sign(&vote_sign_bytes(&net.id(), VoteKind::Prevote, height, round, d));
+        let (key, kind, signatures) = (net.keys[1].public(), VoteKind::Prevote, digests.map(sign));
+        let double = DoubleVote { key, kind, height, round, digests, signatures };
+        Transaction::Evidence(Box::new(Equivocation::Votes(double)))
+    };
+    assert!(ls[0].check_transaction(&proof(2, 0)).is_err(), "of a height that is still to come");
+    let input = net.input(&ls[0], (0..40).map(|round| proof(1, round)).collect());
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 16);
+    assert_eq!(query::reputation(ls[0].store(), &net.hotkeys[1].hotkey()).unwrap().epoch.equivocations, 16);
+    // The next epoch takes some again.
+    net.close(&mut ls, 9, 1, (0..4).map(|v| net.ready(v, 0)).collect());
+    ls[0].check_transaction(&proof(1, 50)).unwrap();
+}

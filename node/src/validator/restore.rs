@@ -43,14 +43,13 @@ pub fn wrong_state(error: &Report) -> Option<String> {
 /// # Errors
 /// The disk.
 pub fn quarantine(data_dir: &Path) -> Result<PathBuf> {
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let mut aside = data_dir.join(format!("quarantine-{at}"));
-    for again in 1.. {
-        if !aside.exists() {
-            break;
-        }
-        aside = data_dir.join(format!("quarantine-{at}-{again}"));
+    // Microseconds, so that names sort by age also within one second.
+    let mut at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros());
+    let name = |at: u128| data_dir.join(format!("quarantine-{at:020}"));
+    while name(at).exists() {
+        at += 1;
     }
+    let aside = name(at);
     std::fs::rename(data_dir.join("database"), &aside).wrap_err_with(|| format!("{}", aside.display()))?;
     let mut old: Vec<PathBuf> = std::fs::read_dir(data_dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
