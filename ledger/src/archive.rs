@@ -38,6 +38,15 @@ pub struct RowPage {
     pub more: bool,
 }
 
+/// From where on the past is held: a node removes what is older than its policy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// The lowest height above genesis whose block and receipts are held.
+    pub block: u64,
+    /// The lowest height whose state can be proved.
+    pub state: u64,
+}
+
 /// The past, by height. `None` says "not held", never "proved absent".
 pub trait Archive {
     /// The network.
@@ -51,6 +60,14 @@ pub trait Archive {
     /// # Errors
     /// The store cannot be read.
     fn tip(&self) -> Result<u64, StoreError>;
+
+    /// What has been removed: `None` below these heights means that, above them that it never was.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn oldest(&self) -> Result<Oldest, StoreError> {
+        Ok(Oldest::default())
+    }
 
     /// A block with its certificate; genesis has none.
     ///

@@ -10,7 +10,8 @@
 //!   and over their results; [`receipt`]: what a transaction did.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
 //! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
-//!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them.
+//!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them;
+//!   [`snapshot`]: a whole state in chunks that are proved one by one.
 
 pub mod aggregate;
 pub mod archive;
@@ -31,6 +32,7 @@ pub mod query;
 pub mod receipt;
 pub mod reputation;
 pub mod serve;
+pub mod snapshot;
 pub mod spot;
 pub mod state;
 pub mod store;

@@ -9,7 +9,8 @@
 //! | `perturb_state` | height, last key of the page before in hex or null | [`StateAnswer`] |
 //! | `perturb_round` | validator (ss58), challenge, sequence number | [`RoundAnswer`] |
 //!
-//! An answer is null where the node does not hold what was asked for. Values are hex of their
+//! An answer is null where the node does not hold what was asked for, and the error
+//! [`RpcError::Pruned`] (code [`PRUNED`]) where it held it once: another node may keep more. Values are hex of their
 //! canonical bytes ([`Hex`]); everything in them is checked by whoever asked, so that it does not
 //! matter who answers.
 
@@ -25,6 +26,7 @@ use crate::certificate::Certificate;
 use crate::inclusion::Inclusion;
 use crate::light::Handover;
 use crate::proofs::StateProof;
+use crate::state::{self, SeqRow, seq_key};
 use crate::store::{Row, StoreError};
 
 /// The methods.
@@ -48,6 +50,9 @@ const MAX_PROOF_BYTES: usize = 4 << 20;
 
 /// Bytes of any answer: a block of the largest kind in hex, with its certificate.
 pub const MAX_ANSWER_BYTES: usize = 4 * limits::MAX_BLOCK_BYTES;
+
+/// JSON-RPC code of what was removed here.
+pub const PRUNED: i32 = -32001;
 
 /// A value as hex of its canonical bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,16 @@ pub enum RpcError {
     /// Parameters of another shape.
     #[error("parameters: {0}")]
     Params(String),
+    /// It was here and is no more.
+    #[error("{what} {height} was pruned: this node keeps them from {oldest} on")]
+    Pruned {
+        /// What was asked for.
+        what: &'static str,
+        /// Its height; a round's number for a round.
+        height: u64,
+        /// The lowest height that is held.
+        oldest: u64,
+    },
     /// The node's own trouble.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -139,6 +154,7 @@ impl RpcError {
         match self {
             Self::Method(_) => -32601,
             Self::Params(_) => -32602,
+            Self::Pruned { .. } => PRUNED,
             Self::Store(_) => -32603,
         }
     }
@@ -168,12 +184,16 @@ pub fn answer(archive: &impl Archive, method: &str, given: &Value) -> Result<Val
         "perturb_header" => {
             let (height,): (Option<u64>,) = params(given)?;
             let height = height.map_or_else(|| archive.tip(), Ok)?;
-            let Some((header, certificate)) = archive.header_at(height)? else { return Ok(Value::Null) };
+            let Some((header, certificate)) = archive.header_at(height)? else {
+                return gone("header", height, archive.oldest()?.block);
+            };
             value(HeaderAnswer { header: Hex(header), certificate: certificate.map(Hex) })
         }
         "perturb_block" => {
             let (height,): (u64,) = params(given)?;
-            let Some((block, certificate)) = archive.block_at(height)? else { return Ok(Value::Null) };
+            let Some((block, certificate)) = archive.block_at(height)? else {
+                return gone("block", height, archive.oldest()?.block);
+            };
             value(BlockAnswer { block: Hex(block), certificate: certificate.map(Hex) })
         }
         "perturb_handovers" => {
@@ -191,7 +211,7 @@ pub fn answer(archive: &impl Archive, method: &str, given: &Value) -> Result<Val
             let (height, after): (u64, Option<String>) = params(given)?;
             let after = after.as_deref().map(key).transpose()?;
             let Some(page) = archive.rows_at(height, after.as_deref(), MAX_PAGE_BYTES)? else {
-                return Ok(Value::Null);
+                return gone("state after block", height, archive.oldest()?.state);
             };
             value(StateAnswer { rows: Hex(page.rows), more: page.more })
         }
@@ -199,7 +219,7 @@ pub fn answer(archive: &impl Archive, method: &str, given: &Value) -> Result<Val
             let (validator, challenge, seq): (Hotkey, ChallengeId, u64) = params(given)?;
             let places = archive.round_places(&RoundId { validator, challenge, seq })?;
             if places.opened.is_none() && places.closed.is_none() {
-                return Ok(Value::Null);
+                return no_round(archive, &RoundId { validator, challenge, seq });
             }
             let show = |place: Option<Place>| place.map(|p| included(archive, p)).transpose().map(Option::flatten);
             value(RoundAnswer { opened: show(places.opened)?.map(Hex), closed: show(places.closed)?.map(Hex) })
@@ -208,13 +228,33 @@ pub fn answer(archive: &impl Archive, method: &str, given: &Value) -> Result<Val
     }
 }
 
+/// What is not held: null, or pruned.
+fn gone(what: &'static str, height: u64, oldest: u64) -> Result<Value, RpcError> {
+    if height < oldest { Err(RpcError::Pruned { what, height, oldest }) } else { Ok(Value::Null) }
+}
+
+/// A round without a place: one that the newest state has counted was pruned.
+fn no_round(archive: &impl Archive, round: &RoundId) -> Result<Value, RpcError> {
+    let oldest = archive.oldest()?.block;
+    if oldest > 1 {
+        let proof = archive.proof_at(archive.tip()?, &seq_key(round.challenge, &round.validator))?;
+        let row = proof.and_then(|p| p.value).map(|row| state::parse::<SeqRow>(b"seq", &row)).transpose()?;
+        if row.is_some_and(|row| round.seq < row.next) {
+            return Err(RpcError::Pruned { what: "round", height: round.seq, oldest });
+        }
+    }
+    Ok(Value::Null)
+}
+
 fn proofs(archive: &impl Archive, height: u64, keys: &[String]) -> Result<Value, RpcError> {
     if keys.is_empty() || keys.len() > MAX_PROOF_KEYS {
         return Err(RpcError::Params(format!("{} keys, 1 to {MAX_PROOF_KEYS} are allowed", keys.len())));
     }
     let (mut proofs, mut bytes) = (Vec::new(), 0);
     for text in keys {
-        let Some(proof) = archive.proof_at(height, &key(text)?)? else { return Ok(Value::Null) };
+        let Some(proof) = archive.proof_at(height, &key(text)?)? else {
+            return gone("state after block", height, archive.oldest()?.state);
+        };
         bytes += proof.value.as_ref().map_or(0, Vec::len);
         if bytes > MAX_PROOF_BYTES && !proofs.is_empty() {
             break;

@@ -6,12 +6,17 @@
 //! | `rounds` | kind u8 (0 opened, 1 closed), challenge u16, validator 32, seq u64 | height u64, index u32 |
 //! | `epoch-rows` | height u64, key of the state | the row after the closing block of an epoch |
 //!
+//! | `headers` | height u64 | the header of a set change or an epoch's end, once its block is pruned |
+//!
 //! Numbers in keys are big endian. The rows at an epoch's close are written with its block, all of
 //! them: a copy of the state (some megabytes) once per epoch costs less than keeping every version of
-//! every row with an index from key hashes back to keys, and a replay reads it in order.
-//! [`Options::kept_epochs`](crate::Options) of them stay.
+//! every row with an index from key hashes back to keys, and a replay reads it in order: a row is
+//! written once per epoch and read with one seek for the whole copy, where a walk over a tree of that
+//! version takes a seek for each node and each value (about four per row), and the table of keys would
+//! have to be written at every height. [`Options::kept_epochs`](crate::Options) of them stay, or fewer
+//! by [`crate::Retention`].
 
-use perturb_ledger::archive::{Archive, Place, RoundPlaces, RowPage};
+use perturb_ledger::archive::{Archive, Oldest, Place, RoundPlaces, RowPage};
 use perturb_ledger::light::Handover;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::state::SET;
@@ -21,16 +26,17 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::database::{Database, EPOCH_ROWS, HANDOVERS, META, ROUNDS, VALUES, height_key};
 use crate::error::StorageError;
+use crate::prune::closes;
 
 /// Row of META: the heights whose rows are kept, oldest first.
-const EPOCH_HEIGHTS: &[u8] = b"epoch-heights";
+pub(crate) const EPOCH_HEIGHTS: &[u8] = b"epoch-heights";
 
-fn round_key(kind: u8, round: &RoundId) -> Vec<u8> {
+pub(crate) fn round_key(kind: u8, round: &RoundId) -> Vec<u8> {
     [&[kind][..], &round.challenge.0.to_be_bytes(), &round.validator.0, &round.seq.to_be_bytes()].concat()
 }
 
 /// The round that an executed transaction opened (0) or closed (1).
-fn round_of(transaction: &Transaction) -> Option<(u8, RoundId)> {
+pub(crate) fn round_of(transaction: &Transaction) -> Option<(u8, RoundId)> {
     match transaction {
         Transaction::RoundOpen(e) => Some((0, borsh::from_slice::<RoundOpen>(&e.payload).ok()?.round)),
         Transaction::RoundResult(e) => Some((1, borsh::from_slice::<RoundResult>(&e.payload).ok()?.round)),
@@ -47,14 +53,19 @@ impl Database {
         {
             batch.put_cf(self.family(HANDOVERS)?, height_key(commit.height), set);
         }
+        self.put_rounds(batch, &commit.block)?;
+        if closes(&commit.block) || commit.height == 0 { self.put_epoch_rows(batch, commit) } else { Ok(()) }
+    }
+
+    /// Where the rounds of a block are found.
+    pub(crate) fn put_rounds(&self, batch: &mut WriteBatch, block: &Block) -> Result<(), StorageError> {
         let rounds = self.family(ROUNDS)?;
-        for (index, transaction) in commit.block.body.transactions.iter().enumerate() {
+        for (index, transaction) in block.body.transactions.iter().enumerate() {
             if let Some((kind, round)) = round_of(transaction) {
-                batch.put_cf(rounds, round_key(kind, &round), encode::encode(&(commit.height, index as u32)));
+                batch.put_cf(rounds, round_key(kind, &round), encode::encode(&(block.header.height, index as u32)));
             }
         }
-        let closes = matches!(commit.block.body.transactions.last(), Some(Transaction::EpochClose { .. }));
-        if closes || commit.height == 0 { self.put_epoch_rows(batch, commit) } else { Ok(()) }
+        Ok(())
     }
 
     /// The whole state after this commit; the oldest copy goes.
@@ -92,7 +103,7 @@ impl Database {
         self.get(META, EPOCH_HEIGHTS)?.map_or(Ok(Vec::new()), |b| self.parse("heights of kept epochs", &b))
     }
 
-    fn place(&self, kind: u8, round: &RoundId) -> Result<Option<Place>, StorageError> {
+    pub(crate) fn place(&self, kind: u8, round: &RoundId) -> Result<Option<Place>, StorageError> {
         let Some(bytes) = self.get(ROUNDS, &round_key(kind, round))? else { return Ok(None) };
         let (height, index): (u64, u32) = self.parse("place of a round", &bytes)?;
         Ok(Some(Place { height, index: index as usize }))
@@ -152,6 +163,10 @@ impl Archive for Database {
         self.height().map_err(store)?.ok_or_else(|| StoreError("the database is empty".into()))
     }
 
+    fn oldest(&self) -> Result<Oldest, StoreError> {
+        self.oldest().map_err(store)
+    }
+
     fn block_at(&self, height: u64) -> Result<Option<(Block, Option<Certificate>)>, StoreError> {
         let Some(block) = self.block(height).map_err(store)? else { return Ok(None) };
         Ok(Some((block, self.certificate(height).map_err(store)?)))
@@ -171,9 +186,8 @@ impl Archive for Database {
     }
 
     fn proof_at(&self, height: u64, key: &[u8]) -> Result<Option<StateProof>, StoreError> {
-        let tip = self.tip()?;
         // Older trees are pruned, a piece at a time: what is left of them proves nothing.
-        if height > tip || height.saturating_add(self.inner.options.kept_versions) <= tip {
+        if height > self.tip()? || height < self.oldest().map_err(store)?.state {
             return Ok(None);
         }
         StateProof::make(self, height, key).map(Some)

@@ -4,6 +4,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::database::{Database, VALUES};
 use crate::error::StorageError;
+use crate::failpoint::Write;
 
 impl Database {
     /// Flips one bit of the last row of the state under a prefix, behind the back of the tree; false
@@ -27,7 +28,7 @@ impl Database {
         *byte ^= 1;
         let mut batch = WriteBatch::default();
         batch.put_cf(family, key, value);
-        self.write(batch, true)?;
+        self.write(Write::Row, batch, true)?;
         Ok(true)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use perturb_ledger::{Block, Certificate, Commit, Header, Receipt};
 use perturb_types::encode;
@@ -10,9 +10,15 @@ use perturb_types::{Digest, NetworkId};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
 use crate::error::StorageError;
+use crate::failpoint::Write;
 
-/// The format of this program's folders.
-pub const FORMAT: u32 = 3;
+/// The format of this program's folders. 4: pruned histories and imported snapshots.
+pub const FORMAT: u32 = 4;
+
+/// The folder of the database in a data folder.
+pub(crate) const FOLDER: &str = "database";
+/// Its name while a snapshot is imported.
+pub(crate) const IMPORTING: &str = "database.importing";
 
 pub(crate) const META: &str = "meta";
 pub(crate) const BLOCKS: &str = "blocks";
@@ -29,8 +35,10 @@ pub(crate) const ROWS: &str = "rows";
 pub(crate) const HANDOVERS: &str = "handovers";
 pub(crate) const ROUNDS: &str = "rounds";
 pub(crate) const EPOCH_ROWS: &str = "epoch-rows";
+/// Headers that outlive their blocks.
+pub(crate) const HEADERS: &str = "headers";
 
-const FAMILIES: [&str; 15] = [
+const FAMILIES: [&str; 16] = [
     META,
     BLOCKS,
     CERTIFICATES,
@@ -46,13 +54,14 @@ const FAMILIES: [&str; 15] = [
     HANDOVERS,
     ROUNDS,
     EPOCH_ROWS,
+    HEADERS,
 ];
 
 /// Marks a stale row as a value of the tree; a node has none.
 pub(crate) const STALE_VALUE: [u8; 1] = [1];
 
 /// Stale tree nodes and values removed with one commit: bounds the commit's time, and more than a block makes.
-const PRUNED_PER_COMMIT: usize = 20_000;
+pub(crate) const PRUNED_PER_COMMIT: usize = 20_000;
 
 /// What an operator may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +84,10 @@ pub(crate) struct Inner {
     pub(crate) db: DB,
     pub(crate) path: PathBuf,
     pub(crate) options: Options,
+    /// Taken by whoever reads a row of META to write it again: commits and pruning.
+    pub(crate) past: Mutex<()>,
     /// Held as long as the database: the lock ends with the process, however it ends.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 /// The bytes of a block and of its certificate.
@@ -92,12 +103,13 @@ pub(crate) fn height_key(height: u64) -> [u8; 8] {
     height.to_be_bytes()
 }
 
-fn lock(dir: &Path) -> Result<File, StorageError> {
+pub(crate) fn lock(dir: &Path) -> Result<Arc<File>, StorageError> {
+    std::fs::create_dir_all(dir).map_err(|source| StorageError::Io { path: dir.into(), source })?;
     let path = dir.join("lock");
     let io = |source| StorageError::Io { path: path.clone(), source };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
     match fs4::FileExt::try_lock(&file) {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Arc::new(file)),
         Err(fs4::TryLockError::WouldBlock) => Err(StorageError::Locked(dir.into())),
         Err(fs4::TryLockError::Error(e)) => Err(io(e)),
     }
@@ -109,9 +121,22 @@ impl Database {
     /// # Errors
     /// The folder is in use, of another network or format, or damaged.
     pub fn open(dir: &Path, network: &NetworkId, options: Options) -> Result<Self, StorageError> {
-        std::fs::create_dir_all(dir).map_err(|source| StorageError::Io { path: dir.into(), source })?;
         let lock = lock(dir)?;
-        let path = dir.join("database");
+        let (path, unfinished) = (dir.join(FOLDER), dir.join(IMPORTING));
+        if !path.exists() && unfinished.exists() {
+            return Err(StorageError::Unfinished(unfinished));
+        }
+        Self::open_at(&path, lock, network, options)
+    }
+
+    /// Opens (or makes) the files in `path`, a folder beside the lock.
+    pub(crate) fn open_at(
+        path: &Path,
+        lock: Arc<File>,
+        network: &NetworkId,
+        options: Options,
+    ) -> Result<Self, StorageError> {
+        let path = path.to_path_buf();
         let mut o = rocksdb::Options::default();
         o.create_if_missing(true);
         o.create_missing_column_families(true);
@@ -129,15 +154,15 @@ impl Database {
         });
         let failed = |e: rocksdb::Error| StorageError::Database { path: path.clone(), what: e.to_string() };
         let db = DB::open_cf_descriptors(&o, &path, families).map_err(failed)?;
-        let this = Self { inner: Arc::new(Inner { db, path: path.clone(), options, _lock: lock }) };
-        this.identify(dir, network)?;
+        let this = Self { inner: Arc::new(Inner { db, path, options, past: Mutex::default(), _lock: lock }) };
+        this.identify(this.data_dir(), network)?;
         Ok(this)
     }
 
     /// Checks or writes what the folder is.
     fn identify(&self, dir: &Path, network: &NetworkId) -> Result<(), StorageError> {
         let Some(bytes) = self.get(META, b"identity")? else {
-            return self.put_synced(META, b"identity", &encode::encode(&(FORMAT, network)));
+            return self.put_synced(Write::Identity, META, b"identity", &encode::encode(&(FORMAT, network)));
         };
         let (format, found): (u32, NetworkId) = self.parse("identity", &bytes)?;
         if format != FORMAT {
@@ -166,16 +191,27 @@ impl Database {
         self.inner.db.get_cf(self.family(family)?, key).map_err(|e| self.failed(e))
     }
 
-    pub(crate) fn put_synced(&self, family: &'static str, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+    pub(crate) fn put_synced(
+        &self,
+        what: Write,
+        family: &'static str,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), StorageError> {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(family)?, key, value);
-        self.write(batch, true)
+        self.write(what, batch, true)
     }
 
-    pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StorageError> {
+    pub(crate) fn write(&self, what: Write, batch: WriteBatch, sync: bool) -> Result<(), StorageError> {
         let mut o = WriteOptions::default();
         o.set_sync(sync);
-        self.inner.db.write_opt(batch, &o).map_err(|e| self.failed(e))
+        what.around(|| self.inner.db.write_opt(batch, &o).map_err(|e| self.failed(e)))
+    }
+
+    /// One writer of the past at a time.
+    pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
+        self.inner.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn parse<T: borsh::BorshDeserialize>(&self, what: &str, bytes: &[u8]) -> Result<T, StorageError> {
@@ -187,6 +223,7 @@ impl Database {
     /// # Errors
     /// The disk; nothing of it is written then.
     pub fn commit(&self, commit: &Commit) -> Result<(), StorageError> {
+        let _alone = self.alone();
         let mut batch = WriteBatch::default();
         let height = height_key(commit.height);
         batch.put_cf(self.family(BLOCKS)?, height, encode::encode(&commit.block));
@@ -209,11 +246,17 @@ impl Database {
         let log = self.family(LOG)?;
         batch.delete_range_cf(log, [0u8; 16].as_slice(), crate::log::key(commit.height + 1, 0).as_slice());
         batch.put_cf(self.family(META)?, b"height", height);
-        self.write(batch, true)
+        self.write(Write::Commit, batch, true)
     }
 
     fn prune_tree(&self, batch: &mut WriteBatch, height: u64) -> Result<(), StorageError> {
         let Some(before) = height.checked_sub(self.inner.options.kept_versions) else { return Ok(()) };
+        self.drop_stale(batch, before).map(|_| ())
+    }
+
+    /// Removes what is stale since `before` or earlier, a piece of it; returns how much.
+    pub(crate) fn drop_stale(&self, batch: &mut WriteBatch, before: u64) -> Result<usize, StorageError> {
+        let mut dropped = 0;
         let stale = self.family(STALE)?;
         let (nodes, values) = (self.family(NODES)?, self.family(TREE_VALUES)?);
         for row in self.inner.db.iterator_cf(stale, rocksdb::IteratorMode::Start).take(PRUNED_PER_COMMIT) {
@@ -225,8 +268,9 @@ impl Database {
             }
             batch.delete_cf(if *kind == STALE_VALUE { values } else { nodes }, stale_key);
             batch.delete_cf(stale, &key);
+            dropped += 1;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// The newest committed height; `None` while the database is empty.
@@ -234,15 +278,20 @@ impl Database {
     /// # Errors
     /// The disk.
     pub fn height(&self) -> Result<Option<u64>, StorageError> {
-        let Some(bytes) = self.get(META, b"height")? else { return Ok(None) };
+        self.number("height")
+    }
+
+    /// A number of META.
+    pub(crate) fn number(&self, name: &'static str) -> Result<Option<u64>, StorageError> {
+        let Some(bytes) = self.get(META, name.as_bytes())? else { return Ok(None) };
         let bytes: [u8; 8] = bytes
             .as_slice()
             .try_into()
-            .map_err(|_| StorageError::Damaged { what: "height".into(), why: format!("{} bytes", bytes.len()) })?;
+            .map_err(|_| StorageError::Damaged { what: name.into(), why: format!("{} bytes", bytes.len()) })?;
         Ok(Some(u64::from_be_bytes(bytes)))
     }
 
-    /// A committed block.
+    /// A committed block. `None` below [`Database::oldest`] means pruned, not absent.
     ///
     /// # Errors
     /// The disk.
@@ -250,12 +299,15 @@ impl Database {
         self.get(BLOCKS, &height_key(height))?.map(|b| self.parse(&format!("block {height}"), &b)).transpose()
     }
 
-    /// A committed block's header.
+    /// A committed block's header. Those that end an epoch or change the set outlive their blocks.
     ///
     /// # Errors
     /// The disk.
     pub fn header(&self, height: u64) -> Result<Option<Header>, StorageError> {
-        Ok(self.block(height)?.map(|b| b.header))
+        if let Some(block) = self.block(height)? {
+            return Ok(Some(block.header));
+        }
+        self.get(HEADERS, &height_key(height))?.map(|b| self.parse(&format!("header {height}"), &b)).transpose()
     }
 
     /// A committed block's certificate; genesis has none.

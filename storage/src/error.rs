@@ -32,6 +32,36 @@ pub enum StorageError {
         /// This program's.
         expected: u32,
     },
+    /// The import of a snapshot was cut off.
+    #[error("the import of a snapshot into {0} was cut off: run it again, or remove that folder")]
+    Unfinished(PathBuf),
+    /// What is to be made is there already.
+    #[error("{0} exists; an import needs a data folder without a database, an export a name that is free")]
+    Exists(PathBuf),
+    /// It was there and was removed by the policy of this node.
+    #[error("{what} {height} was pruned: this node keeps them from {oldest} on; ask one that keeps more")]
+    Pruned {
+        /// Block, or state after block.
+        what: &'static str,
+        /// The height asked for.
+        height: u64,
+        /// The lowest that is kept.
+        oldest: u64,
+    },
+    /// The whole state is kept for the newest height and the ends of some epochs only.
+    #[error("the whole state after block {height} is not kept; it is for {kept:?} and the newest height")]
+    NotKept {
+        /// The height asked for.
+        height: u64,
+        /// The heights for which it is.
+        kept: Vec<u64>,
+    },
+    /// A snapshot that is not what it says.
+    #[error("snapshot: {0}")]
+    Snapshot(#[from] perturb_ledger::snapshot::SnapshotError),
+    /// The ledger's word on what was read.
+    #[error("{0}")]
+    Ledger(String),
     /// RocksDB cannot open or use the files.
     #[error(
         "database in {path}: {what}; if it is damaged, move this folder away, keep `signing-guard` beside it, and start again: the node fetches the history from its peers"

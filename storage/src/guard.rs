@@ -26,6 +26,7 @@ use perturb_types::{ConsensusKey, Digest};
 
 use crate::database::{Database, META};
 use crate::error::StorageError;
+use crate::failpoint::{Write as Point, failpoint};
 
 /// One disk block per copy, so that no torn sector can take both.
 const SLOT: usize = 4096;
@@ -88,13 +89,30 @@ fn slot_bytes(slot: &Slot) -> Vec<u8> {
     out
 }
 
+/// What the guard in a data folder says was signed last; `None` where there is no guard.
+///
+/// # Errors
+/// It cannot be read, or both copies are damaged.
+pub(crate) fn last_in(dir: &Path) -> Result<Option<Option<Mark>>, StorageError> {
+    let path = dir.join(FILE);
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StorageError::Io { path, source }),
+    };
+    let newest = bytes.chunks(SLOT).take(2).filter_map(read_slot).max_by_key(|s| s.number);
+    newest.map(|slot| Some(slot.mark)).ok_or(StorageError::GuardDamaged(path))
+}
+
 /// Makes the file whole under another name, then gives it its own.
 fn create(dir: &Path, path: &Path, key: ConsensusKey) -> std::io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&slot_bytes(&Slot { number: 0, key, mark: None }).repeat(2))?;
     file.sync_all()?;
+    failpoint("guard-create-written");
     std::fs::rename(&temporary, path)?;
+    failpoint("guard-create-renamed");
     File::open(dir)?.sync_all()
 }
 
@@ -112,7 +130,7 @@ impl SigningGuard {
         }
         let guard = Self::open_in(dir, key)?;
         if !known {
-            database.put_synced(META, &row, &[])?;
+            database.put_synced(Point::GuardKnown, META, &row, &[])?;
         }
         Ok(guard)
     }
@@ -143,11 +161,11 @@ impl SigningGuard {
 
     fn write(&mut self, slot: &Slot) -> Result<(), StorageError> {
         let bytes = slot_bytes(slot);
-        for at in [0, SLOT as u64] {
+        for (point, at) in [(Point::GuardFirst, 0), (Point::GuardSecond, SLOT as u64)] {
             let at = SeekFrom::Start(at);
-            let written =
-                self.file.seek(at).and_then(|_| self.file.write_all(&bytes)).and_then(|()| self.file.sync_data());
-            written.map_err(|source| StorageError::Io { path: self.path.clone(), source })?;
+            let write =
+                || self.file.seek(at).and_then(|_| self.file.write_all(&bytes)).and_then(|()| self.file.sync_data());
+            point.around(write).map_err(|source| StorageError::Io { path: self.path.clone(), source })?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::database::{Database, IMAGES, META};
 use crate::error::StorageError;
+use crate::failpoint::Write;
 
 fn key(epoch: u64, digest: &Digest) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &digest.0].concat()
@@ -37,7 +38,7 @@ impl Database {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(IMAGES)?, &key, png);
         batch.put_cf(self.family(META)?, b"image-bytes", used.to_be_bytes());
-        self.write(batch, false)?;
+        self.write(Write::Image, batch, false)?;
         Ok(digest)
     }
 
@@ -98,6 +99,6 @@ impl Database {
         }
         let left = self.image_bytes()?.saturating_sub(freed);
         batch.put_cf(self.family(META)?, b"image-bytes", left.to_be_bytes());
-        self.write(batch, false)
+        self.write(Write::ImagesPrune, batch, false)
     }
 }

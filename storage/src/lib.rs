@@ -6,6 +6,9 @@
 //! - [`SigningGuard`]: a file of its own that refuses a second signature for one step, also when the
 //!   database was rolled back.
 //!
+//! - Snapshots: [`Database::export_snapshot`], [`Database::import_snapshot`] and, for parts that come
+//!   over the network, [`Import`]. [`Database::prune`] forgets by policy; [`check`] checks everything.
+//!
 //! One process per data folder: a lock file says so. A folder belongs to one network.
 
 mod archive;
@@ -13,9 +16,13 @@ pub mod check;
 mod damage;
 pub mod database;
 pub mod error;
+pub mod export;
+pub mod failpoint;
 pub mod guard;
 mod images;
+pub mod import;
 mod log;
+pub mod prune;
 pub mod rows;
 mod state;
 #[cfg(test)]
@@ -23,4 +30,7 @@ mod tests;
 
 pub use database::{Database, Options};
 pub use error::StorageError;
+pub use export::{Exported, SnapshotFolder};
 pub use guard::SigningGuard;
+pub use import::Import;
+pub use prune::{Pruned, Retention};

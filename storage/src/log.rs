@@ -9,6 +9,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::database::{Database, LOG};
 use crate::error::StorageError;
+use crate::failpoint::Write;
 
 /// Records of one height: hundreds of rounds of a full set.
 const MAX_RECORDS: usize = 1 << 20;
@@ -41,7 +42,7 @@ impl Database {
         let crc = crc32fast::hash(record);
         let mut batch = WriteBatch::default();
         batch.put_cf(family, key(height, number), encode::encode(&(crc, record)));
-        self.write(batch, false)
+        self.write(Write::LogAppend, batch, false)
     }
 
     /// Makes everything appended durable.
@@ -49,7 +50,7 @@ impl Database {
     /// # Errors
     /// The disk.
     pub fn sync_log(&self) -> Result<(), StorageError> {
-        self.inner.db.flush_wal(true).map_err(|e| self.failed(e))
+        Write::LogSync.around(|| self.inner.db.flush_wal(true).map_err(|e| self.failed(e)))
     }
 
     /// The records of the height in the making, in order.

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::database::{Database, ROWS};
 use crate::error::StorageError;
+use crate::failpoint::Write;
 
 fn config() -> impl bincode::config::Config {
     bincode::config::standard()
@@ -31,7 +32,7 @@ impl Database {
     /// The disk.
     pub fn put_row<T: Serialize>(&self, name: &str, row: &T) -> Result<(), StorageError> {
         let bytes = bincode::serde::encode_to_vec(row, config()).map_err(|e| damaged(name, e))?;
-        self.put_synced(ROWS, name.as_bytes(), &bytes)
+        self.put_synced(Write::Row, ROWS, name.as_bytes(), &bytes)
     }
 
     /// Deletes a row.
@@ -41,7 +42,7 @@ impl Database {
     pub fn delete_row(&self, name: &str) -> Result<(), StorageError> {
         let mut batch = rocksdb::WriteBatch::default();
         batch.delete_cf(self.family(ROWS)?, name.as_bytes());
-        self.write(batch, false)
+        self.write(Write::RowDelete, batch, false)
     }
 
     /// The first rows whose names begin with `prefix`, in order.

@@ -1,6 +1,6 @@
 //! The ledger's storage trait over RocksDB.
 
-use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
+use jmt::storage::{LeafNode, Node, NodeBatch, NodeKey, TreeReader};
 use jmt::{KeyHash, OwnedValue, Version};
 use perturb_ledger::store::Row;
 use perturb_ledger::{Certificate, Commit, Header, StateStore, StoreError};
@@ -24,12 +24,9 @@ type BoxedRow = (Box<[u8]>, Box<[u8]>);
 
 impl Database {
     pub(crate) fn put_tree(&self, batch: &mut WriteBatch, commit: &Commit) -> Result<(), StorageError> {
-        let (nodes, values, stale) = (self.family(NODES)?, self.family(TREE_VALUES)?, self.family(STALE)?);
-        for (key, node) in commit.tree.node_batch.nodes() {
-            batch.put_cf(nodes, node_key(key), encode::encode(node));
-        }
+        let stale = self.family(STALE)?;
+        self.put_nodes(batch, &commit.tree.node_batch)?;
         for ((version, key), value) in commit.tree.node_batch.values() {
-            batch.put_cf(values, value_key(key, *version), encode::encode(value));
             // The value before is stale from here on. A deletion's own row is needed as long as the
             // value that it hides is there, and goes after it.
             if value.is_none() {
@@ -46,6 +43,18 @@ impl Database {
             let mut key = index.stale_since_version.to_be_bytes().to_vec();
             key.extend(node_key(&index.node_key));
             batch.put_cf(stale, key, []);
+        }
+        Ok(())
+    }
+
+    /// Nodes and values of the tree, as they are.
+    pub(crate) fn put_nodes(&self, batch: &mut WriteBatch, tree: &NodeBatch) -> Result<(), StorageError> {
+        let (nodes, values) = (self.family(NODES)?, self.family(TREE_VALUES)?);
+        for (key, node) in tree.nodes() {
+            batch.put_cf(nodes, node_key(key), encode::encode(node));
+        }
+        for ((version, key), value) in tree.values() {
+            batch.put_cf(values, value_key(key, *version), encode::encode(value));
         }
         Ok(())
     }
@@ -74,7 +83,7 @@ impl TreeReader for Database {
     }
 
     fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
-        // Only a restoration from chunks asks for it, and that is not offered yet.
+        // Only jmt's resumption of a restoration asks for it; ours begin anew.
         anyhow::bail!("the rightmost leaf is not indexed")
     }
 }

@@ -207,7 +207,7 @@ fn the_oldest_copies_of_the_state_go() {
     again.block.body.transactions =
         vec![Transaction::EpochClose { epoch: 2, snapshot: Box::new(lonely.genesis.snapshot.clone()) }];
     db.put_past(&mut batch, &again).unwrap();
-    db.write(batch, true).unwrap();
+    db.write(crate::failpoint::Write::Row, batch, true).unwrap();
     assert_eq!(db.epoch_heights().unwrap(), [6, 9]);
     assert!(db.rows_at(3, None, usize::MAX).unwrap().is_none());
     assert!(!db.rows_at(6, None, usize::MAX).unwrap().unwrap().rows.is_empty());
@@ -231,17 +231,17 @@ fn a_check_names_the_first_fault() {
     let remove = |db: &Database, family, height: u64| {
         let mut batch = rocksdb::WriteBatch::default();
         batch.delete_cf(db.family(family).unwrap(), height.to_be_bytes());
-        db.write(batch, true).unwrap();
+        db.write(crate::failpoint::Write::Row, batch, true).unwrap();
     };
     let fault = checked(&|db| remove(db, crate::database::BLOCKS, 4)).unwrap_err();
     assert!(matches!(&fault, Fault::Block { height: 4, .. }), "{fault}");
     let fault = checked(&|db| remove(db, crate::database::CERTIFICATES, 2)).unwrap_err();
     assert!(matches!(&fault, Fault::Block { height: 2, what } if what.contains("certificate")), "{fault}");
-    let fault = checked(&|db| db.put_synced(crate::database::RECEIPTS, &1u64.to_be_bytes(), &[0; 4]).unwrap());
+    let fault = checked(&|db| db.put_synced(crate::failpoint::Write::Row, crate::database::RECEIPTS, &1u64.to_be_bytes(), &[0; 4]).unwrap());
     assert!(matches!(&fault, Err(Fault::Block { height: 1, what }) if what.contains("receipts")), "{fault:?}");
     let swap = |db: &Database| {
         let block = db.block(2).unwrap().unwrap();
-        db.put_synced(crate::database::BLOCKS, &3u64.to_be_bytes(), &encode::encode(&block)).unwrap();
+        db.put_synced(crate::failpoint::Write::Row, crate::database::BLOCKS, &3u64.to_be_bytes(), &encode::encode(&block)).unwrap();
     };
     assert!(matches!(checked(&swap), Err(Fault::Block { height: 3, .. })));
 }
