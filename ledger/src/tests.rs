@@ -25,6 +25,7 @@ mod checks;
 mod net;
 mod orders;
 mod past;
+mod snapshot;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);
