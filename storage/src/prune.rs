@@ -114,7 +114,9 @@ impl Database {
     /// where the history is shorter.
     fn kept_from(&self, tip: u64, epochs: u64) -> Result<u64, StorageError> {
         let missing = |height: u64| StorageError::Damaged { what: format!("block {height}"), why: "missing".into() };
-        let epoch = |height: u64| Ok(self.header(height)?.ok_or_else(|| missing(height))?.epoch);
+        let epoch = |height: u64| -> Result<u64, StorageError> {
+            Ok(self.header(height)?.ok_or_else(|| missing(height))?.epoch)
+        };
         // The header of the block that begins epoch n says n: it is the epoch in the making after it.
         let first = match epoch(tip)?.checked_sub(epochs) {
             Some(first) if first > 0 => first,

@@ -22,6 +22,9 @@ pub struct Piece {
     pub tree: NodeBatch,
 }
 
+/// A row as jmt takes it.
+type Leaf = (KeyHash, Vec<u8>);
+
 /// Takes what jmt writes, until it is handed out with its chunk.
 #[derive(Default)]
 struct Collector(Mutex<NodeBatch>);
@@ -59,12 +62,9 @@ impl Restorer {
     pub fn new(manifest: &Manifest) -> Result<Self, SnapshotError> {
         let header = &manifest.header;
         let collector = Arc::new(Collector::default());
-        let tree = JellyfishMerkleRestore::new_overwrite(
-            Arc::clone(&collector),
-            header.height,
-            RootHash(header.state_root.0),
-        )
-        .map_err(|e| SnapshotError::Manifest(e.to_string()))?;
+        let tree =
+            JellyfishMerkleRestore::new_overwrite(Arc::clone(&collector), header.height, RootHash(header.state_root.0))
+                .map_err(|e| SnapshotError::Manifest(e.to_string()))?;
         Ok(Self {
             height: header.height,
             root: header.state_root,
@@ -103,7 +103,7 @@ impl Restorer {
         Ok(Piece { rows: chunk.rows, tree: self.collector.take() })
     }
 
-    fn read(&self, info: &ChunkInfo, bytes: &[u8]) -> Result<(Chunk, Vec<(KeyHash, Vec<u8>)>), ChunkError> {
+    fn read(&self, info: &ChunkInfo, bytes: &[u8]) -> Result<(Chunk, Vec<Leaf>), ChunkError> {
         let chunk: Chunk = encode::decode("chunk", bytes, MAX_PART_BYTES)?;
         if chunk.index != self.next || chunk.height != self.height {
             return Err(ChunkError::Place { index: chunk.index, height: chunk.height });

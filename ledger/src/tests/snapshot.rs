@@ -128,7 +128,7 @@ fn a_restored_snapshot_is_the_state_and_the_ledger_goes_on_with_its_tree() {
     let mut fresh = MemoryStore::default();
     let changes: Vec<_> = restored.into_iter().map(|(k, v)| (k, Some(v))).collect();
     fresh.apply(&changes, &jmt::storage::TreeUpdateBatch { node_batch: tree, ..Default::default() });
-    fresh.set_base(header, Some(manifest.certificate));
+    fresh.set_base(header, Some(manifest.certificate.clone()));
     let ledger = Ledger::new(net.genesis.clone(), fresh).unwrap();
     ledger.check(&block).unwrap();
     assert!(ledger.store().value(state::PARENT_SET).unwrap().is_some());

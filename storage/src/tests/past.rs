@@ -237,11 +237,19 @@ fn a_check_names_the_first_fault() {
     assert!(matches!(&fault, Fault::Block { height: 4, .. }), "{fault}");
     let fault = checked(&|db| remove(db, crate::database::CERTIFICATES, 2)).unwrap_err();
     assert!(matches!(&fault, Fault::Block { height: 2, what } if what.contains("certificate")), "{fault}");
-    let fault = checked(&|db| db.put_synced(crate::failpoint::Write::Row, crate::database::RECEIPTS, &1u64.to_be_bytes(), &[0; 4]).unwrap());
+    let fault = checked(&|db| {
+        db.put_synced(crate::failpoint::Write::Row, crate::database::RECEIPTS, &1u64.to_be_bytes(), &[0; 4]).unwrap()
+    });
     assert!(matches!(&fault, Err(Fault::Block { height: 1, what }) if what.contains("receipts")), "{fault:?}");
     let swap = |db: &Database| {
         let block = db.block(2).unwrap().unwrap();
-        db.put_synced(crate::failpoint::Write::Row, crate::database::BLOCKS, &3u64.to_be_bytes(), &encode::encode(&block)).unwrap();
+        db.put_synced(
+            crate::failpoint::Write::Row,
+            crate::database::BLOCKS,
+            &3u64.to_be_bytes(),
+            &encode::encode(&block),
+        )
+        .unwrap();
     };
     assert!(matches!(checked(&swap), Err(Fault::Block { height: 3, .. })));
 }
