@@ -131,6 +131,21 @@ pub enum Verdict {
     Reject(String),
 }
 
+/// What kind of wrong a peer did; each is proved by its own message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Misdeed {
+    /// A gossiped message that no honest node sends or forwards.
+    Gossip,
+    /// A request that cannot be read.
+    Request,
+    /// An answer that cannot be read, or is not one to what was asked.
+    Answer,
+    /// A block of a range whose certificate is not a quorum's.
+    Certificate,
+    /// A block whose header does not name its body.
+    Block,
+}
+
 /// What to do.
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -211,6 +226,8 @@ pub enum Action {
     Penalise {
         /// The peer.
         peer: Peer,
+        /// What kind of thing it did.
+        misdeed: Misdeed,
         /// Why.
         reason: String,
     },
@@ -250,6 +267,8 @@ pub struct Status {
     pub peers_behind: usize,
     /// The height that validators with more than a third of the power say to have reached.
     pub network_height: u64,
+    /// The highest height that any peer says to have reached: a claim.
+    pub highest_claim: u64,
     /// Transactions in the mempool.
     pub mempool: usize,
 }

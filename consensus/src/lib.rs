@@ -26,7 +26,7 @@ mod tests;
 /// Unix milliseconds, or a length of time in milliseconds.
 pub type Millis = u64;
 
-pub use event::{Action, ChainAnswer, Event, Status, TimerId, Verdict};
+pub use event::{Action, ChainAnswer, Event, Misdeed, Status, TimerId, Verdict};
 pub use guard::GuardMark;
 pub use machine::{Config, Load, Machine, STARTUP_GRACE_MS, SetupError};
 pub use planted::Planted;

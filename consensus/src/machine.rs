@@ -228,6 +228,7 @@ impl<S: StateStore> Machine<S> {
             peers,
             peers_behind,
             network_height,
+            highest_claim: self.sync.highest(),
             mempool: self.mempool.len(),
         }
     }

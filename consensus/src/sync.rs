@@ -144,6 +144,11 @@ impl Sync {
         0
     }
 
+    /// The highest height that anybody says to have reached.
+    pub fn highest(&self) -> u64 {
+        self.peers.values().map(|k| k.height).max().unwrap_or(0)
+    }
+
     /// The power of the validators heard at all.
     pub fn heard(&self, power: impl Fn(&ConsensusKey) -> Option<u64>) -> u128 {
         self.peers.values().filter_map(|k| power(k.key.as_ref()?)).map(u128::from).sum()

@@ -106,6 +106,19 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc_listen: Option<SocketAddr>,
+    /// Blocks behind from which a snapshot is fetched instead
+    /// [env PERTURB_SNAPSHOT_AFTER_BLOCKS] [default: 5000].
+    #[arg(long, value_name = "BLOCKS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_after_blocks: Option<u64>,
+    /// Closed epochs whose blocks are kept [env PERTURB_KEEP_BLOCK_EPOCHS] [default: all].
+    #[arg(long, value_name = "EPOCHS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_block_epochs: Option<u64>,
+    /// Closed epochs whose states are kept, for replays [env PERTURB_KEEP_STATE_EPOCHS] [default: 8].
+    #[arg(long, value_name = "EPOCHS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_state_epochs: Option<u64>,
     /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

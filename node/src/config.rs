@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use perturb_storage::{Options, Retention};
 use serde::{Deserialize, Serialize};
 
 /// What a role runs with.
@@ -33,6 +34,12 @@ pub struct Config {
     pub rpc_listen: SocketAddr,
     /// Torch threads.
     pub torch_threads: u16,
+    /// Blocks behind from which a validator fetches a snapshot instead.
+    pub snapshot_after_blocks: u64,
+    /// Closed epochs whose blocks a validator keeps; all of them where nothing is said.
+    pub keep_block_epochs: Option<u64>,
+    /// Closed epochs whose states a validator keeps for replays.
+    pub keep_state_epochs: u64,
     /// The miner's attack.
     pub attack: String,
     /// The miner's misbehaviour.
@@ -59,6 +66,10 @@ impl Default for Config {
             http_listen: loopback(9615),
             rpc_listen: loopback(8545),
             torch_threads: 1,
+            // Some minutes of fetching blocks.
+            snapshot_after_blocks: 5_000,
+            keep_block_epochs: None,
+            keep_state_epochs: 8,
             attack: "ladder".into(),
             drill: None,
             drill_delay_ms: 2000,
@@ -81,6 +92,16 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// What a validator keeps of the past.
+    pub fn retention(&self) -> Retention {
+        Retention { blocks_epochs: self.keep_block_epochs.unwrap_or(u64::MAX), state_epochs: self.keep_state_epochs }
+    }
+
+    /// How a validator's database is opened.
+    pub fn storage(&self) -> Options {
+        Options { kept_epochs: self.keep_state_epochs.max(1), ..Options::default() }
+    }
+
     /// Reads the configuration of a role from its flags, the environment, and the TOML file.
     ///
     /// Environment: `PERTURB_<OPTION>`, and the documented `SUBTENSOR_ENDPOINT` and `NETUID`.

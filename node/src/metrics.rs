@@ -21,8 +21,9 @@ impl fmt::Debug for Live {
 impl Collector for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Ok(s) = self.0.status() else { return Ok(()) };
-        let gauges: [(&str, &str, u64); 13] = [
+        let gauges: [(&str, &str, u64); 14] = [
             ("height", "Height of the newest agreed block", s.height),
+            ("oldest_block", "Lowest height whose block is held", s.oldest_block),
             ("epoch", "Epoch in the making", s.epoch),
             ("member", "1 if a member of the current set", u64::from(s.member)),
             ("syncing", "1 while fetching blocks", u64::from(s.syncing)),

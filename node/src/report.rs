@@ -30,6 +30,8 @@ pub struct Status {
     pub state_root: Digest,
     /// Its time, Unix milliseconds.
     pub block_time_ms: u64,
+    /// The lowest height above genesis whose block is held: older ones were pruned, or came as a snapshot.
+    pub oldest_block: u64,
     /// The consensus round of the height in the making; none between two heights.
     pub round: Option<u32>,
     /// The epoch in the making.

@@ -58,7 +58,7 @@ pub(crate) struct Behaviour {
     pub(crate) challenge: Bytes,
     pub(crate) sync: Bytes,
     pub(crate) blob: Bytes,
-    pub(crate) body: Bytes,
+    pub(crate) snapshot: Bytes,
 }
 
 impl Behaviour {
@@ -68,7 +68,7 @@ impl Behaviour {
             Protocol::Challenge => &mut self.challenge,
             Protocol::Sync => &mut self.sync,
             Protocol::Blob => &mut self.blob,
-            Protocol::Body => &mut self.body,
+            Protocol::Snapshot => &mut self.snapshot,
         }
     }
 }
@@ -90,7 +90,7 @@ pub(crate) fn may_ask(asker: Role, asked: Role, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Handshake => false,
         Protocol::Challenge => (asker, asked) == (Role::Validator, Role::Miner),
-        Protocol::Sync | Protocol::Blob | Protocol::Body => {
+        Protocol::Sync | Protocol::Blob | Protocol::Snapshot => {
             matches!(asker, Role::Validator | Role::Observer) && asked == Role::Validator
         }
     }
@@ -216,7 +216,7 @@ fn behaviour(config: &Config, keypair: &Keypair) -> Result<Behaviour, NetError> 
         challenge: bytes(role, Protocol::Challenge),
         sync: bytes(role, Protocol::Sync),
         blob: bytes(role, Protocol::Blob),
-        body: bytes(role, Protocol::Body),
+        snapshot: bytes(role, Protocol::Snapshot),
     })
 }
 

@@ -108,10 +108,10 @@ mod tests {
     use futures::io::Cursor;
     use proptest::prelude::*;
 
-    const CODEC: BytesCodec = BytesCodec { protocol: Protocol::Body };
+    const CODEC: BytesCodec = BytesCodec { protocol: Protocol::Snapshot };
 
     fn stream() -> StreamProtocol {
-        Protocol::Body.stream()
+        Protocol::Snapshot.stream()
     }
 
     #[test]
@@ -129,10 +129,10 @@ mod tests {
 
     #[test]
     fn an_oversize_length_is_refused_before_its_bytes_are_read() {
-        let claimed = (Protocol::Body.max_request_bytes() as u32 + 1).to_be_bytes().to_vec();
+        let claimed = (Protocol::Snapshot.max_request_bytes() as u32 + 1).to_be_bytes().to_vec();
         let e = block_on(CODEC.clone().read_request(&stream(), &mut Cursor::new(claimed))).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::InvalidData);
-        let big = vec![0; Protocol::Body.max_request_bytes() + 1];
+        let big = vec![0; Protocol::Snapshot.max_request_bytes() + 1];
         let e = block_on(CODEC.clone().write_request(&stream(), &mut Cursor::new(Vec::new()), big)).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::InvalidData);
     }

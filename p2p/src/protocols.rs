@@ -90,17 +90,17 @@ pub enum Protocol {
     Handshake,
     /// A validator challenges a miner.
     Challenge,
-    /// Blocks by range and snapshots.
+    /// Blocks: by range, and the body of one in progress.
     Sync,
     /// Images of a round.
     Blob,
-    /// One block body by digest.
-    Body,
+    /// Snapshots of the state, part by part.
+    Snapshot,
 }
 
 impl Protocol {
     /// Every protocol.
-    pub const ALL: [Self; 5] = [Self::Handshake, Self::Challenge, Self::Sync, Self::Blob, Self::Body];
+    pub const ALL: [Self; 5] = [Self::Handshake, Self::Challenge, Self::Sync, Self::Blob, Self::Snapshot];
 
     /// The protocol id on the wire.
     pub const fn id(self) -> &'static str {
@@ -109,7 +109,7 @@ impl Protocol {
             Self::Challenge => "/perturb/challenge/1",
             Self::Sync => "/perturb/sync/1",
             Self::Blob => "/perturb/blob/1",
-            Self::Body => "/perturb/body/1",
+            Self::Snapshot => "/perturb/snapshot/1",
         }
     }
 
@@ -119,7 +119,7 @@ impl Protocol {
             Self::Handshake => crate::handshake::MAX_MESSAGE_BYTES,
             Self::Challenge => wire::MAX_MINER_REQUEST_BYTES,
             // Heights, digests and chunk indices: never payload.
-            Self::Sync | Self::Blob | Self::Body => 4 * KIB,
+            Self::Sync | Self::Blob | Self::Snapshot => 4 * KIB,
         }
     }
 
@@ -131,7 +131,8 @@ impl Protocol {
             // One full block with its certificate always fits, and as many small ones as fit.
             Self::Sync => limits::MAX_BLOCK_BYTES + 2 * MIB,
             Self::Blob => limits::MAX_PNG_BYTES + 64 * KIB,
-            Self::Body => limits::MAX_BLOCK_BYTES + 64 * KIB,
+            // A block with its receipts, the largest part.
+            Self::Snapshot => 2 * limits::MAX_BLOCK_BYTES + 64 * KIB,
         }
     }
 
@@ -140,8 +141,7 @@ impl Protocol {
         match self {
             Self::Handshake => Duration::from_secs(10),
             Self::Challenge => Duration::from_secs(120),
-            Self::Sync | Self::Blob => Duration::from_secs(30),
-            Self::Body => Duration::from_secs(15),
+            Self::Sync | Self::Blob | Self::Snapshot => Duration::from_secs(30),
         }
     }
 
@@ -150,8 +150,8 @@ impl Protocol {
     pub const fn max_streams(self) -> usize {
         match self {
             Self::Handshake => 4,
-            Self::Challenge | Self::Body | Self::Blob => 8,
-            Self::Sync => 4,
+            Self::Challenge | Self::Blob => 8,
+            Self::Sync | Self::Snapshot => 4,
         }
     }
 
@@ -165,7 +165,7 @@ impl Protocol {
             Self::Challenge => (20, 40),
             Self::Sync => (10, 20),
             Self::Blob => (10, 40),
-            Self::Body => (20, 40),
+            Self::Snapshot => (20, 40),
         }
     }
 
@@ -175,7 +175,7 @@ impl Protocol {
             Self::Challenge => 1,
             Self::Sync => 2,
             Self::Blob => 3,
-            Self::Body => 4,
+            Self::Snapshot => 4,
         }
     }
 

@@ -343,7 +343,7 @@ impl Task {
             BehaviourEvent::Challenge(event) => self.on_request_event(Protocol::Challenge, event),
             BehaviourEvent::Sync(event) => self.on_request_event(Protocol::Sync, event),
             BehaviourEvent::Blob(event) => self.on_request_event(Protocol::Blob, event),
-            BehaviourEvent::Body(event) => self.on_request_event(Protocol::Body, event),
+            BehaviourEvent::Snapshot(event) => self.on_request_event(Protocol::Snapshot, event),
         }
     }
 

@@ -196,7 +196,7 @@ impl Raw {
             loop {
                 let SwarmEvent::Behaviour(event) = self.swarm.select_next_some().await else { continue };
                 let event = match event {
-                    BehaviourEvent::Handshake(e) | BehaviourEvent::Sync(e) | BehaviourEvent::Body(e) => e,
+                    BehaviourEvent::Handshake(e) | BehaviourEvent::Sync(e) | BehaviourEvent::Snapshot(e) => e,
                     _ => continue,
                 };
                 match event {

@@ -9,6 +9,7 @@ use perturb_types::encode;
 use perturb_types::{Digest, NetworkId};
 use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
 
+use crate::adopt::adopt;
 use crate::error::StorageError;
 use crate::failpoint::Write;
 
@@ -19,6 +20,10 @@ pub const FORMAT: u32 = 4;
 pub(crate) const FOLDER: &str = "database";
 /// Its name while a snapshot is imported.
 pub(crate) const IMPORTING: &str = "database.importing";
+/// Its name when it is whole and waits for the next start.
+pub(crate) const READY: &str = "database.ready";
+/// The name of the one that it takes the place of.
+pub(crate) const SUPERSEDED: &str = "database.superseded";
 
 pub(crate) const META: &str = "meta";
 pub(crate) const BLOCKS: &str = "blocks";
@@ -87,7 +92,7 @@ pub(crate) struct Inner {
     /// Taken by whoever reads a row of META to write it again: commits and pruning.
     pub(crate) past: Mutex<()>,
     /// Held as long as the database: the lock ends with the process, however it ends.
-    _lock: Arc<File>,
+    pub(crate) lock: Arc<File>,
 }
 
 /// The bytes of a block and of its certificate.
@@ -122,6 +127,7 @@ impl Database {
     /// The folder is in use, of another network or format, or damaged.
     pub fn open(dir: &Path, network: &NetworkId, options: Options) -> Result<Self, StorageError> {
         let lock = lock(dir)?;
+        adopt(dir, &lock, network, options)?;
         let (path, unfinished) = (dir.join(FOLDER), dir.join(IMPORTING));
         if !path.exists() && unfinished.exists() {
             return Err(StorageError::Unfinished(unfinished));
@@ -154,7 +160,7 @@ impl Database {
         });
         let failed = |e: rocksdb::Error| StorageError::Database { path: path.clone(), what: e.to_string() };
         let db = DB::open_cf_descriptors(&o, &path, families).map_err(failed)?;
-        let this = Self { inner: Arc::new(Inner { db, path, options, past: Mutex::default(), _lock: lock }) };
+        let this = Self { inner: Arc::new(Inner { db, path, options, past: Mutex::default(), lock }) };
         this.identify(this.data_dir(), network)?;
         Ok(this)
     }

@@ -38,6 +38,14 @@ pub enum StorageError {
     /// What is to be made is there already.
     #[error("{0} exists; an import needs a data folder without a database, an export a name that is free")]
     Exists(PathBuf),
+    /// A snapshot that would take this node back.
+    #[error("the snapshot is of height {height}, and this node is at {have}")]
+    NotAhead {
+        /// The snapshot's height.
+        height: u64,
+        /// This node's.
+        have: u64,
+    },
     /// It was there and was removed by the policy of this node.
     #[error("{what} {height} was pruned: this node keeps them from {oldest} on; ask one that keeps more")]
     Pruned {

@@ -91,12 +91,11 @@ impl Database {
         self.export_in_chunks(height, dir, ChunkLimits::default())
     }
 
-    pub(crate) fn export_in_chunks(
-        &self,
-        height: u64,
-        dir: &Path,
-        limits: ChunkLimits,
-    ) -> Result<Exported, StorageError> {
+    /// As [`Database::export_snapshot`], with chunks of another size.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn export_in_chunks(&self, height: u64, dir: &Path, limits: ChunkLimits) -> Result<Exported, StorageError> {
         if dir.exists() {
             return Err(StorageError::Exists(dir.into()));
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const VARIABLE: &str = "PERTURB_FAILPOINT";
 
 /// Every point, in the order of a node's life.
-pub const FAIL_POINTS: [&str; 40] = [
+pub const FAIL_POINTS: [&str; 46] = [
     "identity-before",
     "identity-after",
     "guard-create-written",
@@ -53,6 +53,12 @@ pub const FAIL_POINTS: [&str; 40] = [
     "import-head-after",
     "import-rename-before",
     "import-rename-after",
+    "adopt-rows-before",
+    "adopt-rows-after",
+    "adopt-aside-before",
+    "adopt-aside-after",
+    "adopt-rename-before",
+    "adopt-rename-after",
 ];
 
 struct Armed {
@@ -103,6 +109,9 @@ pub(crate) enum Write {
     ImportPart,
     ImportHead,
     ImportRename,
+    AdoptRows,
+    AdoptAside,
+    AdoptRename,
 }
 
 impl Write {
@@ -127,6 +136,9 @@ impl Write {
             Self::ImportPart => ["import-part-before", "import-part-after"],
             Self::ImportHead => ["import-head-before", "import-head-after"],
             Self::ImportRename => ["import-rename-before", "import-rename-after"],
+            Self::AdoptRows => ["adopt-rows-before", "adopt-rows-after"],
+            Self::AdoptAside => ["adopt-aside-before", "adopt-aside-after"],
+            Self::AdoptRename => ["adopt-rename-before", "adopt-rename-after"],
         }
     }
 

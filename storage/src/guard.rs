@@ -28,6 +28,9 @@ use crate::database::{Database, META};
 use crate::error::StorageError;
 use crate::failpoint::{Write as Point, failpoint};
 
+/// Rows of META that say that a key has a guard here begin with this.
+pub(crate) const KNOWN: &[u8] = b"guard/";
+
 /// One disk block per copy, so that no torn sector can take both.
 const SLOT: usize = 4096;
 
@@ -122,7 +125,7 @@ impl SigningGuard {
     /// # Errors
     /// As [`SigningGuard::open_in`], or the file is gone although this key had one here.
     pub fn open(database: &Database, key: ConsensusKey) -> Result<Self, StorageError> {
-        let row = [b"guard/".as_slice(), &key.0].concat();
+        let row = [KNOWN, &key.0].concat();
         let dir = database.data_dir();
         let known = database.get(META, &row)?.is_some();
         if known && !dir.join(FILE).try_exists().map_err(|source| StorageError::Io { path: dir.into(), source })? {

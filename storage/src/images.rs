@@ -10,13 +10,16 @@ use crate::database::{Database, IMAGES, META};
 use crate::error::StorageError;
 use crate::failpoint::Write;
 
+/// Row of META: what all images take.
+pub(crate) const IMAGE_BYTES: &[u8] = b"image-bytes";
+
 fn key(epoch: u64, digest: &Digest) -> Vec<u8> {
     [epoch.to_be_bytes().as_slice(), &digest.0].concat()
 }
 
 impl Database {
     fn image_bytes(&self) -> Result<u64, StorageError> {
-        let bytes = self.get(META, b"image-bytes")?;
+        let bytes = self.get(META, IMAGE_BYTES)?;
         Ok(bytes.and_then(|b| Some(u64::from_be_bytes(b.as_slice().try_into().ok()?))).unwrap_or(0))
     }
 
@@ -37,7 +40,7 @@ impl Database {
         }
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(IMAGES)?, &key, png);
-        batch.put_cf(self.family(META)?, b"image-bytes", used.to_be_bytes());
+        batch.put_cf(self.family(META)?, IMAGE_BYTES, used.to_be_bytes());
         self.write(Write::Image, batch, false)?;
         Ok(digest)
     }
@@ -98,7 +101,7 @@ impl Database {
             return Ok(());
         }
         let left = self.image_bytes()?.saturating_sub(freed);
-        batch.put_cf(self.family(META)?, b"image-bytes", left.to_be_bytes());
+        batch.put_cf(self.family(META)?, IMAGE_BYTES, left.to_be_bytes());
         self.write(Write::ImagesPrune, batch, false)
     }
 }

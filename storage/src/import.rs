@@ -7,12 +7,17 @@
 //! A crash before that leaves a folder that [`Database::open`] refuses by name; the next import
 //! begins it anew. A refusal removes it.
 //!
+//! A node that is far behind imports beside its open database ([`Import::beside`]) and leaves the
+//! result [sealed](Import::seal): the next start takes it over (`adopt`).
+//!
 //! What is there afterwards: the state with its tree at the height; the block, its certificate and
 //! receipts; genesis' block; every handover since genesis, so that this node serves auditors as the
 //! others do; where the block closed an epoch, the copy of the state for replays, so that this
 //! snapshot can be exported again. Lower heights answer "pruned".
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::light::Handover;
@@ -24,7 +29,7 @@ use rocksdb::WriteBatch;
 
 use crate::archive::EPOCH_HEIGHTS;
 use crate::database::{
-    BLOCKS, CERTIFICATES, DIGESTS, Database, EPOCH_ROWS, FOLDER, HANDOVERS, HEADERS, IMPORTING, META, Options,
+    BLOCKS, CERTIFICATES, DIGESTS, Database, EPOCH_ROWS, FOLDER, HANDOVERS, HEADERS, IMPORTING, META, Options, READY,
     RECEIPTS, VALUES, height_key, lock,
 };
 use crate::error::StorageError;
@@ -36,7 +41,7 @@ use crate::prune::{OLDEST_BLOCK, OLDEST_STATE, closes};
 /// it, [finish](Import::finish). Everything blocks and belongs to one thread (it is not `Send`).
 pub struct Import {
     data_dir: PathBuf,
-    lock: std::sync::Arc<std::fs::File>,
+    lock: Arc<File>,
     genesis: Genesis,
     options: Options,
     db: Option<Database>,
@@ -45,7 +50,8 @@ pub struct Import {
     chain: Trust,
     /// Follows them from what the operator trusts.
     trust: Trust,
-    restorer: Restorer,
+    /// None once it has ended.
+    restorer: Option<Restorer>,
     parts: std::iter::Peekable<std::vec::IntoIter<Part>>,
     closes: bool,
 }
@@ -64,6 +70,34 @@ impl Import {
         manifest: &[u8],
     ) -> Result<Self, StorageError> {
         let manifest = Manifest::decode(manifest)?;
+        let (lock, place) = (lock(data_dir)?, data_dir.join(FOLDER));
+        if place.exists() {
+            return Err(StorageError::Exists(place));
+        }
+        Self::begin_in(data_dir, lock, genesis, trust, options, manifest)
+    }
+
+    /// Begins beside a database that is open and goes on; ends with [`Import::seal`].
+    ///
+    /// # Errors
+    /// As [`Import::begin`], or the snapshot is not ahead of the database.
+    pub fn beside(database: &Database, genesis: &Genesis, trust: Trust, manifest: &[u8]) -> Result<Self, StorageError> {
+        let (manifest, inner) = (Manifest::decode(manifest)?, &database.inner);
+        let (height, have) = (manifest.header.height, database.height()?.unwrap_or(0));
+        if height <= have {
+            return Err(StorageError::NotAhead { height, have });
+        }
+        Self::begin_in(database.data_dir(), inner.lock.clone(), genesis, trust, inner.options, manifest)
+    }
+
+    fn begin_in(
+        data_dir: &Path,
+        lock: Arc<File>,
+        genesis: &Genesis,
+        trust: Trust,
+        options: Options,
+        manifest: Manifest,
+    ) -> Result<Self, StorageError> {
         let chain = Trust::genesis(genesis).map_err(|e| StorageError::Ledger(e.to_string()))?;
         let (network, height) = (chain.network(), manifest.header.height);
         for found in [manifest.header.network, trust.network()] {
@@ -74,17 +108,11 @@ impl Import {
         if height < trust.from() {
             return Err(SnapshotError::Light(LightError::Before { height, from: trust.from() }).into());
         }
-        let lock = lock(data_dir)?;
-        let (place, path) = (data_dir.join(FOLDER), data_dir.join(IMPORTING));
-        if place.exists() {
-            return Err(StorageError::Exists(place));
-        }
-        if path.exists() {
-            std::fs::remove_dir_all(&path).map_err(io(&path))?;
-        }
+        Self::forget(data_dir)?;
+        let path = data_dir.join(IMPORTING);
         std::fs::create_dir(&path).map_err(io(&path))?;
         let db = Database::open_at(&path, lock.clone(), &network, options)?;
-        let restorer = Restorer::new(&manifest)?;
+        let restorer = Some(Restorer::new(&manifest)?);
         let parts = manifest.parts().collect::<Vec<_>>().into_iter().peekable();
         let (data_dir, genesis) = (data_dir.to_path_buf(), genesis.clone());
         let this = Self {
@@ -102,6 +130,15 @@ impl Import {
         };
         this.put_genesis()?;
         Ok(this)
+    }
+
+    /// Removes what an import that was cut off has left in a data folder.
+    ///
+    /// # Errors
+    /// The file system.
+    pub fn forget(data_dir: &Path) -> Result<(), StorageError> {
+        let path = data_dir.join(IMPORTING);
+        if path.exists() { std::fs::remove_dir_all(&path).map_err(io(&path)) } else { Ok(()) }
     }
 
     /// The part that comes next; `None` when all are there.
@@ -124,7 +161,7 @@ impl Import {
             }
             Part::Block => self.add_block(bytes)?,
             Part::Chunk(_) => {
-                let piece = self.restorer.add(bytes)?;
+                let piece = self.restorer.as_mut().ok_or(SnapshotError::Spent)?.add(bytes)?;
                 self.add_piece(&piece)?;
             }
         }
@@ -204,16 +241,37 @@ impl Import {
     /// # Errors
     /// Parts are missing, the rows are not the whole state, or the disk; the data folder is then as
     /// it was before.
-    pub fn finish(self) -> Result<Database, StorageError> {
-        let path = self.data_dir.join(IMPORTING);
-        let done = self.complete();
-        if done.is_err() && path.exists() {
-            std::fs::remove_dir_all(&path).map_err(io(&path))?;
-        }
-        done
+    pub fn finish(mut self) -> Result<Database, StorageError> {
+        let place = self.end_as(FOLDER)?;
+        Database::open_at(&place, self.lock, &self.chain.network(), self.options)
     }
 
-    fn complete(mut self) -> Result<Database, StorageError> {
+    /// Ends beside an open database: the next [`Database::open`] takes this one over, with what the
+    /// other knows besides the agreed history.
+    ///
+    /// # Errors
+    /// As [`Import::finish`].
+    pub fn seal(mut self) -> Result<(), StorageError> {
+        self.end_as(READY).map(drop)
+    }
+
+    /// Completes the database and gives it a name.
+    fn end_as(&mut self, name: &str) -> Result<PathBuf, StorageError> {
+        let (path, place) = (self.data_dir.join(IMPORTING), self.data_dir.join(name));
+        if let Err(error) = self.complete() {
+            Self::forget(&self.data_dir)?;
+            return Err(error);
+        }
+        sync_dir(&path)?;
+        if place.exists() {
+            std::fs::remove_dir_all(&place).map_err(io(&place))?;
+        }
+        Write::ImportRename.around(|| std::fs::rename(&path, &place).map_err(io(&place)))?;
+        sync_dir(&self.data_dir)?;
+        Ok(place)
+    }
+
+    fn complete(&mut self) -> Result<(), StorageError> {
         if self.wanted().is_some() {
             return Err(SnapshotError::Spent.into());
         }
@@ -221,7 +279,7 @@ impl Import {
         let header = &self.manifest.header;
         let (key, network) = (height_key(header.height), self.chain.network());
         let mut batch = WriteBatch::default();
-        db.put_nodes(&mut batch, &self.restorer.finish()?)?;
+        db.put_nodes(&mut batch, &self.restorer.take().ok_or(SnapshotError::Spent)?.finish()?)?;
         if header.validators != header.next_validators {
             let set = db.get(VALUES, SET)?.unwrap_or_default();
             let next: ValidatorSet = db.parse("validator set", &set)?;
@@ -240,14 +298,8 @@ impl Import {
             batch.put_cf(meta, EPOCH_HEIGHTS, encode::encode(&vec![header.height]));
         }
         db.write(Write::ImportHead, batch, true)?;
-        Ledger::new(self.genesis.clone(), db.clone()).map_err(|e| StorageError::Ledger(e.to_string()))?;
-        drop(db);
-
-        let (path, place) = (self.data_dir.join(IMPORTING), self.data_dir.join(FOLDER));
-        sync_dir(&path)?;
-        Write::ImportRename.around(|| std::fs::rename(&path, &place).map_err(io(&place)))?;
-        sync_dir(&self.data_dir)?;
-        Database::open_at(&place, self.lock, &network, self.options)
+        Ledger::new(self.genesis.clone(), db).map_err(|e| StorageError::Ledger(e.to_string()))?;
+        Ok(())
     }
 
     /// Gives up: nothing stays in the folder.
@@ -256,8 +308,7 @@ impl Import {
     /// The file system.
     pub fn cancel(mut self) -> Result<(), StorageError> {
         drop(self.db.take());
-        let path = self.data_dir.join(IMPORTING);
-        std::fs::remove_dir_all(&path).map_err(io(&path))
+        Self::forget(&self.data_dir)
     }
 
     /// Height and digest of the header that this leads to.

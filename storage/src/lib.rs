@@ -11,6 +11,7 @@
 //!
 //! One process per data folder: a lock file says so. A folder belongs to one network.
 
+mod adopt;
 mod archive;
 pub mod check;
 mod damage;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use perturb_p2p::{Decline, Protocol, Role, Topic, handshake};
+use perturb_types::Reason;
 use perturb_types::encode::Domain;
-use perturb_types::{Reason, limits};
 
 const DOCUMENT: &str = include_str!("../../PROTOCOLS.md");
 
@@ -87,11 +87,13 @@ fn the_protocols_their_limits_and_rates_are_those_of_the_code() {
 #[test]
 fn the_network_carries_what_consensus_sends() {
     use perturb_consensus::wire;
-    for protocol in [Protocol::Sync, Protocol::Body] {
-        assert!(wire::MAX_REQUEST_BYTES <= protocol.max_request_bytes());
-    }
+    assert!(wire::MAX_REQUEST_BYTES <= Protocol::Sync.max_request_bytes());
     assert!(wire::MAX_RESPONSE_BYTES <= Protocol::Sync.max_response_bytes());
-    assert!(limits::MAX_BLOCK_BYTES + 64 <= Protocol::Body.max_response_bytes(), "one block and its tags");
+    use perturb_ledger::snapshot;
+    assert!(snapshot::MAX_REQUEST_BYTES <= Protocol::Snapshot.max_request_bytes());
+    for bytes in [snapshot::MAX_MANIFEST_BYTES, snapshot::MAX_PART_BYTES, snapshot::MAX_BLOCK_PART_BYTES] {
+        assert!(bytes <= Protocol::Snapshot.max_response_bytes());
+    }
 }
 
 #[test]

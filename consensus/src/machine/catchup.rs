@@ -5,7 +5,7 @@ use perturb_types::encode;
 use perturb_types::envelope::Signed;
 
 use super::{Machine, Phase};
-use crate::event::Action;
+use crate::event::{Action, Misdeed};
 use crate::wire::{
     Beacon, MAX_CERTIFICATE_BYTES, MAX_RANGE_BLOCKS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Peer, Request, Response,
     Topic,
@@ -14,7 +14,7 @@ use crate::wire::{
 /// Why a block of a range cannot be committed.
 enum Unfit {
     /// The peer's fault.
-    Theirs(String),
+    Theirs(Misdeed, String),
     /// The own store's: it cannot be read.
     Own(String),
     /// A quorum certified the block and it does not execute here: the own state is wrong.
@@ -22,8 +22,8 @@ enum Unfit {
 }
 
 impl Unfit {
-    fn theirs(e: impl ToString) -> Self {
-        Self::Theirs(e.to_string())
+    fn theirs(misdeed: Misdeed, e: impl ToString) -> Self {
+        Self::Theirs(misdeed, e.to_string())
     }
 }
 
@@ -68,7 +68,7 @@ impl<S: StateStore> Machine<S> {
                 }
             }
             Err(e) => {
-                self.push(Action::Penalise { peer: from, reason: e.to_string() });
+                self.push(Action::Penalise { peer: from, misdeed: Misdeed::Request, reason: e.to_string() });
                 self.push(Action::Answer { id, bytes: encode::encode(&Response::Body(None)) });
             }
         }
@@ -84,12 +84,14 @@ impl<S: StateStore> Machine<S> {
                         Ok(block) if block.header.digest(&self.network) == digest && block.is_whole(&self.network) => {
                             self.candidates.body(digest, block);
                         }
-                        Ok(_) => self.blame(from, "another block than asked for"),
-                        Err(e) => self.blame(from, &e.to_string()),
+                        Ok(_) => self.blame(from, Misdeed::Block, "another block than asked for"),
+                        Err(e) => self.blame(from, Misdeed::Answer, &e.to_string()),
                     }
                 }
-                Some(Ok(Response::Blocks(_))) => self.blame(from, "a range where a body was asked for"),
-                Some(Err(e)) => self.blame(from, &e.to_string()),
+                Some(Ok(Response::Blocks(_))) => {
+                    self.blame(from, Misdeed::Answer, "a range where a body was asked for")
+                }
+                Some(Err(e)) => self.blame(from, Misdeed::Answer, &e.to_string()),
                 Some(Ok(Response::Body(None))) | None => {}
             }
             return;
@@ -99,21 +101,21 @@ impl<S: StateStore> Machine<S> {
             Some(Ok(Response::Blocks(blocks))) if !blocks.is_empty() => {
                 if blocks.len() > usize::from(asked.count) {
                     self.sync.failed(self.now, &from);
-                    self.blame(from, "more blocks than asked for");
+                    self.blame(from, Misdeed::Answer, "more blocks than asked for");
                     return;
                 }
                 self.sync.queue.extend(blocks.into_iter().map(|(block, certificate)| (from, block, certificate)));
             }
             Some(Err(e)) => {
                 self.sync.failed(self.now, &from);
-                self.blame(from, &e.to_string());
+                self.blame(from, Misdeed::Answer, &e.to_string());
             }
             _ => self.sync.failed(self.now, &from),
         }
     }
 
-    fn blame(&mut self, peer: Peer, reason: &str) {
-        self.push(Action::Penalise { peer, reason: reason.to_owned() });
+    fn blame(&mut self, peer: Peer, misdeed: Misdeed, reason: &str) {
+        self.push(Action::Penalise { peer, misdeed, reason: reason.to_owned() });
     }
 
     /// Commits the next block of a range. True if something moved.
@@ -135,10 +137,10 @@ impl<S: StateStore> Machine<S> {
                 self.diverged(self.ledger.head().height + 1, reason);
                 false
             }
-            Err(Unfit::Theirs(reason)) => {
+            Err(Unfit::Theirs(misdeed, reason)) => {
                 self.sync.queue.clear();
                 self.sync.failed(self.now, &from);
-                self.blame(from, &reason);
+                self.blame(from, misdeed, &reason);
                 true
             }
         }
@@ -151,9 +153,10 @@ impl<S: StateStore> Machine<S> {
         block: &[u8],
         certificate: &[u8],
     ) -> Result<Option<(perturb_ledger::Executed, Certificate)>, Unfit> {
-        let block: Block = encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(Unfit::theirs)?;
-        let certificate: Certificate =
-            encode::decode("certificate", certificate, MAX_CERTIFICATE_BYTES).map_err(Unfit::theirs)?;
+        let block: Block =
+            encode::decode("block", block, Topic::Blocks.max_bytes()).map_err(|e| Unfit::theirs(Misdeed::Answer, e))?;
+        let certificate: Certificate = encode::decode("certificate", certificate, MAX_CERTIFICATE_BYTES)
+            .map_err(|e| Unfit::theirs(Misdeed::Answer, e))?;
         let next = self.ledger.head().height + 1;
         if block.header.height < next {
             return Ok(None);
@@ -161,14 +164,16 @@ impl<S: StateStore> Machine<S> {
         let digest = block.header.digest(&self.network);
         if block.header.height != next || certificate.height != next || certificate.digest != digest {
             let why = format!("a block of height {} where {next} was asked for", block.header.height);
-            return Err(Unfit::Theirs(why));
+            return Err(Unfit::Theirs(Misdeed::Answer, why));
         }
         // A certificate speaks for the header alone: with another body under it the peer lies, and says
         // nothing of this node's state.
         if !block.is_whole(&self.network) {
-            return Err(Unfit::Theirs("a body that its header does not name".into()));
+            return Err(Unfit::theirs(Misdeed::Block, "a body that its header does not name"));
         }
-        certificate.verify(&self.network, self.ledger.validators()).map_err(Unfit::theirs)?;
+        certificate
+            .verify(&self.network, self.ledger.validators())
+            .map_err(|e| Unfit::theirs(Misdeed::Certificate, e))?;
         let executed = self.ledger.check(&block).map_err(|e| match e {
             BlockError::Store(e) => Unfit::Own(e.to_string()),
             // More than two thirds executed it to other roots, or more than a third lies.

@@ -9,7 +9,7 @@ use perturb_types::{ConsensusKey, Digest, Envelope};
 
 use super::Machine;
 use crate::engine::QUEUED_PER_VALIDATOR;
-use crate::event::{Action, Verdict};
+use crate::event::{Action, Misdeed, Verdict};
 use crate::wire::{Beacon, Gossip, Peer, SignedProposal, SignedVote, Topic};
 
 /// Rounds ahead of the current one from which votes and proposals are taken (the engine's bound).
@@ -90,7 +90,7 @@ impl<S: StateStore> Machine<S> {
             }
         };
         if let Verdict::Reject(reason) = &verdict {
-            self.push(Action::Penalise { peer: from, reason: reason.clone() });
+            self.push(Action::Penalise { peer: from, misdeed: Misdeed::Gossip, reason: reason.clone() });
         }
         self.push(Action::Verdict { id, verdict });
     }

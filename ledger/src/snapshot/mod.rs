@@ -25,10 +25,12 @@
 
 mod build;
 mod parts;
+mod request;
 mod restore;
 
 pub use build::{ChunkLimits, Chunks, handover_parts};
 pub use parts::{BlockPart, Chunk, ChunkInfo, Manifest, Part, PartInfo};
+pub use request::{MAX_OFFER_BYTES, MAX_REQUEST_BYTES, Offer, Request};
 pub use restore::{Piece, Restorer};
 
 use perturb_types::Digest;

@@ -166,6 +166,17 @@ impl Manifest {
         Some(bytes as usize)
     }
 
+    /// Whether these bytes are those of a part: they may be kept until its turn comes.
+    pub fn names(&self, part: Part, bytes: &[u8]) -> bool {
+        let (size, digest) = match part {
+            Part::Handovers(n) => self.handovers.get(n as usize).map(|p| (p.bytes, p.digest)),
+            Part::Block => Some((self.block.bytes, self.block.digest)),
+            Part::Chunk(n) => self.chunks.get(n as usize).map(|c| (c.bytes, c.digest)),
+        }
+        .unwrap_or_default();
+        bytes.len() == size as usize && Digest::of(bytes) == digest
+    }
+
     /// Reads a part of handovers. They are not checked against anything: see [`crate::light`].
     ///
     /// # Errors

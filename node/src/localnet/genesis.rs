@@ -8,7 +8,7 @@ use perturb_chain::ChainClient;
 use perturb_challenge::rules::Rules;
 use perturb_challenge::source::{DemoSource, ImageSource};
 use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
-use perturb_ledger::tx::Delegation;
+use perturb_ledger::tx::{Delegation, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_model::TchClassifier;
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId};
@@ -35,6 +35,15 @@ const IMAGES: u64 = 10_000;
 pub async fn write(plan: &Plan, chain: &ChainClient, path: &Path) -> Result<()> {
     let chain_genesis = Digest(chain.genesis_hash().await?.0);
     let snapshot = metagraph::to_ledger(&chain.snapshot(NETUID, None).await?);
+    let text = serde_json::to_string_pretty(&of(plan, chain_genesis, snapshot)?)?;
+    std::fs::write(path, text).wrap_err_with(|| format!("{}", path.display()))
+}
+
+/// The genesis of a plan on a chain.
+///
+/// # Errors
+/// The embedded model does not load, or the snapshot makes no network.
+pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Genesis> {
     let zero = NetworkId([0; 32]);
     let founders = &plan.validators[..plan.founders];
     let delegations = founders
@@ -90,6 +99,5 @@ pub async fn write(plan: &Plan, chain: &ChainClient, path: &Path) -> Result<()> 
         },
     };
     genesis.validate()?;
-    let text = serde_json::to_string_pretty(&genesis)?;
-    std::fs::write(path, text).wrap_err_with(|| format!("{}", path.display()))
+    Ok(genesis)
 }

@@ -146,6 +146,11 @@ impl Plan {
         Ok(Self { seed, dir: dir.into(), chain, bootnode, validators, founders: usize::from(founders), miners })
     }
 
+    /// Whether validators come later: trouble on purpose.
+    pub fn is_drill(&self) -> bool {
+        self.founders < self.validators.len()
+    }
+
     /// The consensus key of a validator of this plan.
     pub fn consensus(&self, validator: &Member) -> ConsensusPair {
         ConsensusPair::from_seed(&seeded(self.seed, &format!("{} consensus", validator.name)))

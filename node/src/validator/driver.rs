@@ -25,6 +25,7 @@ use tokio::time::{Duration, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::equivocate::Equivocator;
+use super::faults::{Fault, Faults};
 use crate::metagraph::Metagraph;
 
 /// Events that wait for the machine: a block's votes of a full set and some rounds besides.
@@ -118,6 +119,14 @@ impl Clock {
     }
 }
 
+/// What the driver writes to.
+pub struct Disk {
+    /// The database.
+    pub database: Database,
+    /// The signing guard.
+    pub guard: SigningGuard,
+}
+
 /// The machine with its clock, disk and wires.
 pub struct Driver {
     machine: Machine<Database>,
@@ -125,6 +134,7 @@ pub struct Driver {
     guard: SigningGuard,
     metagraph: Arc<Metagraph>,
     network: NetworkHandle,
+    faults: Arc<Faults>,
     clock: Clock,
     timers: BTreeMap<TimerId, Millis>,
     waiting: HashMap<u64, Waiting>,
@@ -223,10 +233,10 @@ impl Driver {
     /// A driver for this machine, and the way to it.
     pub fn new(
         machine: Machine<Database>,
-        database: Database,
-        guard: SigningGuard,
+        Disk { database, guard }: Disk,
         metagraph: Arc<Metagraph>,
         network: NetworkHandle,
+        faults: Arc<Faults>,
     ) -> (Self, DriverHandle) {
         let (back, inputs) = mpsc::channel(EVENT_QUEUE);
         let (outbox, out) = mpsc::channel(OUTBOX);
@@ -240,6 +250,7 @@ impl Driver {
             guard,
             metagraph,
             network,
+            faults,
             clock: Clock::new(),
             timers: BTreeMap::new(),
             waiting: HashMap::new(),
@@ -385,11 +396,10 @@ impl Driver {
                 return Ok(Some(Event::Committed { height }));
             }
             Action::ChainQuery { reference, snapshot } => self.query(reference, snapshot),
-            Action::Penalise { peer, reason } => {
-                tracing::warn!(?peer, %reason, "a peer broke the rules");
+            Action::Penalise { peer, misdeed, reason } => {
                 if let Some(id) = peer_id(&peer) {
-                    let network = self.network.clone();
-                    tokio::spawn(async move { network.disconnect(id).await });
+                    let (network, faults) = (self.network.clone(), self.faults.clone());
+                    tokio::spawn(async move { faults.punish(&network, id, misdeed.into(), &reason).await });
                 }
             }
             Action::Diverged { height, reason } => return Err(DriverError::Diverged { height, reason }),
@@ -432,14 +442,20 @@ impl Driver {
     }
 
     fn ask(&self, id: u64, to: Peer, bytes: Vec<u8>) {
-        let (network, back) = (self.network.clone(), self.back.clone());
+        let (network, back, faults) = (self.network.clone(), self.back.clone(), self.faults.clone());
         tokio::spawn(async move {
             let bytes = match peer_id(&to) {
                 None => None,
                 Some(peer) => match network.request(peer, Protocol::Sync, bytes, ASK_TIMEOUT).await {
-                    Ok(bytes) => Some(bytes),
+                    Ok(bytes) => {
+                        faults.answered(&peer);
+                        Some(bytes)
+                    }
                     Err(error) => {
                         tracing::debug!(?to, %error, "no answer");
+                        if let Some(fault) = Fault::of(&error) {
+                            faults.punish(&network, peer, fault, &error.to_string()).await;
+                        }
                         None
                     }
                 },

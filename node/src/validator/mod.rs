@@ -6,12 +6,14 @@ pub mod checks;
 pub mod driver;
 pub mod equivocate;
 pub mod exchange;
+pub mod faults;
 pub mod membership;
 pub mod optimistic;
 pub mod pending;
 pub mod restore;
 pub mod rounds;
 pub mod rpc;
+pub mod snapshots;
 pub mod view;
 pub mod weights;
 
@@ -26,7 +28,7 @@ use perturb_consensus::{Event, Machine};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{ChainReference, Ledger};
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, NetworkHandle, Protocol};
-use perturb_storage::{Database, Options, SigningGuard};
+use perturb_storage::{Database, SigningGuard};
 use perturb_types::{ConsensusPair, Digest, NetworkId, encode};
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -41,7 +43,11 @@ use agreed::Agreed;
 use challenges::Shared;
 use driver::{Driver, DriverHandle, Input, peer_name};
 use equivocate::Equivocator;
+use faults::Faults;
 use rounds::Counters;
+use snapshots::Superseded;
+use snapshots::fetch::{Connected, Fetcher};
+use snapshots::shelf::Shelf;
 use view::NodeView;
 
 /// Vectors that wait for the submitter: one per mechanism.
@@ -61,6 +67,11 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub async fn run(config: Config) -> Result<()> {
     let data_dir = config.data_dir.clone();
     match serve(config).await {
+        Err(error) if error.is::<Superseded>() => {
+            tracing::info!("{error}");
+            let cause = restore::start_again(&[]);
+            Err(eyre!("a snapshot waits in {}; start the node again: {cause}", data_dir.display()))
+        }
         Err(error) => Err(match restore::wrong_state(&error) {
             Some(why) => restore::begin_anew(&data_dir, &why),
             None => error,
@@ -76,7 +87,7 @@ async fn serve(config: Config) -> Result<()> {
     let pair = keys::consensus(&config.data_dir)?;
     perturb_model::set_threads(usize::from(config.torch_threads));
 
-    let database = Database::open(&config.data_dir, &role.network, Options::default())?;
+    let database = Database::open(&config.data_dir, &role.network, config.storage())?;
     if database.height()?.is_none() {
         database.commit(&genesis_commit(&role.genesis)?)?;
     }
@@ -101,7 +112,9 @@ async fn serve(config: Config) -> Result<()> {
         planted: perturb_consensus::Planted::Nothing,
     };
     let machine = Machine::new(machine_config, ledger)?;
-    let (driver, handle) = Driver::new(machine, database.clone(), guard, metagraph.clone(), network.clone());
+    let faults = Arc::new(Faults::default());
+    let disk = driver::Disk { database: database.clone(), guard };
+    let (driver, handle) = Driver::new(machine, disk, metagraph.clone(), network.clone(), faults.clone());
 
     let driver = driver.equivocating(drill(&config, &pair, role.network)?);
     let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone(), config.dev_loopback));
@@ -122,12 +135,18 @@ async fn serve(config: Config) -> Result<()> {
     let ready = view.clone();
     let mut registry = Registry::with_prefix("perturb");
     metrics::register(&mut registry, view.clone());
+    faults.register(&mut registry);
     http::start(config.http_listen, Arc::new(move || ready.ready()), registry, stop.clone()).await?;
     let rpc = rpc::start(config.rpc_listen, view).await?;
     tracing::info!(hotkey = %me, network = %role.network, peer = %network.peer_id(), "validator started");
 
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-    tasks.spawn(pump(events, handle.clone(), database.clone(), stop.clone()));
+    let shelf = Arc::new(Shelf::open(database.clone(), config.data_dir.join("snapshots"))?);
+    tasks.spawn(pump(events, handle.clone(), database.clone(), shelf.clone(), stop.clone()));
+    tasks.spawn(snapshots::keep(shelf, config.retention(), handle.status(), stop.clone()));
+    let peers = Arc::new(Connected { network: network.clone(), faults });
+    let fetcher = Fetcher::new(peers, database.clone(), role.genesis.clone(), config.snapshot_after_blocks);
+    tasks.spawn(snapshots::follow(fetcher, handle.status(), stop.clone()));
     tasks.spawn(follow_chain(metagraph.view(), handle.clone(), stop.clone()));
     let shared = Shared {
         id: role.network,
@@ -204,6 +223,7 @@ async fn pump(
     mut events: mpsc::Receiver<NetworkEvent>,
     driver: DriverHandle,
     database: Database,
+    shelf: Arc<Shelf>,
     stop: CancellationToken,
 ) -> Result<()> {
     loop {
@@ -216,7 +236,8 @@ async fn pump(
             None => bail!("the network has stopped"),
             Some(NetworkEvent::Gossip(g)) => driver.send(Input::Gossip(g)).await,
             Some(NetworkEvent::Request(r)) => match r.protocol {
-                Protocol::Sync | Protocol::Body => driver.send(Input::Request(r)).await,
+                Protocol::Sync => driver.send(Input::Request(r)).await,
+                Protocol::Snapshot => snapshots::serve(&shelf, r),
                 Protocol::Blob => serve_blob(&database, r),
                 Protocol::Challenge | Protocol::Handshake => r.reply.decline(Decline::NotAuthorised),
             },

@@ -51,6 +51,8 @@ pub fn quarantine(data_dir: &Path) -> Result<PathBuf> {
     }
     let aside = name(at);
     std::fs::rename(data_dir.join("database"), &aside).wrap_err_with(|| format!("{}", aside.display()))?;
+    // An import that was under way belongs to the node that ran: the next one begins anew.
+    perturb_storage::Import::forget(data_dir)?;
     let mut old: Vec<PathBuf> = std::fs::read_dir(data_dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("quarantine-")))
@@ -74,13 +76,18 @@ pub fn begin_anew(data_dir: &Path, why: &str) -> Report {
         }
         Err(error) => return error.wrap_err(format!("the state is wrong ({why}) and cannot be set aside")),
     }
+    let error = start_again(&[(COUNT, count.to_string())]);
+    eyre!("the state was set aside ({why}); start the node again: {error}")
+}
+
+/// Starts the program anew in this process; returns only where that is not possible.
+pub fn start_again(more: &[(&str, String)]) -> std::io::Error {
     let program = match std::env::current_exe() {
         Ok(program) => program,
-        Err(error) => return eyre!("the state was set aside ({why}); start the node again: {error}"),
+        Err(error) => return error,
     };
     // Every handle of this run is closed by the kernel: nothing of it reaches the new one.
-    let error = Command::new(program).args(std::env::args_os().skip(1)).env(COUNT, count.to_string()).exec();
-    eyre!("the state was set aside ({why}); start the node again: {error}")
+    Command::new(program).args(std::env::args_os().skip(1)).envs(more.iter().cloned()).exec()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use perturb_chain::submission::State;
 use perturb_chain::submitter::Submissions;
 use perturb_challenge::shares::WHOLE;
 use perturb_consensus::Status as MachineStatus;
+use perturb_ledger::archive::Archive;
 use perturb_ledger::{ReceiptProof, StateStore, StoreError, epoch, query};
 use perturb_p2p::{NetworkHandle, Role};
 use perturb_storage::StorageError;
@@ -102,6 +103,7 @@ impl NodeView {
             block: machine.digest,
             state_root: header.map(|h| h.state_root).unwrap_or_default(),
             block_time_ms: machine.time_ms,
+            oldest_block: Archive::oldest(db)?.block.max(1),
             round: machine.round,
             epoch: meta.epoch,
             member: set.by_key(&self.key).is_some(),

@@ -88,7 +88,7 @@ async fn nobody_asks_what_its_role_may_not() {
     let mut raw = Raw::connect(&config(3, Role::Validator), &v.addr()).await;
     assert_eq!(raw.ask(Protocol::Sync, vec![1]).await, Some(Err(Decline::NotAuthorised)));
     assert_eq!(
-        raw.ask(Protocol::Body, vec![0; Protocol::Body.max_request_bytes()]).await,
+        raw.ask(Protocol::Snapshot, vec![0; Protocol::Snapshot.max_request_bytes()]).await,
         Some(Err(Decline::NotAuthorised))
     );
     assert_eq!(v.net.metrics().requests_unauthorised, 2);

@@ -267,7 +267,7 @@ fn handshakes(w: &World) -> Vec<Vec<u8>> {
 }
 
 fn frames_of() -> Vec<Vec<u8>> {
-    let mut all = vec![frames::write_response(Protocol::Body, Err(Decline::NotFound)).unwrap()];
+    let mut all = vec![frames::write_response(Protocol::Snapshot, Err(Decline::NotFound)).unwrap()];
     for protocol in Protocol::ALL {
         all.push(frames::write_request(protocol, b"a request".to_vec()).unwrap());
         all.push(frames::write_response(protocol, Ok(vec![5; 300])).unwrap());

@@ -187,7 +187,7 @@ impl World {
                 self.at(now + delay, i, Happening::Event { boot, event });
             }
             Action::Verdict { .. } => {}
-            Action::Penalise { peer, reason } => self.accuse(i, index(&peer), &reason)?,
+            Action::Penalise { peer, reason, .. } => self.accuse(i, index(&peer), &reason)?,
             Action::Diverged { reason, .. } => self.halted(i, &reason, "restored: the state was not the agreed one")?,
             Action::Halt { reason } => self.halted(i, &reason, "restored: the state could not be read")?,
         }

@@ -1,0 +1,122 @@
+//! The snapshots that this node holds for others: folders under `snapshots/`, by height.
+
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use perturb_ledger::snapshot::{MAX_REQUEST_BYTES, Offer, Request};
+use perturb_p2p::Decline;
+use perturb_storage::{Database, Retention, SnapshotFolder, StorageError};
+use perturb_types::{Digest, encode};
+
+/// Snapshots kept: who has begun to fetch one has an epoch's time to finish.
+const KEPT: usize = 2;
+
+struct Snapshot {
+    height: u64,
+    digest: Digest,
+    folder: SnapshotFolder,
+}
+
+/// The snapshots in one data folder.
+pub struct Shelf {
+    database: Database,
+    dir: PathBuf,
+    /// By rising height.
+    held: RwLock<Vec<Snapshot>>,
+}
+
+impl Shelf {
+    /// Reads what is there; a folder that cannot be read is removed, for it can be made again.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn open(database: Database, dir: PathBuf) -> Result<Self, StorageError> {
+        let io = |source| StorageError::Io { path: dir.clone(), source };
+        std::fs::create_dir_all(&dir).map_err(io)?;
+        let mut held = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(io)? {
+            let path = entry.map_err(io)?.path();
+            match read(&path) {
+                Some(snapshot) => held.push(snapshot),
+                None => std::fs::remove_dir_all(&path).map_err(io)?,
+            }
+        }
+        held.sort_by_key(|s| s.height);
+        Ok(Self { database, dir: dir.clone(), held: RwLock::new(held) })
+    }
+
+    /// Makes the snapshot of the newest epoch's end where it is missing, removes old ones, and
+    /// prunes the database: after the snapshot, which needs what may go.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn renew(&self, policy: Retention) -> Result<(), StorageError> {
+        // Genesis is everybody's own.
+        let Some(height) = self.database.epoch_heights()?.last().copied().filter(|h| *h > 0) else { return Ok(()) };
+        if self.held.read().unwrap_or_else(PoisonError::into_inner).iter().any(|s| s.height >= height) {
+            return Ok(());
+        }
+        let path = self.dir.join(format!("{height:020}"));
+        let made = self.database.export_snapshot(height, &path)?;
+        tracing::info!(height, rows = made.rows, chunks = made.chunks, bytes = made.bytes, "a snapshot was made");
+        let old: Vec<Snapshot> = {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.extend(read(&path));
+            let surplus = held.len().saturating_sub(KEPT);
+            held.drain(..surplus).collect()
+        };
+        for snapshot in old {
+            let path = self.dir.join(format!("{:020}", snapshot.height));
+            std::fs::remove_dir_all(&path).map_err(|source| StorageError::Io { path, source })?;
+        }
+        let pruned = self.database.prune(policy)?;
+        if pruned != Default::default() {
+            tracing::info!(?pruned, "the past was pruned by policy");
+        }
+        Ok(())
+    }
+
+    fn offer(&self) -> Result<Offer, StorageError> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Offer {
+            tip: self.database.height()?.unwrap_or(0),
+            oldest_block: self.database.oldest()?.block.max(1),
+            snapshot: held.last().map(|s| (s.height, s.digest)),
+        })
+    }
+
+    /// Answers a peer's request. Blocks.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub fn answer(&self, request: &[u8]) -> Result<Vec<u8>, Decline> {
+        let internal = |error: StorageError| {
+            tracing::error!(%error, "a snapshot cannot be read");
+            Decline::Internal
+        };
+        let request = encode::decode("snapshot request", request, MAX_REQUEST_BYTES).map_err(|_| Decline::Malformed)?;
+        let held = || self.held.read().unwrap_or_else(PoisonError::into_inner);
+        match request {
+            Request::Offer => Ok(encode::encode(&self.offer().map_err(internal)?)),
+            Request::Manifest(digest) => {
+                let held = held();
+                let found = held.iter().find(|s| s.digest == digest).ok_or(Decline::NotFound)?;
+                Ok(found.folder.manifest_bytes().to_vec())
+            }
+            Request::Part(digest, part) => {
+                let held = held();
+                let found = held.iter().find(|s| s.digest == digest).ok_or(Decline::NotFound)?;
+                found.folder.manifest().bytes_of(part).ok_or(Decline::NotFound)?;
+                found.folder.part(part).map_err(internal)
+            }
+        }
+    }
+}
+
+/// A snapshot whose folder is named by its height.
+fn read(path: &Path) -> Option<Snapshot> {
+    let folder = SnapshotFolder::open(path).ok()?;
+    let height = folder.manifest().header.height;
+    let named = path.file_name()?.to_str()?.parse() == Ok(height);
+    named.then(|| Snapshot { height, digest: Digest::of(folder.manifest_bytes()), folder })
+}
