@@ -14,6 +14,8 @@ pub mod restore;
 pub mod rounds;
 pub mod rpc;
 pub mod snapshots;
+#[cfg(test)]
+mod tests;
 pub mod view;
 pub mod weights;
 

@@ -7,8 +7,6 @@
 
 pub mod fetch;
 pub mod shelf;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -63,6 +63,9 @@ pub struct Oracle {
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
     votes: Votes,
+    /// Votes at heights whose set is not known yet: of a node with a damaged disk, whose commits are not
+    /// taken as the agreed history, and which was the first to come so far.
+    early: Vec<(usize, GuardMark)>,
     state: state::StateOracle,
 }
 
@@ -78,6 +81,7 @@ impl Oracle {
             sets: BTreeMap::new(),
             decided: BTreeMap::new(),
             votes: Votes::new(liars.clone()),
+            early: Vec::new(),
             state: state::StateOracle::new(liars),
         };
         oracle.take_set(cast).ok()?;
@@ -130,14 +134,23 @@ impl Oracle {
             return broken("validity", format!("validator {i} has power {power}, it should have {mine}"));
         }
         let set = members.iter().map(|(i, _)| *i).zip(powers).collect();
-        self.sets.insert(self.referee.head().height + 1, set);
-        Ok(())
+        let height = self.referee.head().height + 1;
+        self.sets.insert(height, set);
+        let (now, early) = std::mem::take(&mut self.early).into_iter().partition(|(_, mark)| mark.height <= height);
+        self.early = early;
+        let now: Vec<(usize, GuardMark)> = now;
+        now.iter().try_for_each(|(key, mark)| self.votes.own(*key, mark, &self.sets))
     }
 
     /// A node is about to rely on a signature of its own: its guard's file is given a new mark.
     pub fn guards(&mut self, actor: usize, key: usize, old: Option<GuardMark>, new: &GuardMark) -> Judged {
         if let Some(old) = old.filter(|old| old.forbids(new)) {
             return broken("one signature", format!("actor {actor} signs {new} after its guard saw {old}"));
+        }
+        if new.height > self.height() + 1 {
+            self.early.push((key, *new));
+            self.votes.given(key, new);
+            return Ok(());
         }
         self.votes.own(key, new, &self.sets)
     }

@@ -66,15 +66,21 @@ impl Votes {
         Ok(())
     }
 
-    /// A key votes, as its guard says.
-    pub fn own(&mut self, key: usize, mark: &GuardMark, sets: &BTreeMap<u64, Powers>) -> Judged {
+    /// A key votes, as its guard says; what kind of vote, if it is one.
+    pub fn given(&mut self, key: usize, mark: &GuardMark) -> Option<VoteKind> {
         let kind = match mark.step {
-            Step::Proposal => return Ok(()),
+            Step::Proposal => return None,
             Step::Prevote => VoteKind::Prevote,
             Step::Precommit => VoteKind::Precommit,
         };
+        self.count(key, mark.height, mark.round, kind, mark.digest);
+        Some(kind)
+    }
+
+    /// A key votes, as its guard says: it must be a member, and bound by what it did before.
+    pub fn own(&mut self, key: usize, mark: &GuardMark, sets: &BTreeMap<u64, Powers>) -> Judged {
+        let Some(kind) = self.given(key, mark) else { return Ok(()) };
         let (height, round) = (mark.height, mark.round);
-        self.count(key, height, round, kind, mark.digest);
         let (Some(digest), false) = (mark.digest, self.liars.contains(&key)) else { return Ok(()) };
         let Some(set) = sets.range(..=height).next_back().map(|(_, s)| s.clone()) else { return Ok(()) };
         if !set.contains_key(&key) {

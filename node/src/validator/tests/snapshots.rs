@@ -1,24 +1,20 @@
 //! A node far behind among peers that lie in every way, and one that does not.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use perturb_ledger::genesis::Genesis;
-use perturb_ledger::ledger::{Ledger, ProposalInput, genesis_commit};
+use perturb_ledger::Genesis;
 use perturb_ledger::snapshot::{Chunk, ChunkLimits, Manifest, Offer, Part, PartInfo, Request};
-use perturb_ledger::tx::{Neuron, Snapshot};
-use perturb_ledger::{Certificate, ChainReference, VoteKind, vote_sign_bytes};
 use perturb_p2p::{Decline, PeerId, RequestError};
 use perturb_storage::{Database, Options};
 use perturb_types::{Digest, encode};
 
-use super::fetch::{Fetcher, Peers};
-use super::shelf::Shelf;
+use super::world::{genesis, history};
 use crate::localnet::plan::Plan;
 use crate::validator::faults::Fault;
+use crate::validator::snapshots::fetch::{Fetcher, Peers};
+use crate::validator::snapshots::shelf::Shelf;
 
 /// Blocks of the history.
 const TIP: u64 = 8;
@@ -33,51 +29,11 @@ struct World {
     manifest: Vec<u8>,
 }
 
-fn snapshot(plan: &Plan) -> Snapshot {
-    let neuron = |uid: usize| {
-        let member = plan.validators.iter().chain(&plan.miners).nth(uid).unwrap();
-        let (stake_rao, permit) = if uid == 0 { (5000 * 1_000_000_000, true) } else { (0, false) };
-        Neuron { uid: uid as u16, hotkey: member.hotkey.hotkey(), coldkey: [uid as u8; 32], stake_rao, permit }
-    };
-    Snapshot {
-        reference: ChainReference { number: 1, hash: Digest([1; 32]), epoch_index: 0 },
-        tempo: 10,
-        min_allowed_weights: 1,
-        max_weight_limit: u16::MAX,
-        weights_version_key: 0,
-        commit_reveal: false,
-        mechanisms: 1,
-        neurons: (0..1 + plan.miners.len()).map(neuron).collect(),
-    }
-}
-
-/// A database with the blocks up to a height.
-fn history(dir: &Path, plan: &Plan, genesis: &Genesis, tip: u64) -> Database {
-    let db = Database::open(dir, &genesis.network_id(), Options::default()).unwrap();
-    db.commit(&genesis_commit(genesis).unwrap()).unwrap();
-    let mut ledger = Ledger::new(genesis.clone(), db.clone()).unwrap();
-    let pair = plan.consensus(&plan.validators[0]);
-    for height in 1..=tip {
-        let input = ProposalInput {
-            time_ms: ledger.head().time_ms + 1000,
-            proposer: pair.public(),
-            snapshot: None,
-            reference: ledger.head().reference.clone(),
-            transactions: vec![],
-        };
-        let (_, executed) = ledger.propose(input).unwrap();
-        let bytes = vote_sign_bytes(&ledger.network(), VoteKind::Precommit, height, 0, Some(executed.digest()));
-        let certificate = Certificate::new(height, 0, executed.digest(), vec![(pair.public(), pair.sign(&bytes))]);
-        db.commit(&ledger.commit(executed, certificate).unwrap()).unwrap();
-    }
-    db
-}
-
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plan = Plan::new(&dir.path().join("net"), 7, 1, 0, 6).unwrap();
-        let genesis = crate::localnet::genesis::of(&plan, Digest([1; 32]), snapshot(&plan)).unwrap();
+        let genesis = genesis(&plan);
         let db = history(&dir.path().join("ahead"), &plan, &genesis, TIP);
         let folder = dir.path().join("shelf").join(format!("{TIP:020}"));
         std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
