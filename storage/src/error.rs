@@ -56,6 +56,16 @@ pub enum StorageError {
         /// The heights for which it is.
         kept: Vec<u64>,
     },
+    /// A trusted header that a snapshot does not hold, so that it cannot be compared.
+    #[error(
+        "the snapshot does not show header {height}; it shows {shown:?}: trust one of these, or take a newer snapshot"
+    )]
+    NotShown {
+        /// The height that is trusted.
+        height: u64,
+        /// Its own height, and those at which the set changed.
+        shown: Vec<u64>,
+    },
     /// A snapshot that is not what it says.
     #[error("snapshot: {0}")]
     Snapshot(#[from] perturb_ledger::snapshot::SnapshotError),
