@@ -145,6 +145,10 @@ impl Database {
             }
             page.rows.push((key.to_vec(), value.into_vec()));
         }
+        // Removed between the two reads: a state has rows, and an iterator sees all or none of them.
+        if page.rows.is_empty() && !self.epoch_heights()?.contains(&height) {
+            return Ok(None);
+        }
         Ok(Some(page))
     }
 }

@@ -4,6 +4,22 @@ use std::path::PathBuf;
 
 use perturb_types::NetworkId;
 
+/// What to do where the files themselves may be at fault.
+const DAMAGED: &str = "if it is damaged, move this folder away, keep `signing-guard` beside it, and start again: the node fetches the history from its peers";
+
+/// What to do where the system's word says that the files are not at fault.
+fn remedy(said: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 3] = [
+        (
+            "Read-only file system",
+            "see why in the kernel's log, mount it writable and start again: nothing is lost of what was acknowledged",
+        ),
+        ("No space left on device", "make room and start again: nothing is lost of what was acknowledged"),
+        ("Permission denied", "the folder and all in it must belong to the user that the node runs as"),
+    ];
+    REMEDIES.iter().find(|(word, _)| said.contains(word)).map(|(_, remedy)| *remedy)
+}
+
 /// A failure of the disk or of what is on it.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -64,6 +80,16 @@ pub enum StorageError {
         /// The heights for which it is.
         kept: Vec<u64>,
     },
+    /// A trusted header that a snapshot does not hold, so that it cannot be compared.
+    #[error(
+        "the snapshot does not show header {height}; it shows {shown:?}: trust one of these, or take a newer snapshot"
+    )]
+    NotShown {
+        /// The height that is trusted.
+        height: u64,
+        /// Its own height, and those at which the set changed.
+        shown: Vec<u64>,
+    },
     /// A snapshot that is not what it says.
     #[error("snapshot: {0}")]
     Snapshot(#[from] perturb_ledger::snapshot::SnapshotError),
@@ -71,9 +97,7 @@ pub enum StorageError {
     #[error("{0}")]
     Ledger(String),
     /// RocksDB cannot open or use the files.
-    #[error(
-        "database in {path}: {what}; if it is damaged, move this folder away, keep `signing-guard` beside it, and start again: the node fetches the history from its peers"
-    )]
+    #[error("database in {path}: {what}; {}", remedy(what).unwrap_or(DAMAGED))]
     Database {
         /// The folder.
         path: PathBuf,
@@ -91,7 +115,7 @@ pub enum StorageError {
         why: String,
     },
     /// The file system.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", remedy(&source.to_string()).map(|what| format!("; {what}")).unwrap_or_default())]
     Io {
         /// The file.
         path: PathBuf,

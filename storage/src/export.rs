@@ -20,6 +20,7 @@ use perturb_ledger::snapshot::{
     SnapshotError, handover_parts,
 };
 use perturb_ledger::store::Row;
+use perturb_ledger::{Genesis, LightError, Trust};
 use perturb_types::{Digest, encode};
 use rocksdb::IteratorMode;
 
@@ -100,7 +101,9 @@ impl Database {
             return Err(StorageError::Exists(dir.into()));
         }
         let damaged = |why: String| StorageError::Damaged { what: format!("state after block {height}"), why };
-        let block = self.held_block(height)?.ok_or_else(|| damaged("there is no such block".into()))?;
+        let Some(block) = self.held_block(height)?.filter(|_| height > 0) else {
+            return Err(StorageError::NotKept { height, kept: self.epoch_heights()? });
+        };
         let header = block.header.clone();
         let certificate = self.certificate(height)?.ok_or_else(|| damaged("its certificate is missing".into()))?;
         let receipts = self.receipts(height)?.ok_or_else(|| damaged("its receipts are missing".into()))?;
@@ -202,6 +205,35 @@ impl SnapshotFolder {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Where belief begins: genesis, and the header that the operator knows by height and digest
+    /// where `point` is given. A snapshot shows its own header and those that changed the set.
+    ///
+    /// # Errors
+    /// It does not show that header, shows another one, or the genesis file makes no network.
+    pub fn trust(&self, genesis: &Genesis, point: Option<(u64, Digest)>) -> Result<Trust, StorageError> {
+        let trust = Trust::genesis(genesis).map_err(|e| StorageError::Ledger(e.to_string()))?;
+        let Some((height, expected)) = point else { return Ok(trust) };
+        let (network, own) = (trust.network(), &self.manifest.header);
+        if height == own.height {
+            // An import takes it only where genesis leads to it: with the digest, all of it is known.
+            let found = own.digest(&network);
+            let wrong = LightError::Anchor { height, found, expected };
+            return if found == expected { Ok(trust) } else { Err(SnapshotError::Light(wrong).into()) };
+        }
+        let mut shown = Vec::new();
+        for n in 0..self.manifest.handovers.len() as u32 {
+            for handover in self.manifest.read_handovers(n, &self.part(Part::Handovers(n))?)? {
+                if handover.header.height == height {
+                    let trust = Trust::header(network, (height, expected), &handover.header, handover.next);
+                    return Ok(trust.map_err(SnapshotError::from)?);
+                }
+                shown.push(handover.header.height);
+            }
+        }
+        shown.push(own.height);
+        Err(StorageError::NotShown { height, shown })
     }
 
     /// The bytes of a part, at most one more than the manifest says; who reads them checks them.

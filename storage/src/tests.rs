@@ -12,7 +12,11 @@ use proptest::prelude::*;
 
 use crate::{Database, Options, StorageError};
 
+#[path = "../tests/history/mod.rs"]
+mod history;
 mod past;
+mod prune;
+mod snapshot;
 
 const NET: NetworkId = NetworkId([5; 32]);
 

@@ -19,6 +19,10 @@
 //! left. They may be *fetched* in any order; the digests tell at once whether the bytes are those of
 //! this manifest.
 //!
+//! What this cannot see: handovers left out between two times of one and the same set. The header is
+//! still certified by the set that genesis leads to, and the state is the agreed one; but who begins
+//! from it cannot lead a reader through the span that was left out.
+//!
 //! So there are two kinds of refusal ([`SnapshotError::blames_manifest`]). Bytes that are not those
 //! of the manifest cost nothing: ask another for them. Bytes that are, and do not lead to the state
 //! root, prove the manifest wrong: throw all of it away, and whoever gave it.

@@ -201,6 +201,10 @@ impl Manifest {
         if read.block.header != self.header || !read.block.is_whole(network) {
             return Err(refused("it is not the block that the header names"));
         }
+        // One snapshot has one manifest: no number of it is free.
+        if self.block.count != self.header.transactions {
+            return Err(refused("it has another number of transactions than the manifest says"));
+        }
         if receipt::root(network, &read.receipts) != self.header.results_root {
             return Err(refused("its receipts are not those that the header names"));
         }

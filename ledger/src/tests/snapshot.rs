@@ -117,7 +117,7 @@ fn a_restored_snapshot_is_the_state_and_the_ledger_goes_on_with_its_tree() {
         format: FORMAT,
         header: header.clone(),
         certificate: certificate.unwrap(),
-        block: PartInfo::of(0, &part),
+        block: PartInfo::of(header.transactions as usize, &part),
         handovers: vec![],
         chunks: infos,
     };
@@ -133,12 +133,15 @@ fn a_restored_snapshot_is_the_state_and_the_ledger_goes_on_with_its_tree() {
     ledger.check(&block).unwrap();
     assert!(ledger.store().value(state::PARENT_SET).unwrap().is_some());
 
+    let count = manifest.header.transactions as usize;
     let mut other = part.clone();
     *other.last_mut().unwrap() ^= 1;
     let error = manifest.read_block(&net.id(), &other).unwrap_err();
     assert!(!error.blames_manifest(), "{error}");
-    let lie = Manifest { block: PartInfo::of(0, &other), ..manifest };
+    let lie = Manifest { block: PartInfo::of(count, &other), ..manifest.clone() };
     assert!(lie.read_block(&net.id(), &other).unwrap_err().blames_manifest());
+    let miscounted = Manifest { block: PartInfo::of(count + 1, &part), ..manifest };
+    assert!(miscounted.read_block(&net.id(), &part).unwrap_err().blames_manifest());
 }
 
 #[test]
