@@ -24,7 +24,7 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{Block, Certificate, Commit, Genesis, Ledger, MemoryStore, Trust};
 use perturb_storage::failpoint::{FAIL_POINTS, VARIABLE};
 use perturb_storage::guard::Mark;
-use perturb_storage::{Database, Options, Retention, SigningGuard, StorageError};
+use perturb_storage::{Database, Import, Options, Retention, SigningGuard, SnapshotFolder, StorageError};
 use perturb_types::{ConsensusKey, Digest, encode};
 use tempfile::NamedTempFile;
 
@@ -36,6 +36,8 @@ const KEY: ConsensusKey = ConsensusKey([7; 32]);
 /// The newest height of the node, and the one exported: it ends an epoch.
 const TIP: u64 = 7;
 const EXPORTED: u64 = 6;
+/// Where another node is when it imports what was exported.
+const BEHIND: u64 = 2;
 /// Blocks from here on are kept in the end.
 const OLDEST: u64 = 6;
 const RECORDS: u8 = 2;
@@ -143,6 +145,7 @@ fn live(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Result<(),
         world.import(&snapshot, &second)?;
         did("import", EXPORTED);
     }
+    overtaken(world, dir, did)?;
     let copy = world.open(&second)?;
     // Its tree has nodes of its own: only the blocks are the same.
     let mut ledger = Ledger::new(world.genesis.clone(), copy.clone()).unwrap();
@@ -153,6 +156,43 @@ fn live(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Result<(),
     }
     did("end", TIP);
     Ok(())
+}
+
+/// A node that is behind imports the snapshot beside its database, and starts again on it.
+fn overtaken(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Result<(), StorageError> {
+    let behind = dir.join("behind");
+    let db = world.open(&behind)?;
+    for height in db.height()?.map_or(0, |h| h + 1)..=BEHIND {
+        db.commit(&world.commits[height as usize])?;
+    }
+    if db.height()? < Some(EXPORTED) {
+        db.put_row("mine", &BEHIND)?;
+        db.put_blob(0, &image(BEHIND))?;
+        did("behind", BEHIND);
+        let folder = SnapshotFolder::open(&dir.join("snapshot"))?;
+        let trust = Trust::genesis(&world.genesis).unwrap();
+        let mut import = Import::beside(&db, &world.genesis, trust, folder.manifest_bytes())?;
+        while let Some(part) = import.wanted() {
+            import.add(&folder.part(part)?)?;
+        }
+        import.seal()?;
+        did("sealed", EXPORTED);
+        drop(db);
+        world.open(&behind)?;
+    }
+    did("overtaken", EXPORTED);
+    Ok(())
+}
+
+/// Old or new, the database is whole, and what the node knew besides is there.
+fn behind(world: &World, dir: &Path, said: &Said) {
+    let Some(_) = said.last("behind") else { return };
+    let db = world.open(&dir.join("behind")).unwrap();
+    let height = db.height().unwrap();
+    assert!(height == Some(EXPORTED) || (height == Some(BEHIND) && said.last("sealed").is_none()), "{height:?}");
+    world.check(&db);
+    assert_eq!(db.row::<u64>("mine").unwrap(), Some(BEHIND));
+    assert_eq!(db.blob(&Digest::of(&image(BEHIND))).unwrap(), Some(image(BEHIND)));
 }
 
 fn vote(
@@ -266,6 +306,7 @@ fn survived(world: &World, dir: &Path, said: &Said) {
     assert!([0, OLDEST].contains(&oldest.block) && [0, OLDEST].contains(&oldest.state));
     assert!(said.last("prune").is_none() || oldest.block == OLDEST);
     snapshots(world, dir, said);
+    behind(world, dir, said);
 }
 
 fn own_rows(db: &Database, said: &Said) {
@@ -322,7 +363,10 @@ fn finished(world: &World, dir: &Path) {
     assert_eq!(node.row::<u64>(&own(TIP)).unwrap(), Some(TIP));
     assert_eq!(SigningGuard::open(&node, KEY).unwrap().last(), Some(world.mark(TIP, RECORDS - 1)));
     let left: BTreeSet<_> = std::fs::read_dir(dir).unwrap().map(|f| f.unwrap().file_name()).collect();
-    assert_eq!(left, ["node", "second", "snapshot"].map(Into::into).into());
+    assert_eq!(left, ["behind", "node", "second", "snapshot"].map(Into::into).into());
+    let mut last = Said::default();
+    ["did behind 2", "did sealed 6"].iter().for_each(|line| last.hear(line));
+    behind(world, dir, &last);
 }
 
 fn killed_at(world: &World, failpoint: &str) {
