@@ -236,6 +236,10 @@ impl Database {
         if let Some(certificate) = &commit.certificate {
             batch.put_cf(self.family(CERTIFICATES)?, height, encode::encode(certificate));
         }
+        // Each node has seen another quorum for its newest block; which one is agreed the next block says.
+        if let Some(agreed) = &commit.block.body.parent_certificate {
+            batch.put_cf(self.family(CERTIFICATES)?, height_key(agreed.height), encode::encode(agreed));
+        }
         batch.put_cf(self.family(RECEIPTS)?, height, encode::encode(&commit.receipts));
         batch.put_cf(self.family(DIGESTS)?, commit.digest.0, height);
         let values = self.family(VALUES)?;

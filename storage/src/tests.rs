@@ -91,6 +91,21 @@ fn everything_committed_is_there_after_a_restart() {
 }
 
 #[test]
+fn the_certificate_of_a_height_is_the_one_that_the_next_block_carries() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = open(dir.path());
+    db.commit(&commit(&db, 0, vec![put("a", "1")])).unwrap();
+    let one = commit(&db, 1, vec![]);
+    db.commit(&one).unwrap();
+    assert_eq!(db.certificate(1).unwrap(), one.certificate);
+    let mut two = commit(&db, 2, vec![]);
+    let agreed = Certificate::new(1, 3, one.digest, vec![]);
+    two.block.body.parent_certificate = Some(agreed.clone());
+    db.commit(&two).unwrap();
+    assert_eq!(db.certificate(1).unwrap(), Some(agreed));
+}
+
+#[test]
 fn a_folder_belongs_to_one_process_and_one_network() {
     let dir = tempfile::tempdir().unwrap();
     let db = open(dir.path());
