@@ -63,8 +63,9 @@ pub struct Oracle {
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
     votes: Votes,
-    /// Votes at heights whose set is not known yet: of a node with a damaged disk, whose commits are not
-    /// taken as the agreed history, and which was the first to come so far.
+    /// Votes at heights whose set is not known yet: of nodes with a damaged disk, whose commits are not
+    /// taken as the agreed history, where such a node was the first to come so far. They are judged when
+    /// another comes there, by the votes that there are then.
     early: Vec<(usize, GuardMark)>,
     state: state::StateOracle,
 }
@@ -143,11 +144,21 @@ impl Oracle {
     }
 
     /// A node is about to rely on a signature of its own: its guard's file is given a new mark.
-    pub fn guards(&mut self, actor: usize, key: usize, old: Option<GuardMark>, new: &GuardMark) -> Judged {
+    /// `damaged`: its disk has lied to it.
+    pub fn guards(
+        &mut self,
+        (actor, damaged): (usize, bool),
+        key: usize,
+        old: Option<GuardMark>,
+        new: &GuardMark,
+    ) -> Judged {
         if let Some(old) = old.filter(|old| old.forbids(new)) {
             return broken("one signature", format!("actor {actor} signs {new} after its guard saw {old}"));
         }
         if new.height > self.height() + 1 {
+            if !damaged {
+                return broken("one signature", format!("actor {actor} signs {new}, far ahead of what is decided"));
+            }
             self.early.push((key, *new));
             self.votes.given(key, new);
             return Ok(());

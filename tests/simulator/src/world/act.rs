@@ -155,7 +155,8 @@ impl World {
             }
             Action::SyncLog => self.actors[i].disk.sync(),
             Action::Guard(mark) => {
-                self.oracle.guards(i, key, self.actors[i].disk.guard, &mark)?;
+                let actor = &self.actors[i];
+                self.oracle.guards((i, actor.damaged), key, actor.disk.guard, &mark)?;
                 self.actors[i].disk.guard = Some(mark);
             }
             Action::Broadcast { topic, bytes } => self.broadcast(i, topic, bytes)?,

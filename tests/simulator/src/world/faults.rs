@@ -132,7 +132,8 @@ impl World {
             }
             Action::SyncLog => "before the log's sync",
             Action::Guard(mark) if written => {
-                self.oracle.guards(i, self.actors[i].key, self.actors[i].disk.guard, mark)?;
+                let actor = &self.actors[i];
+                self.oracle.guards((i, actor.damaged), actor.key, actor.disk.guard, mark)?;
                 self.actors[i].disk.guard = Some(*mark);
                 "after the guard's sync"
             }
