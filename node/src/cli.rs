@@ -39,6 +39,9 @@ pub enum Command {
     /// Look after a node's database.
     #[command(subcommand)]
     Db(DbCommand),
+    /// Take a snapshot of a stopped node's state, or begin a node from one.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Give orders to a network that one owns: challenges, parameters, versions.
     Owner(OwnerArgs),
 }
@@ -249,6 +252,39 @@ pub enum DbCommand {
         /// The network's genesis file.
         #[arg(long, value_name = "FILE", default_value = "genesis.json")]
         genesis: PathBuf,
+    },
+}
+
+/// `perturb snapshot`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Write the state after a block into a new folder.
+    Export {
+        /// The node's data folder.
+        #[arg(long, value_name = "DIR", default_value = "perturb-data")]
+        data_dir: PathBuf,
+        /// The network's genesis file.
+        #[arg(long, value_name = "FILE", default_value = "genesis.json")]
+        genesis: PathBuf,
+        /// The block: the newest one (the default), or the end of an epoch that is kept.
+        #[arg(long)]
+        height: Option<u64>,
+        /// The folder to make.
+        out: PathBuf,
+    },
+    /// Check a snapshot and begin a node from it, in a data folder without a database.
+    Import {
+        /// The node's data folder.
+        #[arg(long, value_name = "DIR", default_value = "perturb-data")]
+        data_dir: PathBuf,
+        /// The network's genesis file.
+        #[arg(long, value_name = "FILE", default_value = "genesis.json")]
+        genesis: PathBuf,
+        /// A header that you know from elsewhere: the snapshot's own, or one that changed the set.
+        #[arg(long, value_name = "HEIGHT:HASH", value_parser = crate::snapshot::point)]
+        trust: Option<(u64, perturb_types::Digest)>,
+        /// The snapshot's folder.
+        folder: PathBuf,
     },
 }
 

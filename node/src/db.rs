@@ -5,6 +5,7 @@ use std::path::Path;
 
 use color_eyre::eyre::{Result, bail, eyre};
 use indicatif::ProgressBar;
+use perturb_ledger::Genesis;
 use perturb_storage::{Database, Options};
 
 use crate::cli::DbCommand;
@@ -20,12 +21,20 @@ pub fn run(command: DbCommand) -> Result<()> {
     }
 }
 
-fn check(data_dir: &Path, genesis: &Path) -> Result<()> {
+/// Opens a stopped node's database; makes none.
+///
+/// # Errors
+/// The folder is in use or holds none, or the genesis file is none or another network's.
+pub(crate) fn open(data_dir: &Path, genesis: &Path) -> Result<(Database, Genesis)> {
     if !data_dir.join("database").is_dir() {
         bail!("{} holds no database; name the node's data folder with --data-dir", data_dir.display());
     }
     let genesis = read_genesis(genesis)?;
-    let database = Database::open(data_dir, &genesis.network_id(), Options::default())?;
+    Ok((Database::open(data_dir, &genesis.network_id(), Options::default())?, genesis))
+}
+
+fn check(data_dir: &Path, genesis: &Path) -> Result<()> {
+    let (database, genesis) = open(data_dir, genesis)?;
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::new(database.height()?.map_or(0, |h| h + 1)),
         false => ProgressBar::hidden(),

@@ -15,6 +15,7 @@ pub mod owner;
 pub mod report;
 pub mod role;
 pub mod score;
+pub mod snapshot;
 pub mod status;
 pub mod validator;
 
@@ -74,6 +75,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
         Command::Db(command) => db::run(command),
+        Command::Snapshot(command) => snapshot::run(command),
         Command::Owner(args) => owner::run(args).await,
     }
 }

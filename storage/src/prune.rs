@@ -192,16 +192,20 @@ impl Database {
     }
 
     fn prune_states(&self, before: u64) -> Result<u64, StorageError> {
-        if before <= self.number(OLDEST_STATE)?.unwrap_or(0) {
+        let known = self.number(OLDEST_STATE)?.unwrap_or(0);
+        if before == 0 || before < known {
             return Ok(0);
         }
         let mut rows = 0;
         loop {
             let _alone = self.alone();
             let mut batch = WriteBatch::default();
-            // First the promise goes, then what it rests on; the commits remove what a crash leaves.
-            batch.put_cf(self.family(META)?, OLDEST_STATE, height_key(before));
             let dropped = self.drop_stale(&mut batch, before)?;
+            if dropped == 0 && before == known {
+                return Ok(rows);
+            }
+            // First the promise goes, then what it rests on: the next call removes what a crash leaves.
+            batch.put_cf(self.family(META)?, OLDEST_STATE, height_key(before));
             self.write(Write::PruneTree, batch, true)?;
             rows += dropped as u64;
             if dropped < PRUNED_PER_COMMIT {

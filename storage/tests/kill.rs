@@ -428,6 +428,23 @@ fn a_sigkill_from_outside_at_any_moment_loses_nothing_either() {
 }
 
 #[test]
+fn a_node_that_dies_again_and_again_gets_to_the_end() {
+    let (world, _alone) = (World::new(), alone());
+    // Every height of the node and the one of the copy; every record; every copy of the state.
+    for (point, deaths) in
+        [("commit-after", TIP + 2), ("log-sync-after", TIP * u64::from(RECORDS)), ("prune-states-after", 2)]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let died = || spawn(&world, dir.path(), Some(point)).wait_with_output().unwrap().status.signal();
+        for death in 1..=deaths {
+            assert_eq!(died(), Some(SIGABRT), "death {death} at {point}");
+        }
+        assert_eq!(died(), None, "{point}");
+        finished(&world, dir.path());
+    }
+}
+
+#[test]
 fn without_a_fail_point_the_life_ends_well() {
     let (world, _alone, dir) = (World::new(), alone(), tempfile::tempdir().unwrap());
     let out = spawn(&world, dir.path(), None).wait_with_output().unwrap();

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use perturb_ledger::snapshot::{self, Chunk, ChunkInfo, Manifest, Part, PartInfo};
 use perturb_p2p::{Decline, Protocol, Role, Topic, handshake};
-use perturb_types::Reason;
-use perturb_types::encode::Domain;
+use perturb_types::encode::{self, Domain};
+use perturb_types::{Digest, Reason, limits};
+
+use crate::fixtures;
 
 const DOCUMENT: &str = include_str!("../../PROTOCOLS.md");
 
@@ -89,7 +92,6 @@ fn the_network_carries_what_consensus_sends() {
     use perturb_consensus::wire;
     assert!(wire::MAX_REQUEST_BYTES <= Protocol::Sync.max_request_bytes());
     assert!(wire::MAX_RESPONSE_BYTES <= Protocol::Sync.max_response_bytes());
-    use perturb_ledger::snapshot;
     assert!(snapshot::MAX_REQUEST_BYTES <= Protocol::Snapshot.max_request_bytes());
     for bytes in [snapshot::MAX_MANIFEST_BYTES, snapshot::MAX_PART_BYTES, snapshot::MAX_BLOCK_PART_BYTES] {
         assert!(bytes <= Protocol::Snapshot.max_response_bytes());
@@ -181,4 +183,56 @@ fn every_fixture_is_named() {
             "PROTOCOLS.md does not name fixtures/{file}"
         );
     }
+}
+
+#[test]
+fn snapshots_have_the_limits_that_are_stated() {
+    let text = section("## Snapshots");
+    let stated: Vec<usize> = rows(text).iter().map(|row| bytes(row[2])).collect();
+    let most = [
+        snapshot::MAX_MANIFEST_BYTES,
+        snapshot::MAX_PART_BYTES,
+        snapshot::MAX_BLOCK_PART_BYTES,
+        snapshot::MAX_PART_BYTES,
+    ];
+    assert_eq!(stated, most);
+    assert_eq!([snapshot::MAX_HANDOVER_PARTS, snapshot::MAX_CHUNKS, snapshot::CHUNK_BYTES], [16_384, 16_384, 1 << 20]);
+    for words in [
+        format!("format u32 = {}", snapshot::FORMAT),
+        format!("1 to {} rows", snapshot::CHUNK_ROWS),
+        format!("1 to {} in a part", snapshot::HANDOVERS_PER_PART),
+        "At most 16 384 parts of handovers and as many chunks".into(),
+        "after 1 MiB of keys and rows".into(),
+    ] {
+        assert!(text.contains(&words), "{words}");
+    }
+    for (part, name) in
+        [(Part::Handovers(0), "handovers-00000"), (Part::Block, "block"), (Part::Chunk(0), "chunk-00000")]
+    {
+        assert!(part.to_string() == name && text.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn a_manifest_and_a_chunk_have_the_bytes_that_are_stated() {
+    let n = |number: u32| number.to_le_bytes().to_vec();
+    let part = |count: u32, length: u32, digest: u8| [n(count), n(length), vec![digest; 32]].concat();
+    let chunk = [vec![8; 32], vec![9; 32], part(10, 11, 12)].concat();
+    let (header, certificate) = (fixtures::read("header"), fixtures::read("certificate"));
+    let bytes = [n(1), header, certificate, part(2, 3, 4), n(1), part(5, 6, 7), n(1), chunk].concat();
+    let manifest: Manifest = borsh::from_slice(&bytes).unwrap();
+    let digest = |byte: u8| Digest([byte; 32]);
+    assert_eq!(manifest.format, 1);
+    assert_eq!(manifest.block, PartInfo { count: 2, bytes: 3, digest: digest(4) });
+    assert_eq!(manifest.handovers, [PartInfo { count: 5, bytes: 6, digest: digest(7) }]);
+    let chunk = ChunkInfo { first: digest(8), last: digest(9), rows: 10, bytes: 11, digest: digest(12) };
+    assert_eq!(manifest.chunks, [chunk]);
+
+    let row = [n(3), b"key".to_vec(), n(5), b"value".to_vec()].concat();
+    let siblings = [n(3), vec![0], vec![1], vec![5; 64], vec![2], vec![6; 64]].concat();
+    let bytes = [7u64.to_le_bytes().to_vec(), n(3), n(1), row, siblings].concat();
+    let chunk: Chunk = borsh::from_slice(&bytes).unwrap();
+    assert_eq!((chunk.height, chunk.index), (7, 3));
+    assert_eq!(chunk.rows, [(b"key".to_vec(), b"value".to_vec())]);
+    assert_eq!(encode::encode(&chunk), bytes);
 }

@@ -148,6 +148,23 @@ fn an_empty_database_and_one_without_a_closed_epoch_lose_nothing() {
 }
 
 #[test]
+fn a_prune_that_was_cut_off_is_finished_by_the_next() {
+    let (history, dir) = (History::new(), tempfile::tempdir().unwrap());
+    let (db, _) = thirteen_blocks(&history, dir.path());
+    let whole = {
+        let other = tempfile::tempdir().unwrap();
+        let (db, _) = thirteen_blocks(&history, other.path());
+        db.prune(policy(9, 0)).unwrap()
+    };
+    // The promise has gone, and nothing of what it rested on.
+    let (point, name) = (crate::failpoint::Write::PruneTree, crate::prune::OLDEST_STATE);
+    db.put_synced(point, crate::database::META, name.as_bytes(), &12u64.to_be_bytes()).unwrap();
+    assert_eq!(db.prune(policy(9, 0)).unwrap(), whole);
+    assert_eq!(db.prune(policy(9, 0)).unwrap(), Pruned::default());
+    db.check(&history.genesis, |_| {}).unwrap();
+}
+
+#[test]
 fn pruning_beside_commits_loses_none_of_them() {
     let (history, dir) = (History::new(), tempfile::tempdir().unwrap());
     let (db, commits) = thirteen_blocks(&history, dir.path());

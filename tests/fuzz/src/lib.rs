@@ -22,7 +22,7 @@ pub mod seeds;
 pub mod targets;
 pub mod world;
 
-use targets::{chain, consensus, json, judge, ledger, light, machine, mempool, miner, network, png};
+use targets::{chain, consensus, json, judge, ledger, light, machine, mempool, miner, network, png, snapshot};
 
 /// One entry of the table.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ const fn target(name: &'static str, run: fn(&[u8]), cases: usize) -> Target {
     Target { name, run, cases }
 }
 
-/// Every target. What comes later from outside (snapshots) takes its place here.
+/// Every target.
 pub const TARGETS: &[Target] = &[
     // Messages and what is signed.
     target("envelope", chain::envelope, 600),
@@ -55,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     target("inclusion", light::inclusion, 300),
     target("handover", light::handover, 300),
     target("bundle", light::bundle, 200),
+    target("snapshot", snapshot::snapshot, 1500),
     // What validators say to each other.
     target("gossip", consensus::gossip, 600),
     target("sync", consensus::sync, 3000),

@@ -10,6 +10,7 @@ use perturb_consensus::record::{Record, Wait};
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Polka, Response, RoundEntry, SignedProposal, SignedVote};
 use perturb_ledger::merkle;
 use perturb_ledger::proofs::StateProof;
+use perturb_ledger::snapshot::{self, BlockPart, ChunkLimits, Chunks, Manifest, PartInfo, handover_parts};
 use perturb_ledger::state::{META, SET};
 use perturb_ledger::{Handover, Inclusion, ReceiptProof, StateStore, Transaction, VoteKind};
 use perturb_p2p::{Decline, Protocol, Role, frames, handshake};
@@ -60,6 +61,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "inclusion" => inclusions(w).iter().map(encode::encode).collect(),
         "handover" => [3, 5].map(|height| encode::encode(&handover(w, height))).to_vec(),
         "bundle" => bundles(w),
+        "snapshot" => snapshots(w),
         "gossip" => gossip().iter().map(encode::encode).chain(["vote", "proposal"].map(fixture)).collect(),
         "sync" => syncs(w),
         "beacon" => beacons().iter().map(|b| encode::encode(b.envelope())).chain([fixture("beacon")]).collect(),
@@ -162,6 +164,27 @@ fn bundles(w: &World) -> Vec<Vec<u8>> {
     ];
     let fixtures = ["score-bundle", "absence-bundle", "round-bundle"].map(fixture);
     all.iter().map(Bundle::to_bytes).chain(fixtures).collect()
+}
+
+/// Snapshots of three heights: the set changed before, with and after them; in one chunk and in several.
+fn snapshots(w: &World) -> Vec<Vec<u8>> {
+    let small = ChunkLimits { bytes: 1500, rows: 12 };
+    let made = |(height, limits): (usize, ChunkLimits)| {
+        let (store, (block, certificate)) = (&w.stores[height], w.blocks[height - 1].clone());
+        let rows = store.scan(b"").unwrap();
+        let (chunks, chunk_parts): (Vec<_>, Vec<_>) =
+            Chunks::new(store, height as u64, rows, limits).map(Result::unwrap).unzip();
+        let before: Vec<Handover> = [3, 5].into_iter().filter(|h| *h < height).map(|h| handover(w, h)).collect();
+        let (handovers, mut parts): (Vec<_>, Vec<_>) = handover_parts(&before).unzip();
+        let (header, receipts) = (block.header.clone(), store.receipts(height as u64).unwrap().to_vec());
+        let part = encode::encode(&BlockPart { block, receipts });
+        let block = PartInfo::of(header.transactions as usize, &part);
+        parts.push(part);
+        parts.extend(chunk_parts);
+        let manifest = Manifest { format: snapshot::FORMAT, header, certificate, block, handovers, chunks };
+        encode::encode(&(encode::encode(&manifest), parts))
+    };
+    [(2, small), (3, small), (5, ChunkLimits::default()), (6, small), (6, ChunkLimits::default())].map(made).to_vec()
 }
 
 /// Consensus messages that the world's keys signed.

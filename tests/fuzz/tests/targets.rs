@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use perturb_fuzz::targets::machine::play;
+use perturb_fuzz::targets::snapshot::taken;
 use perturb_fuzz::{TARGETS, Target, find, mutate, seeds};
 use perturb_types::Digest;
 use rand::{Rng, SeedableRng};
@@ -72,6 +73,7 @@ exercises!(
     inclusion,
     handover,
     bundle,
+    snapshot,
     gossip,
     sync,
     beacon,
@@ -102,4 +104,10 @@ fn scripts_of_the_machine_lead_to_decisions() {
     for start in 0..3 {
         assert!(reached(0, start) >= 3, "it decides among honest ones: {}", reached(0, start));
     }
+}
+
+/// A target whose seeds are refused at the door tests the door alone.
+#[test]
+fn seeds_of_snapshots_are_taken_to_the_last_row() {
+    assert!(seeds::seeds("snapshot").iter().all(|seed| taken(seed)));
 }

@@ -12,6 +12,7 @@ pub mod miner;
 pub mod network;
 mod peers;
 pub mod png;
+pub mod snapshot;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_types::encode;
