@@ -62,6 +62,16 @@ pub enum AuditError {
         /// What.
         what: String,
     },
+    /// A node that held something once.
+    #[error("{node} does not hold what {what} asks for any more: its past begins at height {oldest}")]
+    Pruned {
+        /// The node.
+        node: String,
+        /// The method.
+        what: String,
+        /// Where its past begins, as it says.
+        oldest: u64,
+    },
     /// No way from the data to a trusted point.
     #[error("{0}")]
     Untrusted(String),
@@ -82,7 +92,7 @@ impl AuditError {
             Self::Light(e) | Self::Inclusion(InclusionError::Light(e)) => light(e),
             Self::Inclusion(_) | Self::Block(_) | Self::Ledger(_) | Self::Invalid { .. } => Verdict::Invalid,
             Self::Genesis(_) | Self::Usage(_) => Verdict::Usage,
-            Self::Unavailable { .. } | Self::NotHeld { .. } => Verdict::Unavailable,
+            Self::Unavailable { .. } | Self::NotHeld { .. } | Self::Pruned { .. } => Verdict::Unavailable,
             Self::Untrusted(_) => Verdict::Untrusted,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use perturb_ledger::serve::{PRUNED, PrunedAt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,6 +31,13 @@ struct Response {
 struct Fault {
     code: i64,
     message: String,
+    /// Only that of what was pruned is read; another shape is none.
+    #[serde(default, deserialize_with = "pruned_at")]
+    data: Option<PrunedAt>,
+}
+
+fn pruned_at<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<PrunedAt>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(from)?).ok())
 }
 
 impl Http {
@@ -75,6 +83,9 @@ impl Source for Http {
             return Err(self.unavailable("an answer to another request"));
         }
         match answer.error {
+            Some(Fault { code, data: Some(PrunedAt { oldest }), .. }) if code == i64::from(PRUNED) => {
+                Err(AuditError::Pruned { node: shown(&self.url), what: method.into(), oldest })
+            }
             Some(fault) => Err(self.unavailable(format!("{method}: error {}: {}", fault.code, fault.message))),
             None => Ok(answer.result),
         }

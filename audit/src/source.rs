@@ -3,7 +3,7 @@
 use perturb_ledger::archive::Archive;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::serve::{
-    self, BlockAnswer, HandoversAnswer, HeaderAnswer, MAX_PROOF_KEYS, ProofAnswer, RoundAnswer, StateAnswer,
+    self, BlockAnswer, HandoversAnswer, HeaderAnswer, MAX_PROOF_KEYS, ProofAnswer, PrunedAt, RoundAnswer, StateAnswer,
 };
 use perturb_ledger::store::Row;
 use perturb_ledger::{Block, Certificate, Handover, Header};
@@ -46,8 +46,10 @@ impl<A: Archive> Source for Local<A> {
     }
 
     fn call(&self, method: &str, params: Value) -> Result<Value, AuditError> {
-        serve::answer(&self.archive, method, &params)
-            .map_err(|e| AuditError::Unavailable { node: self.name.clone(), why: e.to_string() })
+        serve::answer(&self.archive, method, &params).map_err(|e| match e.data() {
+            Some(PrunedAt { oldest }) => AuditError::Pruned { node: self.name.clone(), what: method.into(), oldest },
+            None => AuditError::Unavailable { node: self.name.clone(), why: e.to_string() },
+        })
     }
 }
 

@@ -31,6 +31,25 @@ impl Source for Pruned {
     }
 }
 
+/// A node whose blocks and headers begin at a height.
+struct Forgetful(Local<MemoryStore>, u64);
+
+impl Source for Forgetful {
+    fn name(&self) -> &str {
+        "forgetful"
+    }
+
+    fn call(&self, method: &str, params: Value) -> Result<Value, AuditError> {
+        let (height, oldest) = (params[0].as_u64(), self.1);
+        match method {
+            "perturb_header" | "perturb_block" if height.is_some_and(|h| (1..oldest).contains(&h)) => {
+                Err(AuditError::Pruned { node: self.name().into(), what: method.into(), oldest })
+            }
+            _ => self.0.call(method, params),
+        }
+    }
+}
+
 fn texts(steps: &[perturb_audit::report::Step]) -> String {
     steps.iter().map(|s| format!("{}\n{}", s.text, texts(&s.steps))).collect()
 }
@@ -253,6 +272,15 @@ fn every_epoch_replays_bit_for_bit_in_both_modes() {
     let late = replay::run(&w.anchor(), &w.genesis, &pruned, 0, Mode::Fast);
     assert_eq!(late.verdict, Verdict::Ok, "the first epoch begins with the genesis file: {late}");
     assert_eq!(replay::run(&w.anchor(), &w.genesis, &pruned, 1, Mode::Fast).verdict, Verdict::Unavailable);
+    // A node that keeps the last closed epoch, from the block on that closed the one before.
+    let closes = perturb_ledger::epoch::record(w.ledger.store(), 1, CHALLENGE).unwrap().unwrap().height;
+    let forgetful = |oldest| Nodes(vec![Box::new(Forgetful(w.node(), oldest))]);
+    let kept = replay::run(&w.anchor(), &w.genesis, &forgetful(closes), 2, Mode::Exact);
+    assert_eq!(kept.verdict, Verdict::Ok, "{kept}");
+    for (oldest, epoch) in [(closes, 1), (closes + 1, 2)] {
+        let gone = replay::run(&w.anchor(), &w.genesis, &forgetful(oldest), epoch, Mode::Exact);
+        assert_eq!(gone.verdict, Verdict::Unavailable, "{gone}");
+    }
     let early = replay::run(&w.anchor(), &w.genesis, &w.nodes(), 3, Mode::Exact);
     assert_eq!(early.verdict, Verdict::Unavailable);
     // From a trusted header that closed an epoch, and from one in the middle.

@@ -6,10 +6,11 @@ use perturb_types::{ChallengeId, Hotkey, RoundId};
 
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::reputation::Reputation;
-use crate::spot::CheckRow;
+use crate::spot::{CheckRow, FreshRow};
 use crate::state::{
-    self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, history_parts,
-    history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key, round_after, seq_key,
+    self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, fresh_prefix,
+    history_parts, history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key,
+    round_after, seq_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
@@ -59,6 +60,20 @@ pub fn checks<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(RoundId, CheckRo
     let rows = store.scan(check_prefix())?;
     let parse = |(key, row): &Row| Some((round_after(check_prefix(), key)?, state::parse(key, row)));
     rows.iter().filter_map(parse).map(|(round, row)| Ok((round, row?))).collect()
+}
+
+/// The lowest height at which a round was closed that may still be checked.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn unchecked_from<S: StateStore + ?Sized>(store: &S) -> Result<Option<u64>, StoreError> {
+    let fresh = store.scan(fresh_prefix())?;
+    let fresh = fresh.iter().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height));
+    let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height));
+    fresh.chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
+        let height = height?;
+        Ok(Some(low.map_or(height, |low| low.min(height))))
+    })
 }
 
 /// The orders that wait, with the height from which on each holds, and its nonce.

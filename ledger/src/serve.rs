@@ -51,6 +51,13 @@ const MAX_PROOF_BYTES: usize = 4 << 20;
 /// Bytes of any answer: a block of the largest kind in hex, with its certificate.
 pub const MAX_ANSWER_BYTES: usize = 4 * limits::MAX_BLOCK_BYTES;
 
+/// The data of an error with the code [`PRUNED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedAt {
+    /// The lowest height that is held.
+    pub oldest: u64,
+}
+
 /// JSON-RPC code of what was removed here.
 pub const PRUNED: i32 = -32001;
 
@@ -149,6 +156,14 @@ pub enum RpcError {
 }
 
 impl RpcError {
+    /// What a program needs to know of it besides the text: where the past begins.
+    pub fn data(&self) -> Option<PrunedAt> {
+        match self {
+            Self::Pruned { oldest, .. } => Some(PrunedAt { oldest: *oldest }),
+            _ => None,
+        }
+    }
+
     /// The JSON-RPC code.
     pub const fn code(&self) -> i32 {
         match self {

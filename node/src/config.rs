@@ -94,12 +94,13 @@ pub enum ConfigError {
 impl Config {
     /// What a validator keeps of the past.
     pub fn retention(&self) -> Retention {
-        Retention { blocks_epochs: self.keep_block_epochs.unwrap_or(u64::MAX), state_epochs: self.keep_state_epochs }
+        let blocks_epochs = self.keep_block_epochs.unwrap_or(u64::MAX);
+        Retention { blocks_epochs, state_epochs: self.keep_state_epochs, ..Retention::default() }
     }
 
-    /// How a validator's database is opened.
+    /// How a validator's database is opened: a replay of n epochs begins with the end of the one before.
     pub fn storage(&self) -> Options {
-        Options { kept_epochs: self.keep_state_epochs.max(1), ..Options::default() }
+        Options { kept_epochs: self.keep_state_epochs.saturating_add(1), ..Options::default() }
     }
 
     /// Reads the configuration of a role from its flags, the environment, and the TOML file.

@@ -178,7 +178,9 @@ impl Archive for Database {
 
     fn header_at(&self, height: u64) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {
         let Some(header) = self.header(height).map_err(store)? else { return Ok(None) };
-        Ok(Some((header, self.certificate(height).map_err(store)?)))
+        let certificate = self.certificate(height).map_err(store)?;
+        // One without the other is being pruned at this moment.
+        Ok((height == 0 || certificate.is_some()).then_some((header, certificate)))
     }
 
     fn receipts_at(&self, height: u64) -> Result<Option<Vec<Receipt>>, StoreError> {

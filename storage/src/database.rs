@@ -2,12 +2,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use perturb_ledger::{Block, Certificate, Commit, Header, Receipt};
 use perturb_types::encode;
 use perturb_types::{Digest, NetworkId};
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, WriteBatch, WriteOptions};
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 
 use crate::adopt::adopt;
 use crate::error::StorageError;
@@ -217,7 +218,7 @@ impl Database {
 
     /// One writer of the past at a time.
     pub(crate) fn alone(&self) -> MutexGuard<'_, ()> {
-        self.inner.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.past.lock()
     }
 
     pub(crate) fn parse<T: borsh::BorshDeserialize>(&self, what: &str, bytes: &[u8]) -> Result<T, StorageError> {
@@ -261,15 +262,24 @@ impl Database {
 
     fn prune_tree(&self, batch: &mut WriteBatch, height: u64) -> Result<(), StorageError> {
         let Some(before) = height.checked_sub(self.inner.options.kept_versions) else { return Ok(()) };
-        self.drop_stale(batch, before).map(|_| ())
+        self.drop_stale(batch, before, &[]).map(drop)
     }
 
-    /// Removes what is stale since `before` or earlier, a piece of it; returns how much.
-    pub(crate) fn drop_stale(&self, batch: &mut WriteBatch, before: u64) -> Result<usize, StorageError> {
-        let mut dropped = 0;
+    /// Removes what is stale since `before` or earlier, a piece of it, beginning with the row after
+    /// `from`; returns how much, and the last row. What is removed leaves marks that a walk from the
+    /// start would come past again.
+    pub(crate) fn drop_stale(
+        &self,
+        batch: &mut WriteBatch,
+        before: u64,
+        from: &[u8],
+    ) -> Result<(usize, Box<[u8]>), StorageError> {
+        let (mut dropped, mut last) = (0, Box::from(from));
         let stale = self.family(STALE)?;
         let (nodes, values) = (self.family(NODES)?, self.family(TREE_VALUES)?);
-        for row in self.inner.db.iterator_cf(stale, rocksdb::IteratorMode::Start).take(PRUNED_PER_COMMIT) {
+        for row in
+            self.inner.db.iterator_cf(stale, IteratorMode::From(from, Direction::Forward)).take(PRUNED_PER_COMMIT)
+        {
             let (key, kind) = row.map_err(|e| self.failed(e))?;
             let Some((since, stale_key)) = key.split_at_checked(8) else { continue };
             let since: [u8; 8] = since.try_into().unwrap_or_default();
@@ -279,8 +289,9 @@ impl Database {
             batch.delete_cf(if *kind == STALE_VALUE { values } else { nodes }, stale_key);
             batch.delete_cf(stale, &key);
             dropped += 1;
+            last = key;
         }
-        Ok(dropped)
+        Ok((dropped, last))
     }
 
     /// The newest committed height; `None` while the database is empty.

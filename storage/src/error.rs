@@ -54,6 +54,18 @@ pub enum StorageError {
     /// What is to be made is there already.
     #[error("{0} exists; an import needs a data folder without a database, an export a name that is free")]
     Exists(PathBuf),
+    /// Too little space for something that can wait.
+    #[error(
+        "{path}: {free} bytes are free, {wanted} are wanted for a snapshot; make room, the node goes on without it"
+    )]
+    Space {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes wanted.
+        wanted: u64,
+    },
     /// A snapshot that would take this node back.
     #[error("the snapshot is of height {height}, and this node is at {have}")]
     NotAhead {

@@ -13,13 +13,13 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use perturb_ledger::MemoryStore;
 use perturb_ledger::archive::Archive;
 use perturb_ledger::snapshot::{
     self, BlockPart, ChunkLimits, Chunks, HANDOVERS_PER_PART, MAX_MANIFEST_BYTES, Manifest, Part, PartInfo,
     SnapshotError, handover_parts,
 };
 use perturb_ledger::store::Row;
+use perturb_ledger::{Block, Certificate, MemoryStore, Receipt};
 use perturb_ledger::{Genesis, LightError, Trust};
 use perturb_types::{Digest, encode};
 use rocksdb::IteratorMode;
@@ -55,6 +55,26 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
 /// The folder in which a path lies.
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Bytes that an export or an import leaves free: the node's own log and commits come first.
+const LEFT_FREE: u64 = 128 << 20;
+
+/// Whether a folder's disk takes so many bytes besides what the node itself needs.
+pub(crate) fn room(dir: &Path, bytes: u64) -> Result<(), StorageError> {
+    let free = fs4::available_space(dir).map_err(io(dir))?;
+    let wanted = bytes.saturating_add(LEFT_FREE);
+    if free < wanted { Err(StorageError::Space { path: dir.into(), free, wanted }) } else { Ok(()) }
+}
+
+/// What a snapshot is made of.
+struct Found {
+    block: Block,
+    receipts: Vec<Receipt>,
+    certificate: Certificate,
+    rows: Vec<Row>,
+    tree: MemoryStore,
+    limits: ChunkLimits,
 }
 
 /// Writes the files of one snapshot.
@@ -104,11 +124,10 @@ impl Database {
         let Some(block) = self.held_block(height)?.filter(|_| height > 0) else {
             return Err(StorageError::NotKept { height, kept: self.epoch_heights()? });
         };
-        let header = block.header.clone();
+        let header = &block.header;
         let certificate = self.certificate(height)?.ok_or_else(|| damaged("its certificate is missing".into()))?;
         let receipts = self.receipts(height)?.ok_or_else(|| damaged("its receipts are missing".into()))?;
         let rows = self.whole_state(height)?;
-        let count = rows.len() as u64;
         let (tree, root) = MemoryStore::restored(height, &rows).map_err(|e| damaged(e.to_string()))?;
         if root != header.state_root {
             return Err(damaged(format!("its rows make root {root}, the header names {}", header.state_root)));
@@ -121,15 +140,28 @@ impl Database {
             std::fs::remove_dir_all(&partial).map_err(io(&partial))?;
         }
         std::fs::create_dir_all(&partial).map_err(io(&partial))?;
-        let mut folder = Folder { dir: partial.clone(), sums: String::new(), bytes: 0 };
+        let all: usize = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let folder = Folder { dir: partial.clone(), sums: String::new(), bytes: 0 };
+        let found = Found { block, receipts, certificate, rows, tree, limits };
+        let made = room(&partial, all as u64).and_then(|()| self.fill(folder, found, dir));
+        if made.is_err() && partial.exists() {
+            // A disk that is full needs the space for more important things.
+            std::fs::remove_dir_all(&partial).map_err(io(&partial))?;
+        }
+        made
+    }
 
+    fn fill(&self, mut folder: Folder, found: Found, dir: &Path) -> Result<Exported, StorageError> {
+        let Found { block, receipts, certificate, rows, tree, limits } = found;
+        let (header, count) = (block.header.clone(), rows.len() as u64);
+        let height = header.height;
         let handovers = self.export_handovers(&mut folder, height)?;
         let part = encode::encode(&BlockPart { block, receipts });
         let info = PartInfo::of(header.transactions as usize, &part);
         folder.put(&Part::Block.to_string(), &part)?;
         let mut chunks = Vec::new();
         for chunk in Chunks::new(&tree, height, rows, limits) {
-            let (info, bytes) = chunk.map_err(|e| damaged(e.to_string()))?;
+            let (info, bytes) = chunk.map_err(|e| StorageError::Ledger(e.to_string()))?;
             folder.put(&Part::Chunk(chunks.len() as u32).to_string(), &bytes)?;
             chunks.push(info);
         }
@@ -141,8 +173,8 @@ impl Database {
         folder.put(MANIFEST, &bytes)?;
         let sums = std::mem::take(&mut folder.sums);
         folder.put(SUMS, sums.as_bytes())?;
-        sync_dir(&partial)?;
-        Write::ExportRename.around(|| std::fs::rename(&partial, dir).map_err(io(dir)))?;
+        sync_dir(&folder.dir)?;
+        Write::ExportRename.around(|| std::fs::rename(&folder.dir, dir).map_err(io(dir)))?;
         sync_dir(parent(dir))?;
         Ok(Exported { manifest: Digest::of(&bytes), rows: count, chunks: count_chunks, bytes: folder.bytes })
     }

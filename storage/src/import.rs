@@ -33,7 +33,7 @@ use crate::database::{
     RECEIPTS, VALUES, height_key, lock,
 };
 use crate::error::StorageError;
-use crate::export::{SnapshotFolder, io, sync_dir};
+use crate::export::{SnapshotFolder, io, room, sync_dir};
 use crate::failpoint::Write;
 use crate::prune::{OLDEST_BLOCK, OLDEST_STATE, closes};
 
@@ -109,6 +109,9 @@ impl Import {
             return Err(SnapshotError::Light(LightError::Before { height, from: trust.from() }).into());
         }
         Self::forget(data_dir)?;
+        // Values, tree and the copy of an epoch's end.
+        let bytes: usize = manifest.parts().filter_map(|part| manifest.bytes_of(part)).sum();
+        room(data_dir, 4 * bytes as u64)?;
         let path = data_dir.join(IMPORTING);
         std::fs::create_dir(&path).map_err(io(&path))?;
         let db = Database::open_at(&path, lock.clone(), &network, options)?;
@@ -187,7 +190,11 @@ impl Import {
         let network = self.chain.network();
         let mut batch = WriteBatch::default();
         for handover in handovers {
-            let height = handover.header.height;
+            let (header, height) = (&handover.header, handover.header.height);
+            if header.validators == header.next_validators {
+                let why = format!("block {height} does not change the validator set");
+                return Err(SnapshotError::Manifest(why).into());
+            }
             self.chain.advance(handover).map_err(SnapshotError::from)?;
             if height >= self.trust.from() {
                 self.trust.advance(handover).map_err(SnapshotError::from)?;
@@ -246,12 +253,17 @@ impl Import {
         Database::open_at(&place, self.lock, &self.chain.network(), self.options)
     }
 
-    /// Ends beside an open database: the next [`Database::open`] takes this one over, with what the
+    /// Ends beside `database`, which has gone on meanwhile: the next [`Database::open`] takes this one over, with what the
     /// other knows besides the agreed history.
     ///
     /// # Errors
-    /// As [`Import::finish`].
-    pub fn seal(mut self) -> Result<(), StorageError> {
+    /// As [`Import::finish`], or it is not ahead any more.
+    pub fn seal(mut self, database: &Database) -> Result<(), StorageError> {
+        let (height, have) = (self.manifest.header.height, database.height()?.unwrap_or(0));
+        if height <= have {
+            self.cancel()?;
+            return Err(StorageError::NotAhead { height, have });
+        }
         self.end_as(READY).map(drop)
     }
 

@@ -12,6 +12,7 @@
 //!
 //! What is gone is told apart from what never was: [`Database::oldest`], [`StorageError::Pruned`].
 
+use parking_lot::MutexGuard;
 use perturb_ledger::archive::Oldest;
 use perturb_ledger::{Block, Header, Transaction};
 use perturb_types::encode;
@@ -29,7 +30,7 @@ pub(crate) const OLDEST_BLOCK: &str = "oldest-block";
 /// Row of META: the lowest height whose state can be proved, as far as pruning decides that.
 pub(crate) const OLDEST_STATE: &str = "oldest-state";
 
-/// Blocks removed in one batch: a commit that waits behind it waits some milliseconds.
+/// Blocks removed in one batch: a commit waits for one batch, some milliseconds.
 const BLOCKS_PER_BATCH: u64 = 64;
 
 /// How much of the past is kept.
@@ -41,12 +42,14 @@ pub struct Retention {
     /// [`Options::kept_versions`](crate::Options::kept_versions) and
     /// [`Options::kept_epochs`](crate::Options::kept_epochs) bound them besides.
     pub state_epochs: u64,
+    /// The height from which on blocks are kept in any case: what is still being checked rests on them.
+    pub needed_from: u64,
 }
 
 impl Default for Retention {
     /// Everything.
     fn default() -> Self {
-        Self { blocks_epochs: u64::MAX, state_epochs: u64::MAX }
+        Self { blocks_epochs: u64::MAX, state_epochs: u64::MAX, needed_from: u64::MAX }
     }
 }
 
@@ -59,6 +62,12 @@ pub struct Pruned {
     pub copies: u64,
     /// Nodes and values of old Merkle trees.
     pub tree_rows: u64,
+}
+
+/// Hands the lock to a commit that waits for it: one that is merely let go would be taken again by the
+/// next batch before the other has woken up.
+fn let_others(alone: MutexGuard<'_, ()>) {
+    MutexGuard::unlock_fair(alone);
 }
 
 /// Whether a block closes an epoch.
@@ -96,6 +105,15 @@ impl Database {
         Ok(None)
     }
 
+    /// A header that was there once, which a state or a certificate tells.
+    ///
+    /// # Errors
+    /// [`StorageError::Pruned`]; or it is damaged.
+    pub fn held_header(&self, height: u64) -> Result<Header, StorageError> {
+        let oldest = self.oldest()?.block;
+        self.header(height)?.ok_or(StorageError::Pruned { what: "header", height, oldest })
+    }
+
     /// Removes what the policy does not keep, in bounded batches beside the commits. A crash leaves
     /// a database that has forgotten a part of it; the next call goes on.
     ///
@@ -104,7 +122,7 @@ impl Database {
     pub fn prune(&self, policy: Retention) -> Result<Pruned, StorageError> {
         let Some(tip) = self.height()? else { return Ok(Pruned::default()) };
         let states = self.kept_from(tip, policy.state_epochs)?;
-        let blocks = self.kept_from(tip, policy.blocks_epochs)?;
+        let blocks = self.kept_from(tip, policy.blocks_epochs)?.min(policy.needed_from);
         let copies = self.prune_copies(states)?;
         let tree_rows = self.prune_states(states)?;
         Ok(Pruned { blocks: self.prune_blocks(blocks)?, copies, tree_rows })
@@ -141,13 +159,14 @@ impl Database {
         let (mut from, mut blocks) = (self.oldest()?.block.max(1), 0);
         while from < before {
             let to = before.min(from.saturating_add(BLOCKS_PER_BATCH));
-            let _alone = self.alone();
+            let alone = self.alone();
             let mut batch = WriteBatch::default();
             for height in from..to {
                 self.drop_block(&mut batch, height)?;
             }
             batch.put_cf(self.family(META)?, OLDEST_BLOCK, height_key(to));
             self.write(Write::PruneBlocks, batch, true)?;
+            let_others(alone);
             blocks += to - from;
             from = to;
         }
@@ -178,7 +197,7 @@ impl Database {
     fn prune_copies(&self, before: u64) -> Result<u64, StorageError> {
         let mut copies = 0;
         loop {
-            let _alone = self.alone();
+            let alone = self.alone();
             let mut heights = self.epoch_heights()?;
             let Some(oldest) = heights.first().copied().filter(|height| *height < before) else { return Ok(copies) };
             heights.remove(0);
@@ -187,6 +206,7 @@ impl Database {
             batch.delete_range_cf(family, height_key(oldest), height_key(oldest.saturating_add(1)));
             batch.put_cf(self.family(META)?, EPOCH_HEIGHTS, encode::encode(&heights));
             self.write(Write::PruneStates, batch, true)?;
+            let_others(alone);
             copies += 1;
         }
     }
@@ -196,17 +216,19 @@ impl Database {
         if before == 0 || before < known {
             return Ok(0);
         }
-        let mut rows = 0;
+        let (mut rows, mut from) = (0, Box::default());
         loop {
-            let _alone = self.alone();
+            let alone = self.alone();
             let mut batch = WriteBatch::default();
-            let dropped = self.drop_stale(&mut batch, before)?;
+            let (dropped, last) = self.drop_stale(&mut batch, before, &from)?;
+            from = last;
             if dropped == 0 && before == known {
                 return Ok(rows);
             }
             // First the promise goes, then what it rests on: the next call removes what a crash leaves.
             batch.put_cf(self.family(META)?, OLDEST_STATE, height_key(before));
             self.write(Write::PruneTree, batch, true)?;
+            let_others(alone);
             rows += dropped as u64;
             if dropped < PRUNED_PER_COMMIT {
                 return Ok(rows);

@@ -139,7 +139,7 @@ fn live(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Result<(),
         db.export_snapshot(EXPORTED, &snapshot)?;
         did("export", EXPORTED);
     }
-    db.prune(Retention { blocks_epochs: 0, state_epochs: 0 })?;
+    db.prune(Retention { blocks_epochs: 0, state_epochs: 0, ..Retention::default() })?;
     did("prune", OLDEST);
     if !second.join("database").exists() {
         world.import(&snapshot, &second)?;
@@ -175,7 +175,7 @@ fn overtaken(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Resul
         while let Some(part) = import.wanted() {
             import.add(&folder.part(part)?)?;
         }
-        import.seal()?;
+        import.seal(&db)?;
         did("sealed", EXPORTED);
         drop(db);
         world.open(&behind)?;

@@ -137,7 +137,7 @@ fn while_open(node: &Node, dir: &Path, disk: &Path) {
     clear(db.commit(&node.commits[6]), &node.dir);
     clear(db.append_log(6, b"after").and_then(|()| db.sync_log()), &node.dir);
     clear(db.put_row("own", &1u64), &node.dir);
-    clear(db.prune(Retention { blocks_epochs: 0, state_epochs: 0 }), &node.dir);
+    clear(db.prune(Retention { blocks_epochs: 0, state_epochs: 0, ..Retention::default() }), &node.dir);
     clear(db.export_snapshot(3, &disk.join("export")), disk);
     // Reading goes on.
     assert_eq!(db.block(5).unwrap().unwrap(), node.commits[5].block);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use perturb_ledger::snapshot::{self, Chunk, ChunkInfo, Manifest, Part, PartInfo};
 use perturb_p2p::{Decline, Protocol, Role, Topic, handshake};
 use perturb_types::encode::{self, Domain};
-use perturb_types::{Digest, Reason, limits};
+use perturb_types::{Digest, Reason};
 
 use crate::fixtures;
 

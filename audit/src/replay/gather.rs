@@ -46,6 +46,10 @@ fn closes(history: &History, node: Ask<'_>, header: &Checked) -> Result<bool, Au
     Ok(digest == header.digest && matches!(last, Some(perturb_ledger::Transaction::EpochClose { .. })))
 }
 
+fn pruned(node: Ask<'_>, oldest: u64) -> AuditError {
+    AuditError::Pruned { node: node.0.name().into(), what: "the beginning of the epoch".into(), oldest }
+}
+
 /// The first header whose epoch is above `epoch`: not `low`'s, at the latest `high`'s.
 fn search(
     history: &History,
@@ -56,7 +60,19 @@ fn search(
 ) -> Result<Checked, AuditError> {
     while high.header.height.saturating_sub(low.header.height) > 1 {
         let middle = low.header.height + (high.header.height - low.header.height) / 2;
-        let checked = history.header(node, Some(middle))?;
+        let checked = match history.header(node, Some(middle)) {
+            // Where the node's past begins is at least as good a place to look.
+            Err(AuditError::Pruned { oldest, .. }) if middle < oldest && oldest <= high.header.height => {
+                let first = history.header(node, Some(oldest))?;
+                // Nothing below it can be seen, so it must be the closing block itself.
+                if first.header.epoch > epoch {
+                    let ends = first.header.epoch == epoch + 1 && closes(history, node, &first)?;
+                    return if ends { Ok(first) } else { Err(pruned(node, oldest)) };
+                }
+                first
+            }
+            checked => checked?,
+        };
         if checked.header.epoch > epoch { high = checked } else { low = checked }
     }
     Ok(high)

@@ -157,7 +157,9 @@ impl SnapshotError {
         match self {
             Self::Chunk { error, .. } => !matches!(error, ChunkError::Size { .. } | ChunkError::Digest { .. }),
             Self::Part { named, .. } => *named,
-            Self::Manifest(_) | Self::Light(_) | Self::End { .. } | Self::Spent => true,
+            // It may be another reader's truth.
+            Self::Light(error) => !error.is_untrusted(),
+            Self::Manifest(_) | Self::End { .. } | Self::Spent => true,
         }
     }
 }

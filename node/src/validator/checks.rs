@@ -18,9 +18,11 @@ use perturb_challenge::source::ImageSource;
 use perturb_challenge::transform::Transform;
 use perturb_challenge::verify::verify;
 use perturb_consensus::Verdict as Admission;
+use perturb_consensus::wire::{MAX_RESPONSE_BYTES, Request, Response};
 use perturb_ledger::spot::{CheckRow, Disagreement, Finding};
-use perturb_ledger::{ChallengeSpec, Transaction, query};
-use perturb_p2p::{Protocol, Role};
+use perturb_ledger::{Block, ChallengeSpec, Transaction, query};
+use perturb_p2p::{PeerInfo, Protocol, Role};
+use perturb_types::limits::MAX_BLOCK_BYTES;
 use perturb_types::{Digest, Entry, Hotkey, RoundId, RoundResult, Signed, encode};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +90,8 @@ impl Checks {
     async fn check(&self, round: &RoundId, row: &CheckRow) -> Result<bool> {
         let db = self.shared.agreed.database();
         let height = self.shared.driver.status().borrow().height;
-        let Some(result) = self.result(row)? else { return Ok(true) };
+        // A node that began with a snapshot has not seen the block: the row names what is asked for.
+        let Some(result) = self.result(round, row).await? else { return Ok(false) };
         let finding = match self.verify(&result, row).await? {
             Outcome::Holds => {
                 tracing::info!(%round, "a checked round holds");
@@ -113,12 +116,40 @@ impl Checks {
         Ok(true)
     }
 
-    /// The result as it stands in its block.
-    fn result(&self, row: &CheckRow) -> Result<Option<RoundResult>> {
-        let Some(block) = self.shared.agreed.database().block(row.fresh.height)? else { return Ok(None) };
+    /// The result as it stands in its block, here or with other validators.
+    async fn result(&self, round: &RoundId, row: &CheckRow) -> Result<Option<RoundResult>> {
+        if let Some(block) = self.shared.agreed.database().block(row.fresh.height)? {
+            return self.result_in(&block, row);
+        }
+        let request = encode::encode(&Request::Blocks { from: row.fresh.height, count: 1 });
+        for peer in self.asked(&round.validator) {
+            let asked = self.shared.network.request(peer.peer_id, Protocol::Sync, request.clone(), FETCH).await;
+            let Ok(Ok(Response::Blocks(blocks))) =
+                asked.map(|bytes| encode::decode("response", &bytes, MAX_RESPONSE_BYTES))
+            else {
+                continue;
+            };
+            let block = blocks.first().and_then(|(block, _)| encode::decode("block", block, MAX_BLOCK_BYTES).ok());
+            // What is used is what the digest in the state names, whoever gave it.
+            if let Some(found) = block.and_then(|block| self.result_in(&block, row).transpose()) {
+                return found.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn result_in(&self, block: &Block, row: &CheckRow) -> Result<Option<RoundResult>> {
         let found = block.body.transactions.iter().find(|t| t.digest(&self.shared.id) == row.fresh.result);
         let Some(Transaction::RoundResult(envelope)) = found else { return Ok(None) };
         Ok(Some(encode::decode("round result", &envelope.payload, envelope.payload.len())?))
+    }
+
+    /// Whom to ask about a round: its validator, and some others.
+    fn asked(&self, validator: &Hotkey) -> Vec<PeerInfo> {
+        let network = &self.shared.network;
+        let others = network.peers();
+        let others = others.iter().filter(|p| p.role == Role::Validator && p.hotkey.as_ref() != Some(validator));
+        network.peer_of(validator).into_iter().chain(others.take(OTHERS).cloned()).collect()
     }
 
     async fn verify(&self, result: &RoundResult, row: &CheckRow) -> Result<Outcome> {
@@ -181,12 +212,8 @@ impl Checks {
         if let Some(png) = self.shared.agreed.database().blob(digest)? {
             return Ok(Some(png));
         }
-        let network = &self.shared.network;
-        let first = network.peer_of(validator);
-        let others = network.peers();
-        let others = others.iter().filter(|p| p.role == Role::Validator && p.hotkey.as_ref() != Some(validator));
-        for peer in first.into_iter().chain(others.take(OTHERS).cloned()) {
-            let asked = network.request(peer.peer_id, Protocol::Blob, digest.0.to_vec(), FETCH).await;
+        for peer in self.asked(validator) {
+            let asked = self.shared.network.request(peer.peer_id, Protocol::Blob, digest.0.to_vec(), FETCH).await;
             match asked {
                 // What is used is what the digest names, whoever gave it.
                 Ok(png) if Digest::of(&png) == *digest => {

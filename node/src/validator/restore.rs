@@ -50,9 +50,12 @@ pub fn quarantine(data_dir: &Path) -> Result<PathBuf> {
         at += 1;
     }
     let aside = name(at);
+    // An import that was under way belongs to the node that ran: the next one begins anew. First, for a
+    // folder with an unfinished import and no database is for people to look at.
+    if let Err(error) = perturb_storage::Import::forget(data_dir) {
+        tracing::warn!(%error, "an unfinished import stays");
+    }
     std::fs::rename(data_dir.join("database"), &aside).wrap_err_with(|| format!("{}", aside.display()))?;
-    // An import that was under way belongs to the node that ran: the next one begins anew.
-    perturb_storage::Import::forget(data_dir)?;
     let mut old: Vec<PathBuf> = std::fs::read_dir(data_dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("quarantine-")))

@@ -20,6 +20,7 @@ use jsonrpsee::RpcModule;
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
 use perturb_ledger::serve;
+use perturb_storage::StorageError;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -64,6 +65,17 @@ fn internal(error: impl std::fmt::Display) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(-32603, error.to_string(), None::<()>)
 }
 
+/// What was pruned says so, as [`serve`] does.
+fn unheld(error: StorageError) -> ErrorObjectOwned {
+    match error {
+        StorageError::Pruned { what, height, oldest } => {
+            let e = serve::RpcError::Pruned { what, height, oldest };
+            ErrorObjectOwned::owned(e.code(), e.to_string(), e.data())
+        }
+        other => internal(other),
+    }
+}
+
 fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::core::RegisterMethodError> {
     let mut m = RpcModule::new(view);
     m.register_blocking_method("perturb_status", |_, v, _| -> Result<Status, ErrorObjectOwned> {
@@ -71,11 +83,11 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
     })?;
     m.register_blocking_method("perturb_epoch", |p, v, _| -> Result<Option<EpochReport>, ErrorObjectOwned> {
         let epoch: u64 = p.one()?;
-        v.epoch(epoch).map_err(internal)
+        v.epoch(epoch).map_err(unheld)
     })?;
     m.register_blocking_method("perturb_receipt", |p, v, _| -> Result<Option<ReceiptEvidence>, ErrorObjectOwned> {
         let (height, index): (u64, usize) = p.parse()?;
-        v.receipt(height, index).map_err(internal)
+        v.receipt(height, index).map_err(unheld)
     })?;
     m.register_blocking_method("perturb_validators", |_, v, _| -> Result<Vec<ValidatorReport>, ErrorObjectOwned> {
         v.validators().map_err(internal)
@@ -94,7 +106,7 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
     for method in serve::METHODS {
         m.register_blocking_method(method, move |p, v, _| -> Result<Value, ErrorObjectOwned> {
             let given: Value = p.parse()?;
-            let failed = |e: serve::RpcError| ErrorObjectOwned::owned(e.code(), e.to_string(), None::<()>);
+            let failed = |e: serve::RpcError| ErrorObjectOwned::owned(e.code(), e.to_string(), e.data());
             serve::answer(v.agreed.database(), method, &given).map_err(failed)
         })?;
     }

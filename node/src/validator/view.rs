@@ -135,12 +135,12 @@ impl NodeView {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn epoch(&self, n: u64) -> Result<Option<EpochReport>, StoreError> {
+    pub fn epoch(&self, n: u64) -> Result<Option<EpochReport>, StorageError> {
         let db = self.agreed.database();
         let challenge = self.agreed.genesis().challenges.first().map_or(ChallengeId(0), |c| c.id);
-        let Some(record) = epoch::record(db, n, challenge)? else { return Ok(None) };
-        let header = db.header(record.height).map_err(|e| StoreError(e.to_string()))?;
-        let Some(header) = header else { return Ok(None) };
+        let ledger = |e: StoreError| StorageError::Ledger(e.to_string());
+        let Some(record) = epoch::record(db, n, challenge).map_err(ledger)? else { return Ok(None) };
+        let header = db.held_header(record.height)?;
         let weights: BTreeMap<Hotkey, u16> =
             record.weights.iter().filter_map(|(_, hotkey, w)| Some(((*hotkey)?, *w))).collect();
         let part = |x: u32| f64::from(x) / 1e6;
@@ -172,7 +172,8 @@ impl NodeView {
         let db = self.agreed.database();
         let (header, certificate) = (db.header(height)?, db.certificate(height)?);
         let (Some(header), Some(certificate), Some(receipts)) = (header, certificate, db.receipts(height)?) else {
-            return Ok(None);
+            // Pruned, or never there.
+            return db.held_block(height).map(|_| None);
         };
         Ok(ReceiptProof::make(&self.id, &receipts, index).map(|proof| ReceiptEvidence {
             header: hex::encode(encode::encode(&header)),

@@ -19,7 +19,7 @@ fn thirteen_blocks(history: &History, dir: &Path) -> (Database, Vec<Commit>) {
 }
 
 fn policy(blocks_epochs: u64, state_epochs: u64) -> Retention {
-    Retention { blocks_epochs, state_epochs }
+    Retention { blocks_epochs, state_epochs, ..Retention::default() }
 }
 
 /// The heights for which `held` says so.

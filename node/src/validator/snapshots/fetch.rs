@@ -1,21 +1,22 @@
 //! Fetching a snapshot from peers, none of which is trusted.
 //!
-//! 1. All validators are asked what they hold. Only what is far ahead counts, or what is ahead while
-//!    nobody holds the next block any more.
-//! 2. Offers are tried from the highest on. The manifest and each part are asked of those who offered
-//!    it, some parts at once; bytes that are not those of the digest cost who sent them its session,
-//!    and the part is asked of another.
+//! 1. Connected validators are asked what they hold. Only what is far ahead counts, or what is ahead
+//!    while nobody says to hold the next block, or while this node does not get on.
+//! 2. What most of them offer is tried first: all who are honest have the same bytes. The manifest and
+//!    each part are asked of those who offered it, some parts at once; bytes that are not those of the
+//!    digest cost who sent them its session, and the part is asked of another. All of it has a time,
+//!    by its size: who drips is left alone for a while.
 //! 3. The import proves each part in its turn, in a thread of its own (storage): a snapshot that does
 //!    not lead to the certified state is thrown away, with everybody who offered it.
 //!
 //! What belief begins with is this node's own newest header, so that a snapshot continues the history
 //! that this node has seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use perturb_ledger::snapshot::{MAX_OFFER_BYTES, Manifest, Offer, Part, Request, SnapshotError};
@@ -25,6 +26,7 @@ use perturb_storage::{Database, Import, StorageError};
 use perturb_types::{Digest, encode};
 use tokio::sync::{mpsc, oneshot};
 
+use super::BEHIND;
 use crate::validator::faults::{Fault, Faults};
 
 /// Peers asked for offers: any of them may have what the others have.
@@ -33,8 +35,17 @@ const MAX_ASKED: usize = 32;
 /// How long an offer may take.
 const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a part may take: some megabytes over a thin line.
-const PART_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a part may take: a megabyte over a thin line.
+const PART_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a whole snapshot may take, beside its bytes at [`LEAST_RATE`].
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes a second below which a snapshot is given up.
+const LEAST_RATE: u64 = 64 << 10;
+
+/// How long offers are not believed of who offered what came to nothing.
+const AVOIDED: Duration = Duration::from_secs(120);
 
 /// Parts under way at once.
 const AT_ONCE: usize = 4;
@@ -97,12 +108,23 @@ pub struct Fetcher<P> {
     database: Database,
     genesis: Genesis,
     after: u64,
+    avoided: Mutex<HashMap<PeerId, Instant>>,
+}
+
+/// How this node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Its newest block.
+    pub head: u64,
+    /// Whether it has had no new block for a while, although somebody says to be ahead.
+    pub stuck: bool,
 }
 
 /// Why an offer came to nothing.
 enum Failed {
-    /// Nobody is left who gives the next part.
-    Nobody,
+    /// Nobody is left who gives the next part, or not in time, or it begins with what this node does
+    /// not know.
+    Nothing,
     /// It is a lie.
     Lie(StorageError),
     /// This node's own trouble.
@@ -152,7 +174,7 @@ impl Importer {
                     return import.cancel();
                 }
             }
-            if import.wanted().is_some() { import.cancel() } else { import.seal() }
+            if import.wanted().is_some() { import.cancel() } else { import.seal(&database) }
         };
         std::thread::Builder::new()
             .name("snapshot".into())
@@ -179,6 +201,7 @@ impl Importer {
 fn blame(error: StorageError) -> Failed {
     match &error {
         StorageError::Snapshot(e) if e.blames_manifest() => Failed::Lie(error),
+        StorageError::Snapshot(_) | StorageError::NotAhead { .. } => Failed::Nothing,
         _ => Failed::Own(error),
     }
 }
@@ -186,22 +209,26 @@ fn blame(error: StorageError) -> Failed {
 impl<P: Peers> Fetcher<P> {
     /// Snapshots count from `after` blocks ahead of this node on.
     pub fn new(peers: Arc<P>, database: Database, genesis: Genesis, after: u64) -> Self {
-        Self { peers, database, genesis, after }
+        Self { peers, database, genesis, after, avoided: Mutex::default() }
     }
 
     /// Imports a snapshot where one is needed and can be had; gives its height.
     ///
     /// # Errors
     /// This node's own disk.
-    pub async fn fetch(&self, head: u64) -> Result<Option<u64>, StorageError> {
+    pub async fn fetch(&self, at: Position) -> Result<Option<u64>, StorageError> {
         let offers = self.offers().await;
-        for ((height, digest), offerers) in worthwhile(head, self.after, &offers) {
+        for ((height, digest), offerers) in worthwhile(at, self.after, &offers) {
             tracing::info!(height, %digest, offered_by = offerers.len(), "this node is far behind: fetching a snapshot");
             match self.attempt((height, digest), &Offerers::new(&offerers)).await {
                 Ok(()) => return Ok(Some(height)),
-                Err(Failed::Nobody) => tracing::warn!(height, "nobody gives all of the snapshot"),
                 Err(Failed::Own(error)) => return Err(error),
+                Err(Failed::Nothing) => {
+                    tracing::warn!(height, "the snapshot came to nothing");
+                    self.avoid(&offerers);
+                }
                 Err(Failed::Lie(error)) => {
+                    self.avoid(&offerers);
                     for peer in offerers {
                         self.peers.punish(peer, Fault::Snapshot, &error.to_string()).await;
                     }
@@ -231,8 +258,20 @@ impl<P: Peers> Fetcher<P> {
                 }
             }
         };
-        let peers = self.peers.all().into_iter().take(MAX_ASKED);
+        let peers: Vec<_> = self.peers.all().into_iter().filter(|p| !self.avoids(p)).take(MAX_ASKED).collect();
         stream::iter(peers).map(ask).buffer_unordered(MAX_ASKED).filter_map(async |o| o).collect().await
+    }
+
+    fn avoid(&self, peers: &[PeerId]) {
+        let now = Instant::now();
+        let mut avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided.retain(|_, since| now.duration_since(*since) < AVOIDED);
+        avoided.extend(peers.iter().map(|peer| (*peer, now)));
+    }
+
+    fn avoids(&self, peer: &PeerId) -> bool {
+        let avoided = self.avoided.lock().unwrap_or_else(PoisonError::into_inner);
+        avoided.get(peer).is_some_and(|since| since.elapsed() < AVOIDED)
     }
 
     async fn missed(&self, peer: PeerId, error: &RequestError) {
@@ -245,7 +284,7 @@ impl<P: Peers> Fetcher<P> {
     async fn get(&self, from: &Offerers, request: Request, fits: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>, Failed> {
         let mut busy = 0;
         loop {
-            let peer = from.next().ok_or(Failed::Nobody)?;
+            let peer = from.next().ok_or(Failed::Nothing)?;
             match self.peers.ask(peer, request, PART_TIMEOUT).await {
                 Ok(bytes) if fits(&bytes) => {
                     self.peers.answered(&peer);
@@ -281,28 +320,34 @@ impl<P: Peers> Fetcher<P> {
         }
         let trust = self.trust().map_err(Failed::Own)?;
         let import = Importer::start(self.database.clone(), self.genesis.clone(), trust, bytes).map_err(Failed::Own)?;
-        let manifest = &manifest;
+        let size: usize = manifest.parts().filter_map(|part| manifest.bytes_of(part)).sum();
+        let patience = PATIENCE + Duration::from_secs(size as u64 / LEAST_RATE);
+        let brought = tokio::time::timeout(patience, self.bring(&manifest, digest, from, &import)).await;
+        // Whatever happened, the thread ends, and its folder with it where it is not whole.
+        let ended = import.end().await;
+        brought.unwrap_or(Err(Failed::Nothing))?;
+        ended.map_err(blame)
+    }
+
+    /// Brings the parts to the import, in order.
+    async fn bring(
+        &self,
+        manifest: &Manifest,
+        digest: Digest,
+        from: &Offerers,
+        import: &Importer,
+    ) -> Result<(), Failed> {
         let get =
             async |part: Part| self.get(from, Request::Part(digest, part), |bytes| manifest.names(part, bytes)).await;
         let mut parts = Box::pin(stream::iter(manifest.parts()).map(get).buffered(AT_ONCE));
         while let Some(part) = parts.next().await {
-            let bytes = match part {
-                Ok(bytes) => bytes,
-                Err(failed) => {
-                    import.end().await.map_err(Failed::Own)?;
-                    return Err(failed);
-                }
-            };
-            match import.add(bytes).await {
-                Some(Ok(())) => {}
-                Some(Err(error)) => {
-                    import.end().await.map_err(Failed::Own)?;
-                    return Err(blame(error));
-                }
+            match import.add(part?).await {
+                Some(added) => added.map_err(blame)?,
+                // It has ended, and says why.
                 None => break,
             }
         }
-        import.end().await.map_err(blame)
+        Ok(())
     }
 
     /// Belief begins with this node's own newest header.
@@ -320,19 +365,27 @@ impl<P: Peers> Fetcher<P> {
     }
 }
 
-/// The snapshots worth fetching, highest first, each with those who offered it.
-fn worthwhile(head: u64, after: u64, offers: &[(PeerId, Offer)]) -> Vec<((u64, Digest), Vec<PeerId>)> {
-    let mut ahead = offers.iter().filter(|(_, o)| o.tip > head).peekable();
-    // One who says that it has the next block is enough to go on by blocks.
-    let pruned = ahead.peek().is_some() && ahead.all(|(_, o)| o.oldest_block > head.saturating_add(1));
-    let least = if pruned { head } else { head.saturating_add(after) };
+/// The snapshots worth fetching, each with those who offered it: what most offer first, of these the
+/// highest.
+fn worthwhile(at: Position, after: u64, offers: &[(PeerId, Offer)]) -> Vec<((u64, Digest), Vec<PeerId>)> {
+    let mut ahead = offers.iter().filter(|(_, o)| o.tip > at.head).peekable();
+    // One who says to have the next block is enough to go on by blocks, for as long as that works.
+    let pruned = ahead.peek().is_some() && ahead.all(|(_, o)| o.oldest_block > at.head.saturating_add(1));
+    let least = match (at.stuck, pruned) {
+        (true, _) => at.head,
+        // What is nearly there comes by blocks: nobody restarts this node for a few of them.
+        (false, true) => at.head.saturating_add(BEHIND.min(after)),
+        (false, false) => at.head.saturating_add(after),
+    };
     let mut found: BTreeMap<(u64, Digest), Vec<PeerId>> = BTreeMap::new();
     for (peer, offer) in offers {
         if let Some(snapshot) = offer.snapshot.filter(|(height, _)| *height > least) {
             found.entry(snapshot).or_default().push(*peer);
         }
     }
-    found.into_iter().rev().collect()
+    let mut found: Vec<_> = found.into_iter().rev().collect();
+    found.sort_by_key(|(_, offerers)| std::cmp::Reverse(offerers.len()));
+    found
 }
 
 #[cfg(test)]
@@ -348,17 +401,23 @@ mod tests {
             oldest_block,
             snapshot: Some((height, Digest([height as u8; 32]))),
         };
-        let of = |head, offers: &[(PeerId, Offer)]| -> Vec<u64> {
-            worthwhile(head, 50, offers).iter().map(|((height, _), _)| *height).collect()
+        let of = |head, stuck, offers: &[(PeerId, Offer)]| -> Vec<u64> {
+            let at = Position { head, stuck };
+            worthwhile(at, 50, offers).iter().map(|((height, _), _)| *height).collect()
         };
         let near = [(peers[0], offer(40, 1, 30)), (peers[1], offer(40, 1, 30))];
-        assert!(of(10, &near).is_empty(), "blocks are enough");
+        assert!(of(10, false, &near).is_empty(), "blocks are enough");
+        assert_eq!(of(10, true, &near), [30], "blocks do not come");
         let far = [(peers[0], offer(140, 1, 100)), (peers[1], offer(140, 1, 120)), (peers[2], offer(140, 1, 60))];
-        assert_eq!(of(10, &far), [120, 100], "the highest first, and only what is far ahead");
+        assert_eq!(of(10, false, &far), [120, 100], "the highest first, and only what is far ahead");
+        let most = [(peers[0], offer(140, 1, 100)), (peers[1], offer(999, 1, 255)), (peers[2], offer(140, 1, 100))];
+        assert_eq!(of(10, false, &most), [100, 255], "what most offer first");
         let pruned = [(peers[0], offer(40, 20, 30)), (peers[1], offer(5, 1, 4))];
-        assert_eq!(of(10, &pruned), [30]);
-        assert!(of(35, &pruned).is_empty(), "it is not ahead");
+        assert_eq!(of(10, false, &pruned), [30]);
+        assert!(of(20, false, &[(peers[0], offer(40, 22, 30))]).is_empty(), "a few blocks are not worth a restart");
+        assert_eq!(of(20, true, &[(peers[0], offer(40, 22, 30))]), [30], "unless nothing else works");
+        assert!(of(35, true, &pruned).is_empty(), "it is not ahead");
         let one_has = [(peers[0], offer(40, 20, 30)), (peers[1], offer(40, 11, 30))];
-        assert!(of(10, &one_has).is_empty());
+        assert!(of(10, false, &one_has).is_empty());
     }
 }

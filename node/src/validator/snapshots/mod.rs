@@ -9,16 +9,16 @@ pub mod fetch;
 pub mod shelf;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use color_eyre::eyre::Result;
+use color_eyre::eyre::{Report, Result};
 use perturb_consensus::Status;
 use perturb_p2p::Request;
 use perturb_storage::Retention;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use fetch::{Fetcher, Peers};
+use fetch::{Fetcher, Peers, Position};
 use shelf::Shelf;
 
 /// Time between two looks whether this node is far behind.
@@ -26,6 +26,12 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Blocks behind from which others are asked what they hold.
 const BEHIND: u64 = 16;
+
+/// Time without a new block, while somebody says to be ahead, after which any snapshot ahead will do.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Time until a snapshot that could not be made or imported is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A newer database is whole: the node starts again on it.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +41,8 @@ pub struct Superseded {
     pub height: u64,
 }
 
-/// Time until a snapshot that could not be made is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
-
 /// Makes a snapshot at each epoch's end, and forgets the past by policy. A disk that does not take a
-/// snapshot costs the others something to fetch, and does not stop this node.
+/// snapshot costs the others something to fetch; what stops a node is a commit that fails.
 ///
 /// # Errors
 /// None but the end of the machine.
@@ -51,8 +54,9 @@ pub async fn keep(
 ) -> Result<()> {
     loop {
         let (shelf, height) = (shelf.clone(), machine.borrow_and_update().height);
-        if let Err(error) = tokio::task::spawn_blocking(move || shelf.renew(policy)).await? {
-            tracing::error!(%error, "no snapshot was made");
+        let renewed = tokio::task::spawn_blocking(move || shelf.renew(policy)).await;
+        if let Err(error) = renewed.map_err(Report::new).and_then(|done| Ok(done?)) {
+            tracing::error!(%error, "no snapshot was made, or the past was not pruned");
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(TRY_AGAIN) => continue,
@@ -75,7 +79,7 @@ pub fn serve(shelf: &Arc<Shelf>, request: Request) {
     });
 }
 
-/// Fetches a snapshot whenever this node is far behind.
+/// Fetches a snapshot whenever this node is far behind, or does not get on by blocks.
 ///
 /// # Errors
 /// [`Superseded`] where one was imported.
@@ -84,27 +88,37 @@ pub async fn follow<P: Peers>(
     machine: watch::Receiver<Status>,
     stop: CancellationToken,
 ) -> Result<()> {
+    let (mut seen, mut since) = (0, Instant::now());
+    let mut pause = LOOK;
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
         }
+        pause = LOOK;
         let (head, claim) = {
             let status = machine.borrow();
             (status.height, status.highest_claim)
         };
-        if claim <= head.saturating_add(BEHIND) {
+        if head != seen {
+            (seen, since) = (head, Instant::now());
+        }
+        let stuck = claim > head && since.elapsed() >= STUCK;
+        if claim <= head.saturating_add(BEHIND) && !stuck {
             continue;
         }
         let found = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            found = fetcher.fetch(head) => found,
+            found = fetcher.fetch(Position { head, stuck }) => found,
         };
         match found {
             Ok(Some(height)) => return Err(Superseded { height }.into()),
             Ok(None) => {}
-            // A disk in trouble stops the node elsewhere; here it only costs the snapshot.
-            Err(error) => tracing::error!(%error, "a snapshot could not be imported"),
+            // The node goes on by blocks, and this does not fill its disk again at once.
+            Err(error) => {
+                tracing::error!(%error, "a snapshot could not be imported");
+                pause = TRY_AGAIN;
+            }
         }
     }
 }
