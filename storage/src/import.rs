@@ -37,6 +37,16 @@ use crate::export::{SnapshotFolder, io, room, sync_dir};
 use crate::failpoint::Write;
 use crate::prune::{OLDEST_BLOCK, OLDEST_STATE, closes};
 
+/// Genesis' block: every database has it.
+fn put_genesis(db: &Database, genesis: &Genesis) -> Result<(), StorageError> {
+    let commit = genesis_commit(genesis).map_err(|e| StorageError::Ledger(e.to_string()))?;
+    let (mut batch, key) = (WriteBatch::default(), height_key(0));
+    batch.put_cf(db.family(BLOCKS)?, key, encode::encode(&commit.block));
+    batch.put_cf(db.family(RECEIPTS)?, key, encode::encode(&commit.receipts));
+    batch.put_cf(db.family(DIGESTS)?, commit.digest.0, key);
+    db.write(Write::ImportPart, batch, false)
+}
+
 /// A snapshot on its way into a data folder: ask what is [wanted](Import::wanted), [add](Import::add)
 /// it, [finish](Import::finish). Everything blocks and belongs to one thread (it is not `Send`).
 pub struct Import {
@@ -112,13 +122,22 @@ impl Import {
         // Values, tree and the copy of an epoch's end.
         let bytes: usize = manifest.parts().filter_map(|part| manifest.bytes_of(part)).sum();
         room(data_dir, 4 * bytes as u64)?;
+        let restorer = Some(Restorer::new(&manifest)?);
         let path = data_dir.join(IMPORTING);
         std::fs::create_dir(&path).map_err(io(&path))?;
-        let db = Database::open_at(&path, lock.clone(), &network, options)?;
-        let restorer = Some(Restorer::new(&manifest)?);
+        let begun = Database::open_at(&path, lock.clone(), &network, options);
+        let begun = begun.and_then(|db| put_genesis(&db, genesis).map(|()| db));
+        let db = match begun {
+            Ok(db) => db,
+            Err(error) => {
+                // The error is what matters; what stays is removed by the next import.
+                let _ = Self::forget(data_dir);
+                return Err(error);
+            }
+        };
         let parts = manifest.parts().collect::<Vec<_>>().into_iter().peekable();
         let (data_dir, genesis) = (data_dir.to_path_buf(), genesis.clone());
-        let this = Self {
+        Ok(Self {
             data_dir,
             lock,
             genesis,
@@ -130,9 +149,7 @@ impl Import {
             restorer,
             parts,
             closes: false,
-        };
-        this.put_genesis()?;
-        Ok(this)
+        })
     }
 
     /// Removes what an import that was cut off has left in a data folder.
@@ -174,16 +191,6 @@ impl Import {
 
     fn db(&self) -> Result<&Database, StorageError> {
         self.db.as_ref().ok_or_else(|| SnapshotError::Spent.into())
-    }
-
-    fn put_genesis(&self) -> Result<(), StorageError> {
-        let (db, key) = (self.db()?, height_key(0));
-        let commit = genesis_commit(&self.genesis).map_err(|e| StorageError::Ledger(e.to_string()))?;
-        let mut batch = WriteBatch::default();
-        batch.put_cf(db.family(BLOCKS)?, key, encode::encode(&commit.block));
-        batch.put_cf(db.family(RECEIPTS)?, key, encode::encode(&commit.receipts));
-        batch.put_cf(db.family(DIGESTS)?, commit.digest.0, key);
-        db.write(Write::ImportPart, batch, false)
     }
 
     fn add_handovers(&mut self, handovers: &[Handover]) -> Result<(), StorageError> {

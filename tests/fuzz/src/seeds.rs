@@ -231,7 +231,11 @@ pub fn beacons() -> Vec<Signed<Beacon>> {
 fn syncs(w: &World) -> Vec<Vec<u8>> {
     let range: Vec<_> = w.blocks.iter().map(|(b, c)| (encode::encode(b), encode::encode(c))).collect();
     let answers = [Response::Body(Some(range[0].0.clone())), Response::Body(None), Response::range(range)];
-    answers.iter().map(encode::encode).chain(["sync-body", "sync-blocks"].map(fixture)).collect()
+    let digest = w.blocks[0].0.header.digest(&w.network);
+    let asked = [snapshot::Request::Offer, snapshot::Request::Part(digest, snapshot::Part::Chunk(3))];
+    let offer = encode::encode(&snapshot::Offer { tip: 9, oldest_block: 1, snapshot: Some((6, digest)) });
+    let snapshots = asked.iter().map(encode::encode).chain([offer]);
+    answers.iter().map(encode::encode).chain(snapshots).chain(["sync-body", "sync-blocks"].map(fixture)).collect()
 }
 
 fn records(w: &World) -> Vec<Vec<u8>> {

@@ -201,7 +201,11 @@ impl Importer {
 fn blame(error: StorageError) -> Failed {
     match &error {
         StorageError::Snapshot(e) if e.blames_manifest() => Failed::Lie(error),
-        StorageError::Snapshot(_) | StorageError::NotAhead { .. } => Failed::Nothing,
+        // How large it is, only the one who offers it says so far.
+        StorageError::Snapshot(_) | StorageError::NotAhead { .. } | StorageError::Space { .. } => {
+            tracing::warn!(%error, "a snapshot is of no use here");
+            Failed::Nothing
+        }
         _ => Failed::Own(error),
     }
 }

@@ -2,6 +2,7 @@
 
 use perturb_consensus::record::{MAX_RECORD_BYTES, Record};
 use perturb_consensus::wire::{Beacon, Gossip, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response, Topic};
+use perturb_ledger::snapshot;
 use perturb_types::{Envelope, encode};
 
 use super::canonical;
@@ -28,6 +29,8 @@ pub fn gossip(bytes: &[u8]) {
 /// Requests for blocks, and their answers.
 pub fn sync(bytes: &[u8]) {
     canonical::<Request>(bytes, MAX_REQUEST_BYTES);
+    canonical::<snapshot::Request>(bytes, snapshot::MAX_REQUEST_BYTES);
+    canonical::<snapshot::Offer>(bytes, snapshot::MAX_OFFER_BYTES);
     if let Some(Response::Blocks(blocks)) = canonical::<Response>(bytes, MAX_RESPONSE_BYTES) {
         let Response::Blocks(range) = Response::range(blocks.clone()) else { panic!("a range is a range") };
         assert!(blocks.starts_with(&range));
