@@ -25,7 +25,11 @@ const DROPPED_MS: u64 = 1_000;
 impl World {
     /// A gossiped message arrives.
     pub(super) fn hear(&mut self, i: usize, message: &Rc<Message>, again: bool) -> Result<(), Violation> {
-        if self.actors[i].machine.is_none() || (!self.actors[i].seen.insert(message.id) && !again) {
+        if self.actors[i].machine.is_none() {
+            return Ok(());
+        }
+        let first = self.actors[i].seen.insert(message.id);
+        if !first && !again {
             return Ok(());
         }
         self.stats.messages += 1;
@@ -34,7 +38,8 @@ impl World {
         self.lie(i, |strategy, scene| strategy.hear(scene, topic, &message.bytes));
         let from = self.actors[message.author].name;
         let event = Event::Gossip { id: message.id, topic, from, bytes };
-        if self.step(i, event)? && self.network.relays() {
+        // Nobody relays a message twice: with many nodes, copies would make ever more copies.
+        if self.step(i, event)? && first && self.network.relays() {
             for to in 0..self.actors.len() {
                 if to != i && to != message.author {
                     self.carry(i, to, message, 0);
