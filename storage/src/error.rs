@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use perturb_ledger::snapshot::SnapshotError;
 use perturb_types::NetworkId;
 
 /// What to do where the files themselves may be at fault.
@@ -104,7 +105,7 @@ pub enum StorageError {
     },
     /// A snapshot that is not what it says.
     #[error("snapshot: {0}")]
-    Snapshot(#[from] perturb_ledger::snapshot::SnapshotError),
+    Snapshot(SnapshotError),
     /// The ledger's word on what was read.
     #[error("{0}")]
     Ledger(String),
@@ -169,4 +170,11 @@ pub enum StorageError {
         /// The bound.
         limit: u64,
     },
+}
+
+// By hand: with a source, every report would say the same twice.
+impl From<SnapshotError> for StorageError {
+    fn from(error: SnapshotError) -> Self {
+        Self::Snapshot(error)
+    }
 }

@@ -1,6 +1,7 @@
 //! A node far behind among peers that lie in every way, and one that does not.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,9 +93,15 @@ struct Cast {
     shelf: Arc<Shelf>,
     peers: Vec<(PeerId, Behaviour)>,
     punished: Mutex<Vec<(usize, Fault)>>,
+    /// Requests so far.
+    asked: AtomicU32,
 }
 
 impl Cast {
+    fn new(world: &World, peers: Vec<(PeerId, Behaviour)>) -> Self {
+        Self { shelf: world.shelf.clone(), peers, punished: Mutex::default(), asked: AtomicU32::new(0) }
+    }
+
     fn index(&self, peer: &PeerId) -> usize {
         self.peers.iter().position(|(p, _)| p == peer).unwrap()
     }
@@ -106,6 +113,7 @@ impl Peers for Cast {
     }
 
     async fn ask(&self, peer: PeerId, request: Request, timeout: Duration) -> Result<Vec<u8>, RequestError> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let honest = || self.shelf.answer(&encode::encode(&request)).map_err(RequestError::Declined);
         let offer = |height, digest| Offer { tip: height, oldest_block: 1, snapshot: Some((height, digest)) };
         let offered = || encode::decode::<Offer>("offer", &honest().unwrap(), 64).unwrap();
@@ -158,7 +166,7 @@ impl Peers for Cast {
 
 async fn fetched(world: &World, db: &Database, after: u64, cast: Vec<Behaviour>) -> (Option<u64>, Vec<(usize, Fault)>) {
     let peers = cast.into_iter().map(|b| (PeerId::random(), b)).collect();
-    let cast = Arc::new(Cast { shelf: world.shelf.clone(), peers, punished: Mutex::default() });
+    let cast = Arc::new(Cast::new(world, peers));
     let head = db.height().unwrap().unwrap();
     let found = Fetcher::new(cast.clone(), db.clone(), world.genesis.clone(), after)
         .fetch(Position { head, stuck: false })
@@ -281,6 +289,21 @@ async fn who_is_not_far_behind_or_already_there_fetches_nothing() {
     let db = world.reopen();
     assert_eq!(db.oldest().unwrap().block, 0, "it has all its blocks");
     assert!(!world.dir.path().join("behind/database.ready").exists());
+}
+
+#[tokio::test]
+async fn whose_offer_came_to_nothing_is_not_asked_again_for_a_while() {
+    let world = World::new();
+    let db = world.behind(0);
+    let peers = vec![(PeerId::random(), Behaviour::Withholds)];
+    let cast = Arc::new(Cast::new(&world, peers));
+    let fetcher = Fetcher::new(cast.clone(), db, world.genesis.clone(), 3);
+    let at = Position { head: 0, stuck: false };
+    assert_eq!(fetcher.fetch(at).await.unwrap(), None);
+    let asked = cast.asked.load(Ordering::Relaxed);
+    assert!(asked > 2, "an offer, a manifest, and a part");
+    assert_eq!(fetcher.fetch(at).await.unwrap(), None);
+    assert_eq!(cast.asked.load(Ordering::Relaxed), asked);
 }
 
 #[test]
