@@ -48,7 +48,8 @@ use equivocate::Equivocator;
 use faults::Faults;
 use rounds::Counters;
 use snapshots::Superseded;
-use snapshots::fetch::{Connected, Fetcher};
+use snapshots::fetch::Fetcher;
+use snapshots::peers::Connected;
 use snapshots::shelf::Shelf;
 use view::NodeView;
 

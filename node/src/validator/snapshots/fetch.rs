@@ -13,7 +13,6 @@
 //! that this node has seen.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,13 +20,14 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, stream};
 use perturb_ledger::snapshot::{MAX_OFFER_BYTES, Manifest, Offer, Part, Request, SnapshotError};
 use perturb_ledger::{Genesis, StateStore, Trust, query};
-use perturb_p2p::{Decline, NetworkHandle, PeerId, Protocol, RequestError, Role};
+use perturb_p2p::{Decline, PeerId, RequestError};
 use perturb_storage::{Database, Import, StorageError};
 use perturb_types::{Digest, encode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::BEHIND;
-use crate::validator::faults::{Fault, Faults};
+use super::peers::Peers;
+use crate::validator::faults::Fault;
 
 /// Peers asked for offers: any of them may have what the others have.
 const MAX_ASKED: usize = 32;
@@ -55,52 +55,6 @@ const BUSY: Duration = Duration::from_millis(250);
 
 /// See [`BUSY`].
 const MOST_BUSY: u32 = 40;
-
-/// The peers, as the fetcher sees them.
-pub trait Peers: Send + Sync + 'static {
-    /// Connected validators.
-    fn all(&self) -> Vec<PeerId>;
-
-    /// Asks one.
-    fn ask(
-        &self,
-        peer: PeerId,
-        request: Request,
-        timeout: Duration,
-    ) -> impl Future<Output = Result<Vec<u8>, RequestError>> + Send;
-
-    /// It did wrong.
-    fn punish(&self, peer: PeerId, fault: Fault, why: &str) -> impl Future<Output = ()> + Send;
-
-    /// It answered.
-    fn answered(&self, peer: &PeerId);
-}
-
-/// The network's peers, and where their faults are counted.
-pub struct Connected {
-    /// The network.
-    pub network: NetworkHandle,
-    /// The counters.
-    pub faults: Arc<Faults>,
-}
-
-impl Peers for Connected {
-    fn all(&self) -> Vec<PeerId> {
-        self.network.peers().iter().filter(|p| p.role == Role::Validator).map(|p| p.peer_id).collect()
-    }
-
-    async fn ask(&self, peer: PeerId, request: Request, timeout: Duration) -> Result<Vec<u8>, RequestError> {
-        self.network.request(peer, Protocol::Snapshot, encode::encode(&request), timeout).await
-    }
-
-    async fn punish(&self, peer: PeerId, fault: Fault, why: &str) {
-        self.faults.punish(&self.network, peer, fault, why).await;
-    }
-
-    fn answered(&self, peer: &PeerId) {
-        self.faults.answered(peer);
-    }
-}
 
 /// Fetches snapshots into the place beside a database.
 pub struct Fetcher<P> {
@@ -153,16 +107,20 @@ impl Offerers {
     }
 }
 
+/// How a step of the import went.
+type Step = Result<(), StorageError>;
+
 /// The thread that imports.
 struct Importer {
-    parts: mpsc::Sender<(Vec<u8>, oneshot::Sender<Result<(), StorageError>>)>,
-    ended: oneshot::Receiver<Result<(), StorageError>>,
+    /// Parts in order, each with whom to tell.
+    parts: mpsc::Sender<(Vec<u8>, oneshot::Sender<Step>)>,
+    ended: oneshot::Receiver<Step>,
 }
 
 impl Importer {
     /// Begins; an import belongs to one thread.
     fn start(database: Database, genesis: Genesis, trust: Trust, manifest: Vec<u8>) -> Result<Self, StorageError> {
-        let (parts, mut given) = mpsc::channel::<(Vec<u8>, oneshot::Sender<Result<(), StorageError>>)>(1);
+        let (parts, mut given) = mpsc::channel::<(Vec<u8>, oneshot::Sender<Step>)>(1);
         let (end, ended) = oneshot::channel();
         let work = move || {
             let mut import = Import::beside(&database, &genesis, trust, &manifest)?;
@@ -184,14 +142,14 @@ impl Importer {
     }
 
     /// Hands over the next part. `None`: the import has ended, see [`Importer::end`].
-    async fn add(&self, bytes: Vec<u8>) -> Option<Result<(), StorageError>> {
+    async fn add(&self, bytes: Vec<u8>) -> Option<Step> {
         let (reply, added) = oneshot::channel();
         self.parts.send((bytes, reply)).await.ok()?;
         added.await.ok()
     }
 
     /// Ends it, whole or not.
-    async fn end(self) -> Result<(), StorageError> {
+    async fn end(self) -> Step {
         drop(self.parts);
         let gone = || StorageError::Ledger("the import ended unexpectedly".into());
         self.ended.await.unwrap_or_else(|_| Err(gone()))

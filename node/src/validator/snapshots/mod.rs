@@ -6,6 +6,7 @@
 //! ([`Superseded`]).
 
 pub mod fetch;
+pub mod peers;
 pub mod shelf;
 
 use std::sync::Arc;
@@ -18,7 +19,8 @@ use perturb_storage::Retention;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use fetch::{Fetcher, Peers, Position};
+use fetch::{Fetcher, Position};
+use peers::Peers;
 use shelf::Shelf;
 
 /// Time between two looks whether this node is far behind.

@@ -14,7 +14,8 @@ use perturb_types::{Digest, encode};
 use super::world::{genesis, history};
 use crate::localnet::plan::Plan;
 use crate::validator::faults::Fault;
-use crate::validator::snapshots::fetch::{Fetcher, Peers, Position};
+use crate::validator::snapshots::fetch::{Fetcher, Position};
+use crate::validator::snapshots::peers::Peers;
 use crate::validator::snapshots::shelf::Shelf;
 
 /// Blocks of the history.
