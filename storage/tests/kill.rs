@@ -430,10 +430,13 @@ fn a_sigkill_from_outside_at_any_moment_loses_nothing_either() {
 #[test]
 fn a_node_that_dies_again_and_again_gets_to_the_end() {
     let (world, _alone) = (World::new(), alone());
-    // Every height of the node and the one of the copy; every record; every copy of the state.
-    for (point, deaths) in
-        [("commit-after", TIP + 2), ("log-sync-after", TIP * u64::from(RECORDS)), ("prune-states-after", 2)]
-    {
+    // Every height of the node, the one of the copy, and those of the node that is overtaken; every record;
+    // every copy of the state.
+    for (point, deaths) in [
+        ("commit-after", TIP + 2 + BEHIND + 1),
+        ("log-sync-after", TIP * u64::from(RECORDS)),
+        ("prune-states-after", 2),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let died = || spawn(&world, dir.path(), Some(point)).wait_with_output().unwrap().status.signal();
         for death in 1..=deaths {
