@@ -1,7 +1,7 @@
 //! kill -9 at every write: a child process plays a node's life on disk, dies at a fail point, and the
 //! parent looks at what is left and finishes the life from there.
 //!
-//! The child is this test binary itself, run again for the one test `child`. At a fail point it calls
+//! The child is this test binary itself, run again for one test with a folder to live in. At a fail point it calls
 //! `abort`. To what is on disk that is the same as SIGKILL: no destructor runs, no buffer of the
 //! process is written, and what the kernel has been given stays given. RocksDB keeps no write of its
 //! log to itself (`manual_wal_flush` is off, which a test here sees to), so what a call acknowledged
@@ -220,11 +220,9 @@ fn vote(
     Ok(())
 }
 
-/// Runs only as a child: see [`spawn`].
-#[test]
-#[ignore = "a part of the tests below"]
-fn child() {
-    let (Some(dir), Some(file)) = (std::env::var_os(FOLDER), std::env::var_os(HISTORY)) else { return };
+/// The child: plays the life in the folder that it was given, and says what it did.
+fn child(dir: &Path) {
+    let file = std::env::var_os(HISTORY).unwrap();
     let mut out = std::io::stdout();
     // The harness has begun a line of its own.
     writeln!(out).unwrap();
@@ -232,7 +230,7 @@ fn child() {
         writeln!(out, "did {what} {number}").unwrap();
         out.flush().unwrap();
     };
-    live(&World::read(Path::new(&file)), Path::new(&dir), &mut did).unwrap();
+    live(&World::read(Path::new(&file)), dir, &mut did).unwrap();
 }
 
 /// One test at a time: a child holds the parent's locks for a moment, between its fork and its exec.
@@ -244,7 +242,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn spawn(world: &World, dir: &Path, failpoint: Option<&str>) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["child", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .args(["without_a_fail_point_the_life_ends_well", "--exact", "--nocapture", "--test-threads=1"])
         .env(FOLDER, dir)
         .env(HISTORY, world.file.path());
     match failpoint {
@@ -465,6 +463,10 @@ fn a_node_that_dies_again_and_again_gets_to_the_end() {
 
 #[test]
 fn without_a_fail_point_the_life_ends_well() {
+    // All tests here run this one as their child.
+    if let Some(dir) = std::env::var_os(FOLDER) {
+        return child(Path::new(&dir));
+    }
     let (world, _alone, dir) = (World::new(), alone(), tempfile::tempdir().unwrap());
     let out = spawn(&world, dir.path(), None).wait_with_output().unwrap();
     assert!(out.status.success() && String::from_utf8(out.stdout).unwrap().contains("did end 7"));

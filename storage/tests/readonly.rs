@@ -1,6 +1,6 @@
 //! A disk that turns read-only: one clear error, nothing lost, and it goes on when the disk does.
 //!
-//! In a mount namespace of its own, this binary runs again for the test `child`. As root the disk is an
+//! In a mount namespace of its own, this binary runs its test again as a child. As root the disk is an
 //! ext4 image on a loop device, which `remount,abort` turns read-only under an open database, as ext4
 //! does after an error of the device. Where that cannot be had (no root, no loop devices), it is a
 //! tmpfs, which turns read-only only while nothing is open; the test says so.
@@ -35,12 +35,18 @@ const SCRIPT: &str = r#"
 
 #[test]
 fn a_disk_that_turns_read_only_is_named_and_loses_nothing() {
+    if let Some(dir) = std::env::var_os(FOLDER) {
+        return child(Path::new(&dir));
+    }
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("unshare");
     let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
     command.args(if root { &["--mount"][..] } else { &["--user", "--map-root-user", "--mount"] });
     command.args(["sh", "-ec", SCRIPT, "sh"]).arg(dir.path()).arg(std::env::current_exe().unwrap());
-    let out = command.args(["child", "--exact", "--ignored", "--nocapture"]).output().unwrap();
+    let out = command
+        .args(["a_disk_that_turns_read_only_is_named_and_loses_nothing", "--exact", "--nocapture"])
+        .output()
+        .unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(out.status.success() && said.contains("the child came to its end"), "{said}");
     println!("{said}");
@@ -86,11 +92,8 @@ fn clear<T>(result: Result<T, StorageError>, folder: &Path) {
     assert!(!said.contains("move this folder away"), "{said}");
 }
 
-/// Runs only as a child.
-#[test]
-#[ignore = "a part of the test above"]
-fn child() {
-    let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+/// The child, in a mount namespace of its own.
+fn child(dir: &Path) {
     let (history, disk) = (History::new(), dir.join("disk"));
     let commits = history.commits(8).0;
     let node = Node { history, commits, dir: disk.join("node") };
@@ -105,7 +108,7 @@ fn child() {
     drop((db, guard));
     while_closed(&node, &disk);
     if std::env::var("PERTURB_DISK").is_ok_and(|disk| disk == "ext4") {
-        while_open(&node, &dir, &disk);
+        while_open(&node, dir, &disk);
     } else {
         println!("SKIPPED: no loop device for an ext4 image: a disk that turns read-only under an open database");
     }
