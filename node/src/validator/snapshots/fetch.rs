@@ -38,7 +38,7 @@ const OFFER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a part may take: a megabyte over a thin line.
 const PART_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a whole snapshot may take, beside its bytes at [`LEAST_RATE`].
+/// How long a snapshot may take, beside the bytes that have come at [`LEAST_RATE`].
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes a second below which a snapshot is given up.
@@ -282,12 +282,10 @@ impl<P: Peers> Fetcher<P> {
         }
         let trust = self.trust().map_err(Failed::Own)?;
         let import = Importer::start(self.database.clone(), self.genesis.clone(), trust, bytes).map_err(Failed::Own)?;
-        let size: usize = manifest.parts().filter_map(|part| manifest.bytes_of(part)).sum();
-        let patience = PATIENCE + Duration::from_secs(size as u64 / LEAST_RATE);
-        let brought = tokio::time::timeout(patience, self.bring(&manifest, digest, from, &import)).await;
+        let brought = self.bring(&manifest, digest, from, &import).await;
         // Whatever happened, the thread ends, and its folder with it where it is not whole.
         let ended = import.end().await;
-        brought.unwrap_or(Err(Failed::Nothing))?;
+        brought?;
         ended.map_err(blame)
     }
 
@@ -302,8 +300,15 @@ impl<P: Peers> Fetcher<P> {
         let get =
             async |part: Part| self.get(from, Request::Part(digest, part), |bytes| manifest.names(part, bytes)).await;
         let mut parts = Box::pin(stream::iter(manifest.parts()).map(get).buffered(AT_ONCE));
+        let (began, mut come) = (Instant::now(), 0);
         while let Some(part) = parts.next().await {
-            match import.add(part?).await {
+            let bytes = part?;
+            // By what has come, not by what is claimed: otherwise a large claim buys a long time.
+            come += bytes.len() as u64;
+            if began.elapsed() > PATIENCE + Duration::from_secs(come / LEAST_RATE) {
+                return Err(Failed::Nothing);
+            }
+            match import.add(bytes).await {
                 Some(added) => added.map_err(blame)?,
                 // It has ended, and says why.
                 None => break,
