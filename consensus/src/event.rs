@@ -247,7 +247,7 @@ pub enum Action {
 }
 
 /// Where the machine stands, for people and metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// The last committed height.
     pub height: u64,

@@ -23,9 +23,12 @@ const CONSENSUS: [u8; 32] = [2; 32];
 /// The longest that anything may take: far more than it needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An address that nothing listens on.
+/// An address that nothing listens on. Each test process has a loopback address of its own, so that
+/// two that run at once are not given the same port.
 pub fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let mine = std::net::Ipv4Addr::new(127, 1 + a % 100, b, c.clamp(1, 254));
+    TcpListener::bind((mine, 0)).unwrap().local_addr().unwrap()
 }
 
 fn genesis() -> Genesis {

@@ -47,7 +47,7 @@ pub struct Superseded {
 /// snapshot costs the others something to fetch; what stops a node is a commit that fails.
 ///
 /// # Errors
-/// None but the end of the machine.
+/// None: a snapshot that cannot be made is logged and tried again.
 pub async fn keep(
     shelf: Arc<Shelf>,
     policy: Retention,
@@ -66,7 +66,8 @@ pub async fn keep(
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            changed = machine.wait_for(|status| status.height != height) => drop(changed?),
+            // The machine's end is no failure of this part: it has its own reason, which is the one to tell.
+            changed = machine.wait_for(|status| status.height != height) => if changed.is_err() { return Ok(()) },
         }
     }
 }

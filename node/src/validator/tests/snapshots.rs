@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use perturb_consensus::Status;
 use perturb_ledger::Genesis;
 use perturb_ledger::snapshot::{Chunk, ChunkLimits, Manifest, Offer, Part, PartInfo, Request};
 use perturb_p2p::{Decline, PeerId, RequestError};
-use perturb_storage::{Database, Options};
+use perturb_storage::{Database, Options, Retention};
 use perturb_types::{Digest, encode};
+use tokio_util::sync::CancellationToken;
 
 use super::world::{genesis, history};
 use crate::localnet::plan::Plan;
 use crate::validator::faults::Fault;
 use crate::validator::snapshots::fetch::{Fetcher, Position};
+use crate::validator::snapshots::keep;
 use crate::validator::snapshots::peers::Peers;
 use crate::validator::snapshots::shelf::Shelf;
 
@@ -321,4 +324,13 @@ fn the_shelf_answers_what_it_holds_and_declines_the_rest() {
     assert_eq!(ask(&Request::Part(Digest([0; 32]), Part::Block)), Err(Decline::NotFound));
     assert_eq!(world.shelf.answer(&[9]), Err(Decline::Malformed));
     assert_eq!(world.shelf.answer(&[0; 100]), Err(Decline::Malformed));
+}
+
+/// A node that halts says why: the parts beside the machine do not complain first.
+#[tokio::test]
+async fn the_end_of_the_machine_is_no_failure_of_the_shelf() {
+    let world = World::new();
+    let (machine, status) = tokio::sync::watch::channel(Status::default());
+    drop(machine);
+    keep(world.shelf.clone(), Retention::default(), status, CancellationToken::new()).await.unwrap();
 }
