@@ -16,6 +16,7 @@ pub mod net;
 pub mod tensor;
 pub mod train;
 pub mod weights;
+pub mod zoo;
 
 pub use classifier::{Differentiable, TchClassifier};
 pub use error::{ModelError, WeightsError};
