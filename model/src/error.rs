@@ -84,6 +84,9 @@ pub enum ModelError {
         /// Number of CUDA devices libtorch can use.
         available: usize,
     },
+    /// Weights that could not be got.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),

@@ -17,6 +17,7 @@ pub(crate) mod layers;
 pub mod layout;
 pub mod preprocess;
 mod reader;
+pub mod small;
 pub(crate) mod swin;
 pub mod table;
 #[cfg(test)]

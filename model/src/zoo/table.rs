@@ -105,7 +105,8 @@ pub fn find(name: &str) -> Option<&'static ModelSpec> {
     MODELS.iter().find(|spec| spec.name == name).or(only)
 }
 
-const fn stage(kind: BlockKind, repeats: i64, kernel: i64, stride: i64, expansion: i64, channels: i64) -> Stage {
+/// A stage in one line.
+pub(crate) const fn stage(kind: BlockKind, repeats: i64, kernel: i64, stride: i64, expansion: i64, channels: i64) -> Stage {
     Stage { kind, repeats, kernel, stride, expansion, channels }
 }
 
