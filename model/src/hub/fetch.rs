@@ -38,7 +38,12 @@ impl Client {
         if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
             return Err(HubError::Malformed { what: "URL of http or https", value: shown(endpoint) });
         }
-        let config = ureq::Agent::config_builder()
+        let mut config = ureq::Agent::config_builder();
+        if endpoint.starts_with("http://") {
+            // A hub without TLS is a mirror close by: no proxy between.
+            config = config.proxy(None);
+        }
+        let config = config
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))

@@ -18,6 +18,8 @@
 pub mod cache;
 pub mod fetch;
 pub mod pins;
+#[cfg(test)]
+mod tests;
 
 pub use cache::Cache;
 pub use pins::{Pin, PinnedFile};
