@@ -119,8 +119,32 @@ pub enum HubError {
 pub fn pulled(spec: &ModelSpec, pin: Option<&Pin>, cache: &Cache) -> Result<Vec<PathBuf>, HubError> {
     let (repository, pin) = pinned(spec, pin)?;
     let missing = || HubError::NotPulled { model: spec.name.to_owned(), cache: cache.root().to_owned() };
-    let found = |file| cache.find(&repository, &pin.revision, file)?.ok_or_else(missing);
+    let found = |file: &PinnedFile| cache.find(&repository, &pin.revision, file)?.ok_or_else(missing);
     pin.files.iter().map(found).collect()
+}
+
+/// The weights with this digest, which a network agreed on: of a hub model the blob of that name in its
+/// repository, or what its pin names; of another, `perturb/NAME.safetensors` in the cache's folder. The
+/// digest is checked by whoever loads them.
+///
+/// # Errors
+/// `NotPulled` if there are none.
+pub fn agreed(spec: &ModelSpec, digest: &[u8; 32], cache: &Cache) -> Result<Vec<PathBuf>, HubError> {
+    let name = perturb_types::Digest(*digest).to_string();
+    let place = match spec.repository() {
+        Some(repository) => cache.repository(&repository)?.blobs.join(name),
+        None => cache.root().join("perturb").join(format!("{}.safetensors", spec.name)),
+    };
+    if place.is_file() {
+        return Ok(vec![place]);
+    }
+    match pulled(spec, None, cache) {
+        // Without the agreed file it does not matter which of these it is.
+        Err(HubError::NotPinned { .. } | HubError::NotOnHub { .. }) => {
+            Err(HubError::NotPulled { model: spec.name.to_owned(), cache: cache.root().to_owned() })
+        }
+        other => other,
+    }
 }
 
 /// Gets a model's weights into the cache, unless they are there; gives their paths. `progress` hears how
@@ -137,7 +161,7 @@ pub fn pull(
 ) -> Result<Vec<PathBuf>, HubError> {
     let (repository, pin) = pinned(spec, pin)?;
     let client = fetch::Client::new(endpoint)?;
-    let one = |file| match cache.find(&repository, &pin.revision, file)? {
+    let one = |file: &PinnedFile| match cache.find(&repository, &pin.revision, file)? {
         Some(path) => Ok(path),
         None => client.file(cache, &repository, &pin.revision, file, size_limit(spec), &mut progress),
     };
