@@ -99,7 +99,7 @@ pub(crate) struct EfficientNet {
 impl EfficientNet {
     pub(crate) fn new(config: &EfficientNetConfig, classes: i64, layout: &mut Layout) -> Self {
         let full = |input, output, kernel, stride| ConvSize { input, output, kernel, stride, groups: 1 };
-        let mut conv = |layout: &mut Layout, (name, norm): (&str, &str), size| {
+        let conv = |layout: &mut Layout, (name, norm): (&str, &str), size| {
             Conv::normalised(layout, name, norm, size, config.padding, config.epsilon)
         };
         let last = config.stages.len() + 1;

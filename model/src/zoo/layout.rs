@@ -183,7 +183,6 @@ fn relative_position_index(window: i64) -> Vec<i64> {
 }
 
 /// A network's parameters, ready for use. Immutable; clones share storage.
-#[derive(Debug)]
 pub(crate) struct Parameters(Vec<Tensor>);
 
 impl Parameters {

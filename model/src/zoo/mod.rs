@@ -25,10 +25,15 @@ mod tests;
 pub mod torchscript;
 pub(crate) mod vit;
 
+pub use convnext::ConvNextConfig;
+pub use efficientnet::{BlockKind, EfficientNetConfig, Naming, Stage};
+pub use layers::{Activation, Padding};
 pub use layout::{ParameterKind, ParameterSpec};
 pub use preprocess::{Preprocessing, Resize};
+pub use swin::SwinConfig;
 pub use table::{Architecture, ModelSpec, Origin, find, models};
 pub use torchscript::TorchScriptClassifier;
+pub use vit::VitConfig;
 
 use crate::classifier::Differentiable;
 use crate::error::ModelError;
