@@ -10,6 +10,7 @@ import numpy as np
 import timm
 import torch
 import torchvision
+import torchvision.transforms.v2
 from timm.models import efficientnet as effnet
 from timm.models.swin_transformer import SwinTransformer
 from torchvision.models import efficientnet as tv
