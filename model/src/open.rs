@@ -35,11 +35,7 @@ pub fn open(name: &str, digest: Option<[u8; 32]>, device: Device) -> Result<Box<
     }
 }
 
-fn open_unchecked(
-    name: &str,
-    digest: Option<[u8; 32]>,
-    device: Device,
-) -> Result<Box<dyn Differentiable>, ModelError> {
+fn open_unchecked(name: &str, digest: Option<[u8; 32]>, device: Device) -> Result<Box<dyn Differentiable>, ModelError> {
     let unknown = || ModelError::UnknownModel { name: name.escape_default().take(80).collect() };
     if name == "demo" {
         return Ok(Box::new(TchClassifier::embedded(device)?));

@@ -1,7 +1,7 @@
 //! The hub's cache on disk.
 
-use super::pins::{PinnedFile, is_hex, shown};
 use super::HubError;
+use super::pins::{PinnedFile, is_hex, shown};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read;

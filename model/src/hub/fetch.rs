@@ -1,8 +1,8 @@
 //! Fetching a pinned file.
 
+use super::HubError;
 use super::cache::{Cache, digest, file_name};
 use super::pins::{PinnedFile, is_hex, shown};
-use super::HubError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -69,12 +69,7 @@ impl Client {
         let blob = folders.blobs.join(&file.sha256);
         let partial = folders.blobs.join(format!("{}.incomplete", file.sha256));
         std::fs::create_dir_all(&folders.blobs).map_err(at(&folders.blobs))?;
-        let mut out = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&partial)
-            .map_err(at(&partial))?;
+        let mut out = OpenOptions::new().read(true).append(true).create(true).open(&partial).map_err(at(&partial))?;
         match out.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(HubError::Busy { path: partial }),
@@ -82,6 +77,15 @@ impl Client {
         }
         let have = out.seek(SeekFrom::End(0)).map_err(at(&partial))?;
         let (mut response, commit) = self.open(&url, have)?;
+        let begin = match response.status() {
+            StatusCode::PARTIAL_CONTENT => have,
+            // All of it is here already, or what is here is not its beginning: the digest will tell.
+            StatusCode::RANGE_NOT_SATISFIABLE => have,
+            StatusCode::OK => 0,
+            status => {
+                return Err(HubError::Answer { url, why: format!("HTTP status {}", status.as_u16()) });
+            }
+        };
         let commit = match (commit, is_hex(revision, 40)) {
             // Whatever the answer says: what was asked for is what its bytes are held against.
             (_, true) => revision.to_owned(),
@@ -90,18 +94,9 @@ impl Client {
                 return Err(HubError::Answer { url, why: "the answer names no commit".to_owned() });
             }
         };
-        let begin = match response.status() {
-            StatusCode::PARTIAL_CONTENT => have,
-            // All of it is here already, or what is here is not its beginning: the digest will tell.
-            StatusCode::RANGE_NOT_SATISFIABLE => have,
-            StatusCode::OK => {
-                out.set_len(0).map_err(at(&partial))?;
-                0
-            }
-            status => {
-                return Err(HubError::Answer { url, why: format!("HTTP status {}", status.as_u16()) });
-            }
-        };
+        if begin < have {
+            out.set_len(begin).map_err(at(&partial))?;
+        }
         if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
             let total = response.body().content_length().map(|length| begin + length);
             let mut body = response.body_mut().as_reader();
@@ -180,7 +175,8 @@ fn copy(
             .map_err(|error| HubError::Unavailable { url: url.to_owned(), why: error.to_string() })?;
         if read == 0 {
             let short = total.filter(|total| done < *total);
-            let cut = |total| HubError::Unavailable { url: url.to_owned(), why: format!("{done} of {total} bytes came") };
+            let cut =
+                |total| HubError::Unavailable { url: url.to_owned(), why: format!("{done} of {total} bytes came") };
             return short.map_or(Ok(()), |total| Err(cut(total)));
         }
         done += read as u64;

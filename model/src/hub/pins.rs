@@ -76,8 +76,7 @@ impl Pin {
 /// The pin of a model, if this program knows one.
 #[must_use]
 pub fn known(model: &str) -> Option<Pin> {
-    static PINS: LazyLock<BTreeMap<String, Pin>> =
-        LazyLock::new(|| serde_json::from_str(EMBEDDED).unwrap_or_default());
+    static PINS: LazyLock<BTreeMap<String, Pin>> = LazyLock::new(|| serde_json::from_str(EMBEDDED).unwrap_or_default());
     PINS.get(model).cloned()
 }
 

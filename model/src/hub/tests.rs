@@ -86,7 +86,9 @@ fn body() -> Vec<u8> {
 fn a_pinned_file_is_fetched_through_redirects_and_found_again_where_the_hub_keeps_it() {
     let (endpoint, seen) = server(|(path, _)| match path.as_str() {
         "/storage" => answer("200 OK", "content-length: 400000\r\n", &body()),
-        _ => answer("302 Found", &format!("location: /storage\r\nx-repo-commit: {COMMIT}\r\ncontent-length: 0\r\n"), b""),
+        _ => {
+            answer("302 Found", &format!("location: /storage\r\nx-repo-commit: {COMMIT}\r\ncontent-length: 0\r\n"), b"")
+        }
     });
     let Folder { _folder, cache } = folder();
     let file = pinned_file(&body());

@@ -104,11 +104,9 @@ impl EfficientNet {
         };
         let last = config.stages.len() + 1;
         let (stem_names, head_names, classifier) = match config.naming {
-            Naming::Timm => (
-                ("conv_stem".to_owned(), "bn1".to_owned()),
-                ("conv_head".to_owned(), "bn2".to_owned()),
-                "classifier",
-            ),
+            Naming::Timm => {
+                (("conv_stem".to_owned(), "bn1".to_owned()), ("conv_head".to_owned(), "bn2".to_owned()), "classifier")
+            }
             Naming::Torchvision => (
                 ("features.0.0".to_owned(), "features.0.1".to_owned()),
                 (format!("features.{last}.0"), format!("features.{last}.1")),
@@ -160,8 +158,8 @@ impl Block {
             Conv::normalised(layout, name, norm, size, padding, config.epsilon)
         };
         let size = |input, output, kernel, stride, groups| ConvSize { input, output, kernel, stride, groups };
-        let expand = (stage.kind == BlockKind::Inverted)
-            .then(|| normalised(layout, &names.expand, size(input, inner, 1, 1, 1)));
+        let expand =
+            (stage.kind == BlockKind::Inverted).then(|| normalised(layout, &names.expand, size(input, inner, 1, 1, 1)));
         let spatial = match stage.kind {
             BlockKind::Inverted | BlockKind::Separable => size(inner, inner, stage.kernel, stride, inner),
             BlockKind::Fused => size(input, inner, stage.kernel, stride, 1),
@@ -176,8 +174,8 @@ impl Block {
                 Conv::new(layout, restore, size(narrow, inner, 1, 1, 1), padding),
             )
         });
-        let project = (stage.kind != BlockKind::Plain)
-            .then(|| normalised(layout, &names.project, size(inner, output, 1, 1, 1)));
+        let project =
+            (stage.kind != BlockKind::Plain).then(|| normalised(layout, &names.project, size(inner, output, 1, 1, 1)));
         Self { expand, spatial, squeeze, project, skip: stride == 1 && input == output }
     }
 
@@ -229,12 +227,8 @@ impl Names {
         let part = |index: usize| (format!("{block}.block.{index}.0"), format!("{block}.block.{index}.1"));
         let squeeze = |index: usize| (format!("{block}.block.{index}.fc1"), format!("{block}.block.{index}.fc2"));
         match kind {
-            BlockKind::Inverted => {
-                Self { expand: part(0), spatial: part(1), squeeze: squeeze(2), project: part(3) }
-            }
-            BlockKind::Separable => {
-                Self { expand: part(0), spatial: part(0), squeeze: squeeze(1), project: part(2) }
-            }
+            BlockKind::Inverted => Self { expand: part(0), spatial: part(1), squeeze: squeeze(2), project: part(3) },
+            BlockKind::Separable => Self { expand: part(0), spatial: part(0), squeeze: squeeze(1), project: part(2) },
             BlockKind::Fused | BlockKind::Plain => {
                 Self { expand: part(0), spatial: part(0), squeeze: squeeze(0), project: part(1) }
             }

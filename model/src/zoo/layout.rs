@@ -193,7 +193,9 @@ impl Parameters {
 
     /// Another set of handles on the same storage.
     pub(crate) fn share(&self) -> Self {
-        Self(self.0.iter().map(|tensor| if tensor.defined() { tensor.shallow_clone() } else { Tensor::new() }).collect())
+        Self(
+            self.0.iter().map(|tensor| if tensor.defined() { tensor.shallow_clone() } else { Tensor::new() }).collect(),
+        )
     }
 }
 

@@ -78,9 +78,11 @@ impl Preprocessing {
             true => x.shallow_clone(),
             false => x.f_internal_upsample_bicubic2d_aa([tall, wide], false, None, None)?,
         };
-        let cropped = resized
-            .f_narrow(2, centred(tall, self.crop), self.crop)?
-            .f_narrow(3, centred(wide, self.crop), self.crop)?;
+        let cropped = resized.f_narrow(2, centred(tall, self.crop), self.crop)?.f_narrow(
+            3,
+            centred(wide, self.crop),
+            self.crop,
+        )?;
         let (scale, shift) = self.affine(x.kind(), x.device())?;
         Ok(cropped.f_mul(&scale)?.f_sub(&shift)?)
     }

@@ -97,9 +97,8 @@ pub(crate) fn read(
         })?;
         digests.push(digest);
     }
-    let absent = |(spec, tensor): &(&ParameterSpec, &Option<Tensor>)| {
-        tensor.is_none() && spec.kind != ParameterKind::Counter
-    };
+    let absent =
+        |(spec, tensor): &(&ParameterSpec, &Option<Tensor>)| tensor.is_none() && spec.kind != ParameterKind::Counter;
     if let Some((spec, _)) = specs.iter().zip(&reader.tensors).find(absent) {
         let expected = spec.shape.iter().map(|side| side.unsigned_abs()).collect();
         return Err(refuse(first, WeightsError::Missing { name: spec.name.clone(), expected }));

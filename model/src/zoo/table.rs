@@ -106,7 +106,14 @@ pub fn find(name: &str) -> Option<&'static ModelSpec> {
 }
 
 /// A stage in one line.
-pub(crate) const fn stage(kind: BlockKind, repeats: i64, kernel: i64, stride: i64, expansion: i64, channels: i64) -> Stage {
+pub(crate) const fn stage(
+    kind: BlockKind,
+    repeats: i64,
+    kernel: i64,
+    stride: i64,
+    expansion: i64,
+    channels: i64,
+) -> Stage {
     Stage { kind, repeats, kernel, stride, expansion, channels }
 }
 
@@ -233,7 +240,14 @@ const MODELS: &[ModelSpec] = &[
     ModelSpec {
         name: "vit_small_patch16_224.augreg_in21k_ft_in1k",
         origin: Origin::Hub,
-        architecture: Architecture::Vit(VitConfig { side: 224, patch: 16, width: 384, depth: 12, heads: 6, widening: 4 }),
+        architecture: Architecture::Vit(VitConfig {
+            side: 224,
+            patch: 16,
+            width: 384,
+            depth: 12,
+            heads: 6,
+            widening: 4,
+        }),
         preprocessing: Preprocessing::shortest(248, 224, HALF),
         train_side: 224,
         classes: 1000,

@@ -9,9 +9,7 @@
 //!
 //! Sources: arXiv:2010.11929; timm `vision_transformer.py`.
 
-use super::layers::{
-    Activation, Conv, ConvSize, LayerNorm, Linear, Mlp, join_heads, queries_keys_values, residual,
-};
+use super::layers::{Activation, Conv, ConvSize, LayerNorm, Linear, Mlp, join_heads, queries_keys_values, residual};
 use super::layout::{Layout, Parameters, Slot};
 use crate::error::ModelError;
 use tch::Tensor;
