@@ -5,17 +5,18 @@
 //! | `demo` | the embedded demo network |
 //! | a name of the table | that model, with its weights from the hub's cache |
 //! | `NAME=FILE` | that model of the table, with the weights of this file |
-//! | `FILE.pt` | a TorchScript module of one's own that takes 8-bit levels |
+//! | `FILE.pt`, `FILE.pt@SIDE` | a TorchScript module of one's own that takes 8-bit levels, of images of any size or of sides of `SIDE` pixels |
 //! | another path | a demo network's safetensors file |
 
 use crate::classifier::{Differentiable, TchClassifier};
 use crate::error::ModelError;
 use crate::hub::{self, Cache};
 use crate::zoo::{self, TorchScriptClassifier, ZooClassifier};
+use perturb_types::limits::MAX_IMAGE_SIDE;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Side of the image that a TorchScript module is tried with, pixels.
+/// Side of the image that a TorchScript module is tried with unless its name says another, pixels.
 const TRIAL_SIDE: u32 = 224;
 
 /// Opens a model by its name. With `digest`, weights in the cache are chosen by it and whatever is
@@ -51,9 +52,16 @@ fn open_unchecked(name: &str, digest: Option<[u8; 32]>, device: Device) -> Resul
         let spec = zoo::find(model).ok_or_else(unknown)?;
         return Ok(Box::new(ZooClassifier::load(spec, &[PathBuf::from(file)], device)?));
     }
-    let path = Path::new(name);
+    let (file, side) = match name.rsplit_once('@') {
+        Some((file, side)) if file.ends_with(".pt") => (file, side.parse().map_err(|_| unknown())?),
+        _ => (name, TRIAL_SIDE),
+    };
+    if !(1..=MAX_IMAGE_SIDE).contains(&side) {
+        return Err(unknown());
+    }
+    let path = Path::new(file);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, TRIAL_SIDE, None, device)?)),
+        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, side, None, device)?)),
         Some(_) => Ok(Box::new(TchClassifier::load(path, device)?)),
         None => Err(unknown()),
     }
@@ -75,7 +83,7 @@ mod tests {
 
     #[test]
     fn unknown_names_and_absent_files_are_errors() {
-        for name in ["", "resnet", "resnet=file"] {
+        for name in ["", "resnet", "resnet=file", "x.pt@0", "x.pt@side", "x.pt@99999999"] {
             let error = open(name, None, Device::Cpu).err().unwrap();
             assert!(matches!(error, ModelError::UnknownModel { .. }), "{error}");
         }

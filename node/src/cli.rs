@@ -403,7 +403,7 @@ pub struct ScoreArgs {
     /// ε of the 0..1 pixel range, in place of the preset's.
     #[arg(long)]
     pub epsilon: Option<f64>,
-    /// `demo`, a model of `perturb model list`, NAME=FILE, a TorchScript file (.pt) or a demo network's
+    /// `demo`, a model of `perturb model list`, NAME=FILE, a TorchScript file (.pt, .pt@SIDE) or a demo network's
     /// safetensors file; without it the flip is taken as given.
     #[arg(long)]
     pub model: Option<String>,

@@ -200,7 +200,7 @@ impl Block {
     fn attend(&self, p: &Parameters, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, ModelError> {
         let (all, tokens, width) = x.size3()?;
         let (q, k, v) = queries_keys_values(p, &self.qkv, x, self.heads)?;
-        let scale = ((width / self.heads) as f64).powf(-0.5);
+        let scale = ((width / self.heads) as f64).sqrt().recip();
         let scores = q.f_mul_scalar(scale)?.f_matmul(&k.f_transpose(-2, -1)?)?;
         let mut scores = residual(scores, p.get(self.relative_bias))?;
         if let Some(mask) = mask {

@@ -108,7 +108,7 @@ fn attention(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor, ModelError> {
     if q.device().is_cuda() {
         // The fused CUDA kernels accumulate gradients in no fixed order.
         let (_, _, _, each) = q.size4()?;
-        let scores = q.f_mul_scalar((each as f64).powf(-0.5))?.f_matmul(&k.f_transpose(-2, -1)?)?;
+        let scores = q.f_mul_scalar((each as f64).sqrt().recip())?.f_matmul(&k.f_transpose(-2, -1)?)?;
         return Ok(scores.f_softmax(-1, None)?.f_matmul(v)?);
     }
     Ok(Tensor::f_scaled_dot_product_attention(q, k, v, None::<&Tensor>, 0.0, false, None, false)?)
