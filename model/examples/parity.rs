@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parity compare MODEL FOLDER                     weights.safetensors against reference.safetensors
-//! parity time MODEL FOLDER BATCH THREADS REPEATS  median seconds of a pass, without and with gradient
+//! parity time MODEL FOLDER BATCH THREADS REPEATS  least seconds of a pass, without and with gradient
 //! ```
 
 use perturb_model::zoo::{self, ModelSpec, small::small_models};
@@ -72,15 +72,14 @@ fn time(spec: &ModelSpec, folder: &Path, batch: i64, repeats: usize) -> Outcome<
     Ok(())
 }
 
-/// Median of so many runs after one that does not count.
+/// The shortest of so many runs after one that does not count: what disturbs a run only lengthens it.
 fn seconds(repeats: usize, mut run: impl FnMut() -> Result<(), ModelError>) -> Outcome<f64> {
     run()?;
-    let mut taken = Vec::with_capacity(repeats);
+    let mut least = f64::INFINITY;
     for _ in 0..repeats.max(1) {
         let begin = Instant::now();
         run()?;
-        taken.push(begin.elapsed().as_secs_f64());
+        least = least.min(begin.elapsed().as_secs_f64());
     }
-    taken.sort_by(f64::total_cmp);
-    Ok(taken[taken.len() / 2])
+    Ok(least)
 }

@@ -5,7 +5,7 @@
 //! | `demo` | the embedded demo network |
 //! | a name of the table | that model, with its weights from the hub's cache |
 //! | `NAME=FILE` | that model of the table, with the weights of this file |
-//! | `FILE.pt`, `FILE.pt@SIDE` | a TorchScript module of one's own that takes 8-bit levels, of images of any size or of sides of `SIDE` pixels |
+//! | `FILE.pt`, `FILE.pt@SIDE` | a TorchScript module that takes 8-bit levels, tried with sides of `SIDE` pixels |
 //! | another path | a demo network's safetensors file |
 
 use crate::classifier::{Differentiable, TchClassifier};

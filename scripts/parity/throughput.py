@@ -6,7 +6,6 @@ usage: throughput.py PROGRAM [--batch N] [--threads N] [--rounds N] [MODEL…]
 import argparse
 import json
 import pathlib
-import statistics
 import subprocess
 import tempfile
 import time
@@ -18,13 +17,14 @@ from common import FULL, randomise
 
 
 def seconds(run, repeats):
+    """The shortest of so many runs after one that does not count: what disturbs a run only lengthens it."""
     run()
-    taken = []
+    least = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
         run()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
+        least = min(least, time.perf_counter() - begin)
+    return least
 
 
 def theirs(case, model, batch, repeats):
@@ -49,11 +49,11 @@ def main():
     arguments.add_argument("models", nargs="*")
     arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--repeats", type=int, default=3)
-    a = arguments.parse_args()
+    a = arguments.parse_intermixed_args()
     torch.set_num_threads(a.threads)
-    print(f"Images a second, batch {a.batch}, {a.threads} threads, torch {torch.__version__}; medians.\n")
+    print(f"Images a second, batch {a.batch}, {a.threads} threads, torch {torch.__version__}; best runs.\n")
     print("| model | forward: ours | PyTorch | ratio | with gradient: ours | PyTorch | ratio |")
     print("|---|" + "---:|" * 6)
     for name in a.models or list(FULL):
@@ -69,7 +69,7 @@ def main():
                 command = [a.program, "time", name, folder, str(a.batch), str(a.threads), str(a.repeats)]
                 ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 rounds.append((ours["forward"], ours["gradient"], *theirs(case, model, a.batch, a.repeats)))
-        f, g, tf, tg = (a.batch / statistics.median(column) for column in zip(*rounds))
+        f, g, tf, tg = (a.batch / min(column) for column in zip(*rounds))
         print(f"| {name} | {f:.2f} | {tf:.2f} | {f / tf:.2f} | {g:.2f} | {tg:.2f} | {g / tg:.2f} |", flush=True)
 
 
