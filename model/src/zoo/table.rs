@@ -284,7 +284,7 @@ const MODELS: &[ModelSpec] = &[
         preprocessing: Preprocessing::shortest(168, 160, IMAGENET),
         train_side: 160,
         classes: 1000,
-        parameters: 0,
+        parameters: 356_196,
         top1: 4651,
     },
     ModelSpec {
@@ -300,7 +300,7 @@ const MODELS: &[ModelSpec] = &[
         preprocessing: Preprocessing::shortest(168, 160, HALF),
         train_side: 160,
         classes: 1000,
-        parameters: 0,
+        parameters: 272_128,
         top1: 4777,
     },
     ModelSpec {
@@ -310,7 +310,7 @@ const MODELS: &[ModelSpec] = &[
         preprocessing: Preprocessing::shortest(168, 160, HALF),
         train_side: 160,
         classes: 1000,
-        parameters: 0,
+        parameters: 371_240,
         top1: 4098,
     },
 ];

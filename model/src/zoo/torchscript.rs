@@ -84,7 +84,9 @@ impl TorchScriptClassifier {
         };
         let side = i64::from(side.max(1));
         let grey = Tensor::f_full([1, 3, side, side], 128.0, (Kind::Float, device))?;
-        let logits = tch::no_grad(|| model.forward(&grey)).map_err(|error| refuse(error.to_string()))?;
+        let logits = tch::no_grad(|| model.forward(&grey)).map_err(|error| {
+            refuse(format!("{error} It was tried with an image of {side}x{side}; `FILE.pt@SIDE` tries another size"))
+        })?;
         model.classes = match logits.size().as_slice() {
             &[1, classes @ 1..=MAX_CLASSES] => classes as usize,
             other => return Err(refuse(format!("an image gives an output of shape {other:?}, expected [1, classes]"))),
