@@ -23,9 +23,14 @@ BUG ?= none
 SECONDS ?= 60
 TARGETS ?=
 
+# Parity and throughput: which models (all of them), batch and torch threads.
+MODELS ?=
+BATCH ?= 4
+THREADS ?= 1
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench train-demo clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench train-demo parity parity-fixtures throughput clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -37,6 +42,8 @@ help:
 	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
 	@echo "                (SECONDS=$(SECONDS) for each target; TARGETS=\"machine png\" for some)"
 	@echo "make bench      the measurements of the README"
+	@echo "make parity     the real models against timm and torchvision, in float64 (MODELS=\"name …\" for some)"
+	@echo "make throughput our forward and gradient beside PyTorch's, on this machine (BATCH=$(BATCH) THREADS=$(THREADS))"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
 	@echo "make train-demo draws the demo images and trains the demo classifier again"
@@ -76,6 +83,19 @@ deny:
 
 bench: setup
 	cargo bench --workspace --locked --profile dev --bench "*"
+
+parity: setup
+	@cargo build --locked -p perturb-model --example parity
+	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/parity.py $(BIN)/examples/parity $(MODELS)
+
+# What `make test` compares with, after a change of the small networks.
+parity-fixtures:
+	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/fixtures.py model/fixtures/zoo
+
+throughput: setup
+	@cargo build --locked -p perturb-model --example parity
+	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/throughput.py $(BIN)/examples/parity \
+		--batch $(BATCH) --threads $(THREADS) $(MODELS)
 
 train-demo: build
 	$(BIN)/perturb model train-demo

@@ -34,6 +34,43 @@ pub enum ModelError {
         /// The first thing that does not fit.
         problem: WeightsError,
     },
+    /// The files were read but do not hold the weights of a model of the table.
+    #[error(
+        "{origin} does not hold the weights of {model}: {problem}; `perturb model list` names the models and \
+         `perturb model pull {model}` gets their weights"
+    )]
+    ZooWeights {
+        /// The file.
+        origin: String,
+        /// The model that was to be loaded.
+        model: String,
+        /// The first thing that does not fit.
+        problem: WeightsError,
+    },
+    /// A name that is not in the table.
+    #[error("no model is called {name}; `perturb model list` names them")]
+    UnknownModel {
+        /// The name given.
+        name: String,
+    },
+    /// A file's SHA-256 is not the expected one.
+    #[error("{origin} has SHA-256 {found}, but {expected} is expected: it is another file, or a damaged one; not used")]
+    Digest {
+        /// The file.
+        origin: String,
+        /// The digest of its bytes, hexadecimal.
+        found: String,
+        /// The digest it should have.
+        expected: String,
+    },
+    /// A TorchScript file that cannot be used.
+    #[error("TorchScript file {origin}: {problem}")]
+    TorchScript {
+        /// The file.
+        origin: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// An image or tensor that the model cannot take.
     #[error("model input: {0}")]
     Input(String),
@@ -47,6 +84,9 @@ pub enum ModelError {
         /// Number of CUDA devices libtorch can use.
         available: usize,
     },
+    /// Weights that could not be got.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// libtorch refused an operation.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
@@ -107,6 +147,12 @@ pub enum WeightsError {
         name: String,
         /// Its type in the file.
         found: String,
+    },
+    /// A variance that is not positive.
+    #[error("tensor {name} holds a variance that is not positive")]
+    NotPositive {
+        /// Name of the tensor.
+        name: String,
     },
     /// A weight that is infinite or not a number.
     #[error("tensor {name} holds a value that is not finite")]

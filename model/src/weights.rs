@@ -42,13 +42,14 @@ pub struct HostTensor {
 
 /// A tensor's entry in the header.
 #[derive(Serialize, Deserialize)]
-struct Entry {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: (u64, u64),
+pub(crate) struct Entry {
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<u64>,
+    /// Where its bytes begin and end, counted from the end of the header.
+    pub(crate) data_offsets: (u64, u64),
 }
 
-fn malformed(what: impl Into<String>) -> WeightsError {
+pub(crate) fn malformed(what: impl Into<String>) -> WeightsError {
     WeightsError::Malformed(what.into())
 }
 
@@ -82,7 +83,8 @@ fn split(bytes: &[u8]) -> Result<(&[u8], &[u8]), WeightsError> {
         .ok_or_else(|| malformed(format!("cut off inside a header of {length} bytes")))
 }
 
-fn parse_header(header: &[u8]) -> Result<BTreeMap<String, Entry>, WeightsError> {
+/// The tensors that a header names; metadata is left out.
+pub(crate) fn parse_header(header: &[u8]) -> Result<BTreeMap<String, Entry>, WeightsError> {
     let mut fields: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(header).map_err(|error| malformed(format!("the header is not JSON: {error}")))?;
     fields.remove(METADATA);
@@ -96,7 +98,7 @@ fn parse_header(header: &[u8]) -> Result<BTreeMap<String, Entry>, WeightsError> 
 }
 
 /// The byte ranges must tile `0..length`: no gap, no overlap, nothing left over.
-fn check_ranges(entries: &BTreeMap<String, Entry>, length: u64) -> Result<(), WeightsError> {
+pub(crate) fn check_ranges(entries: &BTreeMap<String, Entry>, length: u64) -> Result<(), WeightsError> {
     let mut ranges: Vec<(u64, u64)> = entries.values().map(|entry| entry.data_offsets).collect();
     ranges.sort_unstable();
     let mut at = 0;
@@ -140,7 +142,7 @@ fn read_tensor(spec: &TensorSpec, entries: &BTreeMap<String, Entry>, data: &[u8]
 }
 
 /// A foreign string, shortened and without control characters, for an error message.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_default).collect()
 }
 

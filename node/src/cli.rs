@@ -217,10 +217,47 @@ pub enum ModelCommand {
         #[arg(long, default_value_t = 2)]
         threads: u16,
     },
-    /// Check a weights file against the demo architecture and report its digest and accuracy.
+    /// Tell what the table says of a model; or check a weights file against the demo architecture and
+    /// report its digest and accuracy.
     Inspect {
-        /// The safetensors file [default: the embedded one].
+        /// A demo network's safetensors file [default: the embedded one].
         file: Option<PathBuf>,
+        /// A model of the table in its place.
+        #[arg(long, value_name = "NAME", conflicts_with = "file")]
+        model: Option<String>,
+        /// List its tensors too.
+        #[arg(long, requires = "model")]
+        tensors: bool,
+    },
+    /// The models of the table.
+    List,
+    /// Fetch a model's weights from the hub into its usual cache [env HF_HUB_CACHE, HF_HOME,
+    /// HF_ENDPOINT]; only the pinned file is accepted.
+    Pull {
+        /// The model.
+        model: String,
+        /// Commit of the repository, in place of the pinned one.
+        #[arg(long, value_name = "COMMIT", requires = "sha256")]
+        revision: Option<String>,
+        /// SHA-256 of model.safetensors, in place of the pinned one.
+        #[arg(long, value_name = "HEX", requires = "revision")]
+        sha256: Option<String>,
+        /// The cache's folder.
+        #[arg(long, value_name = "DIR")]
+        cache: Option<PathBuf>,
+    },
+    /// Check weights against the table: digest, names, shapes and values of all tensors.
+    Verify {
+        /// The model.
+        model: String,
+        /// The weights, all shards in order [default: what was pulled].
+        files: Vec<PathBuf>,
+        /// The expected SHA-256, in place of the pinned one.
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+        /// The cache's folder.
+        #[arg(long, value_name = "DIR", conflicts_with = "files")]
+        cache: Option<PathBuf>,
     },
     /// Minimal dense flip levels of the demo classifier over held-out images.
     Histogram {
@@ -366,7 +403,8 @@ pub struct ScoreArgs {
     /// ε of the 0..1 pixel range, in place of the preset's.
     #[arg(long)]
     pub epsilon: Option<f64>,
-    /// `demo` or a safetensors file; without it the flip is taken as given.
+    /// `demo`, a model of `perturb model list`, NAME=FILE, a TorchScript file (.pt, .pt@SIDE) or a demo network's
+    /// safetensors file; without it the flip is taken as given.
     #[arg(long)]
     pub model: Option<String>,
     /// As JSON.

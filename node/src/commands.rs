@@ -9,7 +9,7 @@ use perturb_types::{Digest, HotkeyPair};
 use tch::Device;
 
 use crate::cli::{KeysCommand, ModelCommand};
-use crate::keys;
+use crate::{keys, zoo};
 
 /// Held-out images that `inspect` measures the accuracy on.
 const INSPECT_IMAGES: u64 = 1000;
@@ -38,7 +38,16 @@ pub fn keys(command: KeysCommand) -> Result<()> {
 pub fn model(command: ModelCommand) -> Result<()> {
     match command {
         ModelCommand::TrainDemo { out, seed, threads } => train_demo(&out, seed, threads),
-        ModelCommand::Inspect { file } => {
+        ModelCommand::List => {
+            println!("{}", zoo::list());
+            Ok(())
+        }
+        ModelCommand::Pull { model, revision, sha256, cache } => {
+            zoo::pull(&model, revision.as_deref().zip(sha256.as_deref()), cache)
+        }
+        ModelCommand::Verify { model, files, sha256, cache } => zoo::verify(&model, files, sha256, cache),
+        ModelCommand::Inspect { model: Some(model), tensors, .. } => zoo::inspect(&model, tensors),
+        ModelCommand::Inspect { file, .. } => {
             set_threads(1);
             let model = open(file.as_deref())?;
             println!("sha256    {}", Digest(model.file_digest()));

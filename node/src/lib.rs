@@ -18,6 +18,7 @@ pub mod score;
 pub mod snapshot;
 pub mod status;
 pub mod validator;
+pub mod zoo;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -7,7 +7,6 @@ use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::report::{Model, report};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::semantics::Exact;
-use perturb_model::TchClassifier;
 use perturb_types::limits;
 use tch::Device;
 
@@ -35,13 +34,6 @@ fn rules(args: &ScoreArgs) -> Result<Rules> {
     Ok(rules)
 }
 
-fn model(name: &str) -> Result<TchClassifier> {
-    Ok(match name {
-        "demo" => TchClassifier::embedded(Device::Cpu)?,
-        file => TchClassifier::load(Path::new(file), Device::Cpu)?,
-    })
-}
-
 /// Judges and prints.
 ///
 /// # Errors
@@ -52,8 +44,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let clean = Pixels::decode_png(&read(&args.clean)?, &PngLimits::default())
         .wrap_err_with(|| format!("{}", args.clean.display()))?;
     let answer = read(&args.adversarial)?;
-    let classifier = args.model.as_deref().map(model).transpose()?;
-    let model = classifier.as_ref().map(|classifier| Model { classifier, semantics: &Exact });
+    let open = |name| perturb_model::open(name, None, Device::Cpu);
+    let classifier = args.model.as_deref().map(open).transpose()?;
+    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics: &Exact });
     let report = report(&rules, &clean, &answer, model.as_ref(), args.time_ms);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

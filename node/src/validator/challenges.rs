@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use color_eyre::eyre::{Result, bail, eyre};
+use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
 use perturb_challenge::pixels::PngLimits;
 use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
 use perturb_ledger::{ChallengeSpec, query};
-use perturb_model::TchClassifier;
 use perturb_p2p::NetworkHandle;
-use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use perturb_types::{ChallengeId, ConsensusPair, Hotkey, NetworkId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -122,15 +121,16 @@ fn start(
 }
 
 fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
-    let model = match spec.model.as_str() {
-        "demo" => TchClassifier::embedded(tch::Device::Cpu)?,
-        other => bail!("challenge {}: this version knows the model `demo`, not `{other}`", spec.id),
-    };
-    let digest = Digest(model.file_digest());
-    if digest != spec.model_digest {
-        bail!("challenge {}: the network agreed on model {}, this program has {digest}", spec.id, spec.model_digest);
+    // The agreed state names a model, never a file of this machine.
+    let named = spec.model == "demo" || perturb_model::zoo::find(&spec.model).is_some();
+    if !named {
+        bail!("challenge {}: this version does not know the model `{}`", spec.id, spec.model);
     }
-    Ok(Arc::new(model))
+    let device = perturb_model::DeviceChoice::Auto.resolve()?;
+    let model = perturb_model::open(&spec.model, Some(spec.model_digest.0), device)
+        .wrap_err_with(|| format!("challenge {}", spec.id))?;
+    let model: Box<dyn Classifier> = model;
+    Ok(Arc::from(model))
 }
 
 /// `demo:SEED:LEN`, or `folder:PATH`.
