@@ -107,23 +107,12 @@ fn complete(shards: &[PathBuf]) -> Result<(), String> {
     Ok(())
 }
 
-/// The digest that the cache gives a file: large files are kept under their SHA-256.
+/// The digest that the cache gives a file: large files are kept under their SHA-256, small ones under
+/// a shorter name.
 pub(super) fn claimed(path: &Path) -> Option<Digest> {
     let target = std::fs::read_link(path).ok()?;
-    let mut digest = [0u8; 32];
-    hex_decode(target.file_name()?.to_str()?, &mut digest).then_some(Digest(digest))
-}
-
-fn hex_decode(text: &str, to: &mut [u8; 32]) -> bool {
-    let nibble = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    text.len() == 64
-        && text.as_bytes().chunks_exact(2).zip(to).all(|(pair, byte)| match (nibble(pair[0]), nibble(pair[1])) {
-            (Some(high), Some(low)) => {
-                *byte = high << 4 | low;
-                true
-            }
-            _ => false,
-        })
+    let name = target.file_name()?.to_str()?;
+    if name.len() == 64 { name.parse().ok() } else { None }
 }
 
 #[cfg(test)]
