@@ -122,6 +122,19 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_state_epochs: Option<u64>,
+    /// Interface of the language model that judges meaning, where a challenge asks for one: `ollama` or
+    /// `openai` [env PERTURB_LLM_API] [default: ollama].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_api: Option<String>,
+    /// Its base address [env PERTURB_LLM_URL] [default: http://127.0.0.1:11434].
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_url: Option<String>,
+    /// File with the key that it asks for [env PERTURB_LLM_KEY_FILE].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_key_file: Option<PathBuf>,
     /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

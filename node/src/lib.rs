@@ -11,6 +11,7 @@ pub mod localnet;
 pub mod metagraph;
 pub mod metrics;
 pub mod miner;
+pub mod outside;
 pub mod owner;
 pub mod report;
 pub mod role;
