@@ -87,6 +87,18 @@ mod tests {
         assert_eq!(way_of_decoding().unwrap().to_string(), PINNED);
     }
 
+    #[test]
+    fn a_grey_picture_becomes_rgb() {
+        const GREY: &[u8] = include_bytes!("grey.jpg");
+        let (grey, colour) = (image(GREY, &PngLimits::default()).unwrap(), image(PROBE, &PngLimits::default()).unwrap());
+        assert!(grey.rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
+        // The same drawing in both: they agree about how bright it is.
+        let luma = |p: &[u8]| (299 * i64::from(p[0]) + 587 * i64::from(p[1]) + 114 * i64::from(p[2])) / 1000;
+        let pairs = grey.rgb.chunks_exact(3).zip(colour.rgb.chunks_exact(3));
+        let apart: i64 = pairs.map(|(g, c)| (luma(g) - luma(c)).abs()).sum();
+        assert!(apart < 40 * 24 * 6, "{apart}");
+    }
+
     /// Changes with the decoder: then it is another set for every network that uses JPEGs.
     const PINNED: &str = "unset";
 

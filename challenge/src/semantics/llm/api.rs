@@ -94,8 +94,8 @@ impl Api {
             Self::OpenAi => ("data", "id"),
         };
         let list = value.get(list).and_then(Value::as_array).ok_or_else(|| format!("no list `{list}`"))?;
-        let names = list.iter().filter_map(|m| m.get(field)?.as_str());
+        let mut names = list.iter().filter_map(|m| m.get(field)?.as_str());
         let latest = format!("{model}:latest");
-        Ok(names.into_iter().any(|n| n == model || (self == Self::Ollama && n == latest)))
+        Ok(names.any(|n| n == model || (self == Self::Ollama && n == latest)))
     }
 }

@@ -18,6 +18,7 @@ mod prompt;
 mod transcripts;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -36,7 +37,7 @@ const PATIENCE: Patience = Patience { timeout: Duration::from_secs(60), tries: 2
 /// Bytes of a response: a list of models, or an answer with its statistics.
 const MAX_RESPONSE: u64 = 1 << 20;
 
-/// Bytes of an answer that are kept.
+/// Characters of an answer that are kept.
 const MAX_ANSWER: usize = 1024;
 
 /// How long after a good answer the model counts as there.
@@ -46,7 +47,7 @@ const FRESH: Duration = Duration::from_secs(30);
 const MAX_PAIRS: usize = 1 << 16;
 
 /// Where and how a language model is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Service {
     /// The interface.
     pub api: Api,
@@ -56,6 +57,13 @@ pub struct Service {
     pub key: Option<String>,
     /// The folder for transcripts.
     pub transcripts: Option<PathBuf>,
+}
+
+/// Without the key.
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("api", &self.api).field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// The judge.
@@ -121,10 +129,8 @@ impl Llm {
         for question in &questions {
             let request = self.api.request(&self.model, question);
             let response = self.ask(|| self.client.post(&url, &request, MAX_RESPONSE))?;
-            let mut answer = self.api.content(&response).map_err(SemanticsError::Answer)?;
-            let end = answer.floor_char_boundary(MAX_ANSWER);
-            answer.truncate(end);
-            answers.push(answer);
+            let answer = self.api.content(&response).map_err(SemanticsError::Answer)?;
+            answers.push(answer.chars().take(MAX_ANSWER).collect::<String>());
             if let Some(same) = prompt::majority(&answers) {
                 let (first, second) = (first.to_owned(), second.to_owned());
                 let transcript = Transcript { prompt, model: self.model.clone(), first, second, answers };

@@ -2,7 +2,7 @@
 //! looked at first.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,18 +120,6 @@ impl ChunkReader for Positioned {
             return Err(ParquetError::General(format!("a page of {length} bytes, at most {MAX_PAGE} are accepted")));
         }
         Ok(self.piece(start, length as u64)?.into())
-    }
-}
-
-/// Reads a file to its end without holding it, in pieces.
-pub(super) fn for_each_piece(path: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(()),
-            n => take(&piece[..n]),
-        }
     }
 }
 

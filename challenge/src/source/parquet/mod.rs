@@ -23,7 +23,6 @@ use perturb_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 pub(in crate::source) use self::features::fits;
-pub(in crate::source) use self::file::for_each_piece;
 use self::shard::Shard;
 use super::digests::Digests;
 use super::{ImageSource, SourceError, SourceImage, decode};
