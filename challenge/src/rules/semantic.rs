@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_rule_has_one_name_and_one_encoding() {
-        for (name, bytes) in [("none", &[0u8][..]), ("exact", &[1]), ("wordnet", &[2]), ("llm:a", &[3, 1, 0, 0, 0, 97])] {
+        for (name, bytes) in [("none", &[0u8][..]), ("exact", &[1]), ("wordnet", &[2]), ("llm:a", &[3, 1, 0, 0, 0, 97])]
+        {
             let rule = SemanticRule::by_name(name).unwrap();
             assert_eq!(rule.to_string(), name);
             assert_eq!(borsh::to_vec(&rule).unwrap(), bytes);

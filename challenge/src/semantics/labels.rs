@@ -94,13 +94,20 @@ mod tests {
     #[test]
     fn the_labels_of_data_sets_name_imagenets_classes() {
         let labels = Labels::imagenet();
-        assert_eq!((labels.len(), labels.get(0), labels.get(999)), (
-            1000,
-            Some("tench, Tinca tinca"),
-            Some("toilet tissue, toilet paper, bathroom tissue"),
-        ));
-        let names =
-            ["bonnet, poke bonnet", "Green_Mamba", "toilet paper", "crane", "maillot", "maillot, tank suit", "unicorn", ""];
+        assert_eq!(
+            (labels.len(), labels.get(0), labels.get(999)),
+            (1000, Some("tench, Tinca tinca"), Some("toilet tissue, toilet paper, bathroom tissue"),)
+        );
+        let names = [
+            "bonnet, poke bonnet",
+            "Green_Mamba",
+            "toilet paper",
+            "crane",
+            "maillot",
+            "maillot, tank suit",
+            "unicorn",
+            "",
+        ];
         let classes = classes_of(&names.map(str::to_owned), &labels);
         assert_eq!(classes, [Some(452), Some(64), Some(999), None, Some(638), Some(639), None, None]);
     }

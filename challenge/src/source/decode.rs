@@ -90,7 +90,8 @@ mod tests {
     #[test]
     fn a_grey_picture_becomes_rgb() {
         const GREY: &[u8] = include_bytes!("grey.jpg");
-        let (grey, colour) = (image(GREY, &PngLimits::default()).unwrap(), image(PROBE, &PngLimits::default()).unwrap());
+        let (grey, colour) =
+            (image(GREY, &PngLimits::default()).unwrap(), image(PROBE, &PngLimits::default()).unwrap());
         assert!(grey.rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
         // The same drawing in both: they agree about how bright it is.
         let luma = |p: &[u8]| (299 * i64::from(p[0]) + 587 * i64::from(p[1]) + 114 * i64::from(p[2])) / 1000;

@@ -121,7 +121,8 @@ mod tests {
         // What is remembered is used: here it is a lie.
         let text = std::fs::read_to_string(&memory).unwrap();
         let lie = Digest::of(b"other");
-        let text = text.replace(&serde_json::to_string(&Digest::of(b"one")).unwrap(), &serde_json::to_string(&lie).unwrap());
+        let text =
+            text.replace(&serde_json::to_string(&Digest::of(b"one")).unwrap(), &serde_json::to_string(&lie).unwrap());
         std::fs::write(&memory, text).unwrap();
         assert_eq!(Digests::open(Some(memory.clone())).of(&data).unwrap(), lie);
 

@@ -28,8 +28,7 @@ use crate::traversal::MAX_IMAGES;
 const MAX_MANIFEST: u64 = 32 << 20;
 
 /// What a request may cost: a round has time for it before it begins.
-const PATIENCE: Patience =
-    Patience { timeout: Duration::from_secs(20), tries: 3, pause: Duration::from_millis(500) };
+const PATIENCE: Patience = Patience { timeout: Duration::from_secs(20), tries: 3, pause: Duration::from_millis(500) };
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -65,19 +64,13 @@ impl HttpSource {
         Self::with_client(url, kept, limits, Client::new(PATIENCE))
     }
 
-    fn with_client(
-        url: &str,
-        kept: Option<PathBuf>,
-        limits: PngLimits,
-        client: Client,
-    ) -> Result<Self, SourceError> {
+    fn with_client(url: &str, kept: Option<PathBuf>, limits: PngLimits, client: Client) -> Result<Self, SourceError> {
         let refused = |why: String| SourceError::Set { set: url.to_owned(), why };
         let base = base(url).map_err(|e| refused(e.to_string()))?.to_owned();
         let text = client
             .get(&format!("{base}/manifest.json"), MAX_MANIFEST)
             .map_err(|e| SourceError::Away { set: url.to_owned(), why: e.to_string() })?;
-        let Manifest { labels } =
-            serde_json::from_slice(&text).map_err(|e| refused(format!("its manifest: {e}")))?;
+        let Manifest { labels } = serde_json::from_slice(&text).map_err(|e| refused(format!("its manifest: {e}")))?;
         if labels.len() > usize::from(u16::MAX) {
             return Err(refused(format!("{} labels, at most 65535 are possible", labels.len())));
         }

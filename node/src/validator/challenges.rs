@@ -106,7 +106,8 @@ fn start(
     let source = tokio::task::block_in_place(|| source(shared, spec))?;
     let semantics = shared.outside.judge(&spec.rules.semantic, classifier.as_ref()).wrap_err_with(named)?;
     let labels = outside::labels(classifier.as_ref());
-    let wanted = Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e)).wrap_err_with(named)?;
+    let wanted =
+        Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e)).wrap_err_with(named)?;
     let rounds = Rounds {
         id: shared.id,
         challenge: spec.id,

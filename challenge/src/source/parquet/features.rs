@@ -49,7 +49,8 @@ impl Features {
         }
         let text: Text = serde_json::from_str(text).map_err(|e| format!("what it says about its features: {e}"))?;
         let of = |kind: &str| {
-            let mut all = text.info.features.iter().filter(|(_, f)| f.get("_type").and_then(Value::as_str) == Some(kind));
+            let mut all =
+                text.info.features.iter().filter(|(_, f)| f.get("_type").and_then(Value::as_str) == Some(kind));
             (all.next(), all.next().is_some())
         };
         let ((image, more_images), (label, more_labels)) = (of("Image"), of("ClassLabel"));

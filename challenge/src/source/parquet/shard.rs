@@ -82,7 +82,8 @@ fn footer(file: &Positioned) -> Result<Vec<u8>, String> {
 
 /// The leaf column of a path, which must not repeat within a row.
 fn column(schema: &SchemaDescriptor, path: &[&str]) -> Result<Option<(usize, Type)>, String> {
-    let found = schema.columns().iter().position(|c| c.path().parts().iter().map(String::as_str).eq(path.iter().copied()));
+    let found =
+        schema.columns().iter().position(|c| c.path().parts().iter().map(String::as_str).eq(path.iter().copied()));
     let Some(at) = found else { return Ok(None) };
     let column = schema.column(at);
     if column.max_rep_level() > 0 {

@@ -27,10 +27,8 @@ const SCHEMA: &str = "message schema {
 /// One shard: rows of (image bytes, label), `per_group` a row group.
 fn write(path: &Path, rows: &[(Option<Vec<u8>>, i64)], per_group: usize, features: Option<&str>) {
     let about = features.map(|f| vec![KeyValue::new("huggingface".to_owned(), f.to_owned())]);
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .set_key_value_metadata(about)
-        .build();
+    let properties =
+        WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(about).build();
     let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
     let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
     for rows in rows.chunks(per_group) {
