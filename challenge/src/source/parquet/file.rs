@@ -26,33 +26,42 @@ const MAX_HEADER: u64 = 64 << 10;
 /// Bytes that nearly every header fits into.
 const USUAL_HEADER: u64 = 1 << 10;
 
-/// An open file; reading moves no cursor, so that threads do not disturb each other.
 #[derive(Debug)]
-pub(super) struct Positioned {
-    file: Arc<File>,
+struct Inner {
+    file: File,
     size: u64,
     read: AtomicU64,
 }
+
+/// An open file; reading moves no cursor, so that threads do not disturb each other.
+#[derive(Debug)]
+pub(super) struct Positioned(Arc<Inner>);
 
 impl Positioned {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), size, read: AtomicU64::new(0) })
+        Ok(Self(Arc::new(Inner { file, size, read: AtomicU64::new(0) })))
     }
 
-    pub(super) const fn size(&self) -> u64 {
-        self.size
+    pub(super) fn size(&self) -> u64 {
+        self.0.size
     }
 
     /// Bytes read so far.
     #[cfg(test)]
     pub(super) fn bytes_read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+        self.0.read.load(Ordering::Relaxed)
     }
 
     /// `length` bytes from `start`; the caller has bounded the length.
     pub(super) fn piece(&self, start: u64, length: u64) -> io::Result<Vec<u8>> {
+        self.0.piece(start, length)
+    }
+}
+
+impl Inner {
+    fn piece(&self, start: u64, length: u64) -> io::Result<Vec<u8>> {
         if start.checked_add(length).is_none_or(|end| end > self.size) {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "beyond the end of the file"));
         }
@@ -60,6 +69,41 @@ impl Positioned {
         self.file.read_exact_at(&mut piece, start)?;
         self.read.fetch_add(length, Ordering::Relaxed);
         Ok(piece)
+    }
+
+    /// The bytes at `start`, which begin with a page's header that is within the bounds.
+    fn header(&self, start: u64) -> io::Result<Vec<u8>> {
+        let left = self.size.saturating_sub(start);
+        let mut most = USUAL_HEADER.min(left);
+        loop {
+            let bytes = self.piece(start, most)?;
+            match check_header(&bytes) {
+                Ok(()) => return Ok(bytes),
+                Err(HeaderError::Thrift(ThriftError::Truncated)) if most < MAX_HEADER.min(left) => {
+                    most = MAX_HEADER.min(left);
+                }
+                Err(e) => return Err(io::Error::other(e)),
+            }
+        }
+    }
+}
+
+/// A page's header. The library also opens one where it has the header already, and then leaves it
+/// unread: so nothing is looked at before the first byte is wanted.
+#[derive(Debug)]
+pub(super) struct Header {
+    file: Arc<Inner>,
+    start: u64,
+    bytes: Option<io::Cursor<Vec<u8>>>,
+}
+
+impl io::Read for Header {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if let Some(bytes) = &mut self.bytes {
+            return bytes.read(to);
+        }
+        let bytes = self.file.header(self.start)?;
+        self.bytes.insert(io::Cursor::new(bytes)).read(to)
     }
 }
 
@@ -92,27 +136,16 @@ enum HeaderError {
 
 impl Length for Positioned {
     fn len(&self) -> u64 {
-        self.size
+        self.0.size
     }
 }
 
 impl ChunkReader for Positioned {
-    type T = io::Cursor<Vec<u8>>;
+    type T = Header;
 
-    /// The library asks for this where a page's header begins, and only there: the footer is read by us.
+    /// The library asks for this where a page's header begins; the footer is read by us.
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        let left = self.size.saturating_sub(start);
-        let mut most = USUAL_HEADER.min(left);
-        loop {
-            let bytes = self.piece(start, most)?;
-            match check_header(&bytes) {
-                Ok(()) => return Ok(io::Cursor::new(bytes)),
-                Err(HeaderError::Thrift(ThriftError::Truncated)) if most < MAX_HEADER.min(left) => {
-                    most = MAX_HEADER.min(left);
-                }
-                Err(e) => return Err(ParquetError::General(e.to_string())),
-            }
-        }
+        Ok(Header { file: self.0.clone(), start, bytes: None })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
