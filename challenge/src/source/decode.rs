@@ -8,6 +8,8 @@
 //!
 //! Orientation tags are ignored: what counts is the raster. Grey and CMYK pictures become RGB.
 
+use std::panic::catch_unwind;
+
 use perturb_types::Digest;
 use sha2::{Digest as _, Sha256};
 use zune_core::bytestream::ZCursor;
@@ -50,6 +52,11 @@ fn jpeg(bytes: &[u8], limits: &PngLimits) -> Result<Pixels, String> {
         .set_max_height(side)
         .jpeg_set_max_scans(MAX_SCANS)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
+    // A fault of the decoder's is a fault of the image, as far as a round is concerned.
+    catch_unwind(|| decoded(bytes, options, limits)).unwrap_or_else(|_| Err("a JPEG that contradicts itself".into()))
+}
+
+fn decoded(bytes: &[u8], options: DecoderOptions, limits: &PngLimits) -> Result<Pixels, String> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(|e| format!("not a JPEG that decodes: {e:?}"))?;
     let (width, height) = decoder.dimensions().ok_or("a JPEG without dimensions")?;
