@@ -68,7 +68,7 @@ impl Outside {
             SemanticRule::None | SemanticRule::Exact => Arc::new(Exact),
             SemanticRule::Wordnet if classifier.classes() == IMAGENET_CLASSES => Arc::new(Wordnet),
             SemanticRule::Wordnet => bail!(
-                "the rules judge meaning by wordnet, which knows ImageNet's {IMAGENET_CLASSES} classes; the model has {}",
+                "meaning by wordnet is known of ImageNet's {IMAGENET_CLASSES} classes; the model has {}",
                 classifier.classes()
             ),
             SemanticRule::Llm { model } => {

@@ -57,7 +57,8 @@ pub(super) fn snapshot(cache: &Path, owner_name: &str, revision: &str) -> Result
     let folder = set.join("snapshots").join(&commit);
     if !is_revision(&commit) || !folder.is_dir() {
         return Err(format!(
-            "{owner_name}, revision {revision}, is not in the hub's cache {}; fetch it with `hf download --repo-type dataset {owner_name}`",
+            "{owner_name}, revision {revision}, is not in the hub's cache {}; \
+             fetch it with `hf download --repo-type dataset {owner_name}`",
             cache.display()
         ));
     }
