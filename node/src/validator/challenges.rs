@@ -127,7 +127,8 @@ fn start(
         counters: shared.counters.clone(),
     };
     let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics };
-    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, meaning = %spec.rules.semantic, "running a challenge");
+    let meaning = &spec.rules.semantic;
+    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
     services.spawn(rounds.run(stop.clone()));
     services.spawn(checks.run(stop.clone()));
     Ok(())
