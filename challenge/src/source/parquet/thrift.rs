@@ -159,7 +159,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn seen(bytes: &[u8]) -> Result<(usize, Vec<(Vec<i16>, i64)>), ThriftError> {
+    /// Field ids and number.
+    type Seen = (Vec<i16>, i64);
+
+    fn seen(bytes: &[u8]) -> Result<(usize, Vec<Seen>), ThriftError> {
         let mut seen = Vec::new();
         let length = walk(bytes, &mut |path, value| seen.push((path.to_vec(), value)))?;
         Ok((length, seen))
