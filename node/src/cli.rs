@@ -32,6 +32,8 @@ pub enum Command {
     /// Train and inspect models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Look at an image set: its size, labels and fingerprint, as a challenge's configuration names them.
+    Images(ImagesArgs),
     /// Ask a running validator how it is.
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
@@ -241,6 +243,19 @@ pub enum ModelCommand {
         #[arg(long, default_value_t = 1000)]
         images: u64,
     },
+}
+
+/// `perturb images`.
+#[derive(Debug, Clone, Args)]
+pub struct ImagesArgs {
+    /// `demo:SEED:LEN`, `folder:PATH`, `imagenet-100:SPLIT@REVISION`, `parquet:PATH` or an https URL.
+    pub source: String,
+    /// Write image N as PNG: needs --out.
+    #[arg(long, value_name = "N", requires = "out")]
+    pub image: Option<u64>,
+    /// Where to write it.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `perturb status`.

@@ -73,6 +73,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Localnet(args) => localnet::run(args).await,
         Command::Keys(command) => commands::keys(command),
         Command::Model(command) => commands::model(command),
+        Command::Images(args) => outside::images(&args),
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
         Command::Db(command) => db::run(command),

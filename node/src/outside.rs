@@ -15,7 +15,28 @@ use perturb_challenge::source::ImageSource;
 use perturb_challenge::source::open::{Places, open};
 use perturb_challenge::source::parquet::hub;
 
+use crate::cli::ImagesArgs;
 use crate::config::Config;
+
+/// `perturb images`: what an image set is.
+///
+/// # Errors
+/// It is not there, or is refused; the file cannot be written.
+pub fn images(args: &ImagesArgs) -> Result<()> {
+    let places = Places { hub: hub::cache(|name| std::env::var_os(name)), ..Places::default() };
+    let set = open(&args.source, &places)?;
+    println!("images       {}", set.len());
+    println!("labels       {}", set.label_names().len());
+    println!("fingerprint  {}", set.fingerprint());
+    if let (Some(index), Some(out)) = (args.image, &args.out) {
+        let image = set.get(index)?;
+        let names = set.label_names();
+        let name = image.label.and_then(|l| names.get(usize::from(l))).map_or("none", String::as_str);
+        std::fs::write(out, image.pixels.encode_png()?).wrap_err_with(|| format!("{}", out.display()))?;
+        println!("image {index}: {}×{}, label {name}", image.pixels.width, image.pixels.height);
+    }
+    Ok(())
+}
 
 /// Bytes of a file with a key.
 const MAX_KEY: u64 = 4096;
