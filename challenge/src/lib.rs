@@ -9,16 +9,22 @@
 //! - [`measure`]: L∞ level, sum of squares and SSIM; [`verify`]: the pipeline over an answer;
 //!   [`report`]: the same for people.
 //! - [`history`], [`shares`], [`vector`]: from scores to the weights the chain stores.
-//! - [`transform`], [`sampling`], [`traversal`], [`source`]: what a round is made of.
+//! - [`transform`], [`sampling`], [`traversal`], [`source`], [`construct`]: what a round is made of.
 //! - [`semantics`]: whether two labels mean the same; [`payload`]: the JSON form of a challenge.
+//!
+//! What needs libraries for other formats or servers (parquet, JPEG, HTTP, a language model) is in the
+//! feature `outside`; the ledger and the auditor do without.
 
 pub mod classifier;
+pub mod construct;
 pub mod demo;
 pub mod history;
 pub mod measure;
 pub mod payload;
 pub mod pixels;
 mod png;
+#[cfg(feature = "outside")]
+pub mod remote;
 pub mod report;
 pub mod rules;
 pub mod sampling;

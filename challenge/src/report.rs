@@ -109,7 +109,7 @@ fn given(rules: &Rules, decoded: &Result<Pixels, Reason>, m: Option<Measurement>
     if let Some(reason) = gates::first_failure(rules, &measurement) {
         return Verdict { measurement, ..Verdict::unmeasured(reason, GIVEN) };
     }
-    let semantic = if rules.semantic { Meaning::Different } else { Meaning::NotAsked };
+    let semantic = if rules.semantic.asked() { Meaning::Different } else { Meaning::NotAsked };
     let margin_millionths = i64::from(rules.min_margin);
     Verdict { reason: Reason::Success, measurement, predicted: GIVEN + 1, margin_millionths, semantic }
 }
@@ -193,8 +193,8 @@ fn model_gates(rules: &Rules, v: &Verdict, label: u16, asked: bool, taken: bool)
         Meaning::Different => "different meaning",
         Meaning::NotAsked => "not asked",
     };
-    let meaning_wanted = if rules.semantic { "different meaning" } else { "no gate in these rules" };
-    let meaning_ok = (known && rules.semantic && flipped).then_some(v.semantic == Meaning::Different);
+    let meaning_wanted = if rules.semantic.asked() { "different meaning" } else { "no gate in these rules" };
+    let meaning_ok = (known && rules.semantic.asked() && flipped).then_some(v.semantic == Meaning::Different);
     vec![
         row(
             Reason::ModelInferenceFailed,

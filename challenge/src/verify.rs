@@ -158,7 +158,7 @@ fn decide(
     let failed = Verdict { measurement, ..Verdict::unmeasured(Reason::ModelInferenceFailed, label) };
     let Ok(prediction) = answer else { return failed };
     let flipped = prediction.class != label && prediction.margin >= i64::from(rules.min_margin);
-    let semantic = match (flipped, rules.semantic) {
+    let semantic = match (flipped, rules.semantic.asked()) {
         (true, true) => match semantics.compare(label, prediction.class) {
             Ok(meaning) => meaning,
             Err(_) => return failed,
@@ -168,7 +168,7 @@ fn decide(
     let reason = match (flipped, semantic) {
         (false, _) => Reason::LabelMatchWithOriginal,
         (true, Meaning::Same) => Reason::SemanticMatch,
-        (true, Meaning::NotAsked) if rules.semantic => Reason::SemanticMatch,
+        (true, Meaning::NotAsked) if rules.semantic.asked() => Reason::SemanticMatch,
         (true, _) => Reason::Success,
     };
     Verdict { reason, measurement, predicted: prediction.class, margin_millionths: prediction.margin, semantic }

@@ -48,7 +48,7 @@ pub struct ChallengeSpec {
     pub model: String,
     /// SHA-256 of its weights file.
     pub model_digest: Digest,
-    /// The image source: `demo:SEED:LEN` or `folder`.
+    /// The image source, as `perturb_challenge::source` lists them: `demo:SEED:LEN`, `folder:PATH`, ….
     pub source: String,
     /// The source's fingerprint.
     pub source_fingerprint: Digest,

@@ -32,6 +32,8 @@ pub enum Command {
     /// Train and inspect models.
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Look at an image set: its size, labels and fingerprint, as a challenge's configuration names them.
+    Images(ImagesArgs),
     /// Ask a running validator how it is.
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
@@ -122,6 +124,19 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_state_epochs: Option<u64>,
+    /// Interface of the language model that judges meaning, where a challenge asks for one: `ollama` or
+    /// `openai` [env PERTURB_LLM_API] [default: ollama].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_api: Option<String>,
+    /// Its base address [env PERTURB_LLM_URL] [default: http://127.0.0.1:11434].
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_url: Option<String>,
+    /// File with the key that it asks for [env PERTURB_LLM_KEY_FILE].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub llm_key_file: Option<PathBuf>,
     /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,6 +280,19 @@ pub enum ModelCommand {
         #[arg(long, default_value_t = 1000)]
         images: u64,
     },
+}
+
+/// `perturb images`.
+#[derive(Debug, Clone, Args)]
+pub struct ImagesArgs {
+    /// `demo:SEED:LEN`, `folder:PATH`, `imagenet-100:SPLIT@REVISION`, `parquet:PATH` or an https URL.
+    pub source: String,
+    /// Write image N as PNG: needs --out.
+    #[arg(long, value_name = "N", requires = "out")]
+    pub image: Option<u64>,
+    /// Where to write it.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 /// `perturb status`.

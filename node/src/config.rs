@@ -1,5 +1,6 @@
 //! One configuration from four places: flag over environment over TOML file over default.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,14 @@ pub struct Config {
     pub keep_block_epochs: Option<u64>,
     /// Closed epochs whose states a validator keeps for replays.
     pub keep_state_epochs: u64,
+    /// Where this machine has the image set that the network knows by another text.
+    pub image_sources: BTreeMap<String, String>,
+    /// The interface of the language model that judges meaning: `ollama` or `openai`.
+    pub llm_api: String,
+    /// Its base address.
+    pub llm_url: String,
+    /// File with the key that it asks for.
+    pub llm_key_file: Option<PathBuf>,
     /// The miner's attack.
     pub attack: String,
     /// The miner's misbehaviour.
@@ -70,6 +79,10 @@ impl Default for Config {
             snapshot_after_blocks: 5_000,
             keep_block_epochs: None,
             keep_state_epochs: 8,
+            image_sources: BTreeMap::new(),
+            llm_api: "ollama".into(),
+            llm_url: "http://127.0.0.1:11434".into(),
+            llm_key_file: None,
             attack: "ladder".into(),
             drill: None,
             drill_delay_ms: 2000,

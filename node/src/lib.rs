@@ -11,6 +11,7 @@ pub mod localnet;
 pub mod metagraph;
 pub mod metrics;
 pub mod miner;
+pub mod outside;
 pub mod owner;
 pub mod report;
 pub mod role;
@@ -73,6 +74,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Localnet(args) => localnet::run(args).await,
         Command::Keys(command) => commands::keys(command),
         Command::Model(command) => commands::model(command),
+        Command::Images(args) => outside::images(&args),
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
         Command::Db(command) => db::run(command),

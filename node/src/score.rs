@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
+use perturb_challenge::classifier::Classifier;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::report::{Model, report};
 use perturb_challenge::rules::Rules;
-use perturb_challenge::semantics::Exact;
+use perturb_challenge::semantics::wordnet::{Wordnet, graph};
+use perturb_challenge::semantics::{Exact, Semantics};
 use perturb_types::limits;
 use tch::Device;
 
@@ -46,7 +48,10 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let answer = read(&args.adversarial)?;
     let open = |name| perturb_model::open(name, None, Device::Cpu);
     let classifier = args.model.as_deref().map(open).transpose()?;
-    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics: &Exact });
+    // WordNet knows ImageNet's classes; another model's labels mean what their numbers say.
+    let imagenet = classifier.as_ref().is_some_and(|c| c.classes() == graph().class_names().len());
+    let semantics: &dyn Semantics = if imagenet { &Wordnet } else { &Exact };
+    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics });
     let report = report(&rules, &clean, &answer, model.as_ref(), args.time_ms);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

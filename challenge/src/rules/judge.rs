@@ -110,7 +110,7 @@ fn failure(rules: &Rules, label: u16, entry: &Entry, duplicate: bool) -> Option<
     if entry.predicted == label || entry.margin < i64::from(rules.min_margin) {
         return Some(Reason::LabelMatchWithOriginal);
     }
-    if rules.semantic && entry.meaning != Meaning::Different {
+    if rules.semantic.asked() && entry.meaning != Meaning::Different {
         return Some(Reason::SemanticMatch);
     }
     None
@@ -153,7 +153,7 @@ fn well_formed(rules: &Rules, label: u16, e: &Entry) -> Result<(), &'static str>
     if !asked && e.reason != Reason::DuplicateResponse && (e.predicted != label || e.meaning != Meaning::NotAsked) {
         return Err("a prediction where the model was not asked");
     }
-    if !rules.semantic && e.meaning != Meaning::NotAsked {
+    if !rules.semantic.asked() && e.meaning != Meaning::NotAsked {
         return Err("a meaning that the rules do not ask for");
     }
     Ok(())

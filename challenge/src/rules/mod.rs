@@ -17,6 +17,7 @@
 pub mod gates;
 pub mod judge;
 pub mod score;
+mod semantic;
 mod wire;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use judge::{RecordError, duplicates, judge, judge_round};
 pub use score::{score, score_with_margin};
+pub use semantic::{DEFAULT_LLM, MAX_LLM_NAME, SemanticRule};
 
 /// One million: the scale of all `u32` parameters named as millionths.
 pub const MILLION: u32 = 1_000_000;
@@ -131,8 +133,8 @@ pub struct Rules {
     /// Least lead of the new label's logit over the clean label's, in millionths of a logit, so
     /// that devices which differ in the last bits agree.
     pub min_margin: u32,
-    /// Whether the new label must also differ in meaning.
-    pub semantic: bool,
+    /// Whether the new label must also differ in meaning, and who judges that.
+    pub semantic: SemanticRule,
     /// Part of the perturbation in the score; the rest is speed.
     pub perturbation_part: u32,
     /// Part of the level in the `subnet` perturbation; the rest is RMSE.
@@ -190,7 +192,7 @@ impl Rules {
             min_ssim: 980_000,
             min_psnr_mdb: 38_000,
             min_margin: 1_000,
-            semantic: false,
+            semantic: SemanticRule::None,
             perturbation_part: 700_000,
             level_part: 700_000,
             margin_bonus: 0,
@@ -219,7 +221,7 @@ impl Rules {
             max_delta: 120_000,
             min_ssim: 0,
             min_psnr_mdb: 0,
-            semantic: true,
+            semantic: SemanticRule::Wordnet,
             timeout_ms: 60_000,
             deadline_ms: 60_000,
             history_len: 100,
@@ -333,6 +335,9 @@ impl Rules {
         }
         if self.history_len == 0 || self.history_len > MAX_HISTORY_LEN {
             return fault("history_len", u64::from(self.history_len), "must lie in 1..=1000");
+        }
+        if let Some(len) = self.semantic.fault() {
+            return fault("semantic", len, "the model's name must have 1 to 64 printable characters");
         }
         match &self.weights {
             WeightScheme::Blend { gamma } if *gamma > MILLION => {

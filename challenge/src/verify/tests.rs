@@ -55,7 +55,7 @@ impl Semantics for Vague {
     }
 
     fn compare(&self, _: u16, new: u16) -> Result<Meaning, SemanticsError> {
-        if self.0 { Ok(Meaning::Same) } else { Err(SemanticsError(format!("label {new} is unknown"))) }
+        if self.0 { Ok(Meaning::Same) } else { Err(SemanticsError::Unknown(new)) }
     }
 }
 

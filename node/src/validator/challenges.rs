@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use color_eyre::eyre::{Context as _, Result, bail, eyre};
+use color_eyre::eyre::{Result, WrapErr, bail, eyre};
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::pixels::PngLimits;
-use perturb_challenge::source::{DemoSource, FolderSource, ImageSource};
+use perturb_challenge::construct::Wanted;
+use perturb_challenge::source::ImageSource;
 use perturb_ledger::{ChallengeSpec, query};
 use perturb_p2p::NetworkHandle;
 use perturb_types::{ChallengeId, ConsensusPair, Hotkey, NetworkId};
@@ -18,6 +18,7 @@ use super::agreed::Agreed;
 use super::checks::Checks;
 use super::driver::DriverHandle;
 use super::rounds::{Counters, Rounds};
+use crate::outside::{self, Outside};
 
 /// Time between two looks at the agreed challenges.
 const EVERY: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ pub struct Shared {
     pub driver: DriverHandle,
     /// What was done.
     pub counters: Arc<Counters>,
+    /// Images and judges from outside.
+    pub outside: Outside,
 }
 
 struct Running {
@@ -97,6 +100,13 @@ fn start(
     stop: &CancellationToken,
 ) -> Result<()> {
     let classifier = classifier(spec)?;
+    let named = || format!("challenge {}", spec.id);
+    // Large files may have to be read once.
+    let source = tokio::task::block_in_place(|| source(shared, spec))?;
+    let semantics = shared.outside.judge(&spec.rules.semantic, classifier.as_ref()).wrap_err_with(named)?;
+    let labels = outside::labels(classifier.as_ref());
+    let wanted =
+        Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e)).wrap_err_with(named)?;
     let rounds = Rounds {
         id: shared.id,
         challenge: spec.id,
@@ -106,15 +116,18 @@ fn start(
         me: shared.me,
         pair: shared.pair.clone(),
         classifier: classifier.clone(),
-        source: source(spec)?,
+        source: source.clone(),
+        semantics: semantics.clone(),
+        wanted,
         agreed: shared.agreed.clone(),
         database: shared.agreed.database().clone(),
         network: shared.network.clone(),
         driver: shared.driver.clone(),
         counters: shared.counters.clone(),
     };
-    let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source: source(spec)? };
-    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, "running a challenge");
+    let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics };
+    let meaning = &spec.rules.semantic;
+    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
     services.spawn(rounds.run(stop.clone()));
     services.spawn(checks.run(stop.clone()));
     Ok(())
@@ -133,17 +146,9 @@ fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
     Ok(Arc::from(model))
 }
 
-/// `demo:SEED:LEN`, or `folder:PATH`.
-fn source(spec: &ChallengeSpec) -> Result<Box<dyn ImageSource>> {
-    let parts: Vec<&str> = spec.source.split(':').collect();
-    let source: Box<dyn ImageSource> = match parts.as_slice() {
-        ["demo", seed, len] => {
-            let number = |t: &str| t.parse().map_err(|_| eyre!("challenge {}: source `{}`", spec.id, spec.source));
-            Box::new(DemoSource::new(number(seed)?, number(len)?))
-        }
-        ["folder", path] => Box::new(FolderSource::open(path.as_ref(), PngLimits::default())?),
-        _ => bail!("challenge {}: unknown image source `{}`", spec.id, spec.source),
-    };
+/// The agreed image set, wherever it lies here; `perturb_challenge::source` lists the texts.
+fn source(shared: &Shared, spec: &ChallengeSpec) -> Result<Arc<dyn ImageSource>> {
+    let source = shared.outside.source(&spec.source).wrap_err_with(|| format!("challenge {}", spec.id))?;
     if source.fingerprint() != spec.source_fingerprint {
         bail!(
             "challenge {}: the network agreed on image set {}, `{}` is {}",

@@ -3,7 +3,8 @@
 //! The clean image must be the revealed transform of the agreed source image; each answer must give
 //! exactly the recorded integers; the model must say the same label, unless the lead of one label over
 //! the other is within the agreed tolerance on one of the two machines (different machines may round
-//! differently near a tie). An image is *missing* when neither the round's validator nor any other
+//! differently near a tie). Meaning is judged again where every validator's judge says the same; what a
+//! language model said is taken from the record. An image is *missing* when neither the round's validator nor any other
 //! validator gives it during half of the window.
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use color_eyre::eyre::{Result, eyre};
 use perturb_challenge::classifier::Classifier;
 use perturb_challenge::pixels::{Pixels, PngLimits};
-use perturb_challenge::semantics::Exact;
+use perturb_challenge::semantics::{Semantics, SemanticsError};
 use perturb_challenge::source::ImageSource;
 use perturb_challenge::transform::Transform;
 use perturb_challenge::verify::verify;
@@ -23,6 +24,7 @@ use perturb_ledger::spot::{CheckRow, Disagreement, Finding};
 use perturb_ledger::{Block, ChallengeSpec, Transaction, query};
 use perturb_p2p::{PeerInfo, Protocol, Role};
 use perturb_types::limits::MAX_BLOCK_BYTES;
+use perturb_types::round::Meaning;
 use perturb_types::{Digest, Entry, Hotkey, RoundId, RoundResult, Signed, encode};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +49,22 @@ pub struct Checks {
     /// Its classifier.
     pub classifier: Arc<dyn Classifier>,
     /// Its images.
-    pub source: Box<dyn ImageSource>,
+    pub source: Arc<dyn ImageSource>,
+    /// Its judge of meaning.
+    pub semantics: Arc<dyn Semantics>,
+}
+
+/// The judge whom a record quotes, where asking again may give another answer.
+struct Recorded(Meaning);
+
+impl Semantics for Recorded {
+    fn name(&self) -> &str {
+        "recorded"
+    }
+
+    fn compare(&self, _: u16, _: u16) -> Result<Meaning, SemanticsError> {
+        Ok(self.0)
+    }
 }
 
 /// What verifying again came to.
@@ -200,8 +217,10 @@ impl Checks {
 
     /// What is wrong with an entry, if anything.
     fn entry(&self, clean: &Pixels, label: u16, entry: &Entry, png: &[u8]) -> Option<Finding> {
+        let recorded = Recorded(entry.meaning);
+        let judge: &dyn Semantics = if self.semantics.repeatable() { self.semantics.as_ref() } else { &recorded };
         let again = tokio::task::block_in_place(|| {
-            verify(&self.spec.rules, clean, label, png, self.classifier.as_ref(), &Exact)
+            verify(&self.spec.rules, clean, label, png, self.classifier.as_ref(), judge)
         });
         let tolerance = i64::from(self.tolerance().unwrap_or(0));
         compare(entry, &again, tolerance, i64::from(self.spec.rules.min_margin))
@@ -247,7 +266,7 @@ fn compare(
     let flips = |reason| reason == Reason::Success || reason == Reason::SemanticMatch;
     if flips(entry.reason) == flips(again.reason) && entry.predicted == again.predicted {
         let far = (entry.margin - again.margin_millionths).abs() > tolerance;
-        return far.then_some(Finding::Label);
+        return (far || entry.meaning != again.semantic).then_some(Finding::Label);
     }
     // Near a tie, or near the margin that counts as a flip, two machines may differ.
     let near = |margin: i64| margin <= tolerance || (margin - min_margin).abs() <= tolerance;
@@ -260,7 +279,7 @@ mod tests {
     use super::*;
     use perturb_challenge::rules::Rules;
     use perturb_challenge::verify::Verdict;
-    use perturb_types::round::{Answer, Meaning};
+    use perturb_types::round::Answer;
     use perturb_types::{Measurement, Millionths, Reason};
 
     fn verdict(margin: i64) -> Verdict {
@@ -293,6 +312,18 @@ mod tests {
         let mut other = verdict(500_000);
         other.measurement.changed = 99;
         assert_eq!(compare(&entry(500_000), &other, 50_000, min), Some(Finding::Measurement));
+    }
+
+    #[test]
+    fn another_meaning_than_the_record_says_is_a_wrong_label() {
+        let min = i64::from(Rules::subnet().min_margin);
+        let mut recorded = entry(500_000);
+        recorded.meaning = Meaning::Different;
+        let mut again = verdict(500_000);
+        (again.semantic, again.reason) = (Meaning::Same, Reason::SemanticMatch);
+        assert_eq!(compare(&recorded, &again, 50_000, min), Some(Finding::Label));
+        (again.semantic, again.reason) = (Meaning::Different, Reason::Success);
+        assert_eq!(compare(&recorded, &again, 50_000, min), None);
     }
 
     #[test]

@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::metagraph::Metagraph;
+use crate::outside::Outside;
 use crate::role::{self, Role};
 use crate::{http, keys, metrics};
 use agreed::Agreed;
@@ -159,6 +160,7 @@ async fn serve(config: Config) -> Result<()> {
         network: network.clone(),
         driver: handle.clone(),
         counters: counters.clone(),
+        outside: Outside::new(&config)?,
     };
     tasks.spawn(challenges::run(shared, stop.clone()));
     tasks.spawn(pending::run(database.clone(), me, handle.clone(), stop.clone()));

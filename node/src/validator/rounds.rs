@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use color_eyre::eyre::{Context, Result, bail};
 use futures::future::join_all;
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::construct::{Construction, Wanted};
 use perturb_challenge::pixels::Pixels;
 use perturb_challenge::rules::Rules;
 use perturb_challenge::sampling::sample;
-use perturb_challenge::semantics::Exact;
+use perturb_challenge::semantics::{Semantics, SemanticsError, Watched};
 use perturb_challenge::source::ImageSource;
-use perturb_challenge::transform::Transform;
 use perturb_challenge::traversal::Traversal;
 use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
@@ -39,6 +39,12 @@ use crate::keys::random_seed;
 
 /// Pause after a round that could not be run.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Pause before a judge of meaning that failed is asked again about a round's answers.
+const JUDGE_RETRY: Duration = Duration::from_secs(15);
+
+/// Times that it is asked; then the round stays open, which counts against this validator.
+const JUDGE_TRIES: u32 = 40;
 
 /// Epochs for which a round's images are kept.
 const KEEP_EPOCHS: u64 = 4;
@@ -73,7 +79,11 @@ pub struct Rounds {
     /// The classifier.
     pub classifier: Arc<dyn Classifier>,
     /// The images.
-    pub source: Box<dyn ImageSource>,
+    pub source: Arc<dyn ImageSource>,
+    /// The judge of meaning.
+    pub semantics: Arc<dyn Semantics>,
+    /// What the images' own labels want.
+    pub wanted: Wanted,
     /// The agreed state.
     pub agreed: Arc<Agreed>,
     /// Blobs and rows.
@@ -163,7 +173,7 @@ impl Rounds {
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
 
         let outcomes = self.ask(&open, &drawn, &miners).await?;
-        let entries = self.judge(&drawn, state.epoch, outcomes)?;
+        let entries = self.judge(&drawn, state.epoch, outcomes).await?;
         let solved = entries.iter().filter(|e| e.reason == Reason::Success).count();
         let asked = entries.len();
         let result = RoundResult {
@@ -204,20 +214,23 @@ impl Rounds {
     }
 
     fn draw(&self, traversal: &mut Traversal, key: &str) -> Result<Drawn> {
-        let index = traversal.next();
-        self.database.put_row(key, traversal)?;
-        let source = self.source.get(index)?;
-        let secret = TransformSecret(*random_seed());
-        let pixels = Transform::derive(&secret, &self.rules.transform).apply(&source.pixels);
-        let png = pixels.encode_png()?;
+        let construction = Construction {
+            rules: &self.rules,
+            source: self.source.as_ref(),
+            classifier: self.classifier.as_ref(),
+            semantics: self.semantics.as_ref(),
+            wanted: &self.wanted,
+        };
+        let made = tokio::task::block_in_place(|| {
+            construction.run(|| {
+                let index = traversal.next();
+                self.database.put_row(key, traversal).map_err(|e| e.to_string())?;
+                Ok((index, TransformSecret(*random_seed())))
+            })
+        })?;
+        let png = made.pixels.encode_png()?;
         let image = Digest::of(&png);
-        let logits = tokio::task::block_in_place(|| self.classifier.logits(&[&pixels]))?;
-        let label = logits
-            .first()
-            .and_then(|row| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0))))
-            .map(|(i, _)| i as u16);
-        let Some(label) = label else { bail!("the classifier has no classes") };
-        Ok(Drawn { index, secret, pixels, png, image, label })
+        Ok(Drawn { index: made.index, secret: made.secret, pixels: made.pixels, png, image, label: made.label })
     }
 
     async fn ask(&self, open: &Signed<RoundOpen>, drawn: &Drawn, miners: &[Hotkey]) -> Result<Vec<Exchange>> {
@@ -239,13 +252,32 @@ impl Rounds {
         Ok(join_all(asked).await)
     }
 
-    fn judge(&self, drawn: &Drawn, epoch: u64, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
+    /// Verifies answers. A verdict that the judge of meaning failed at is none: the result waits for
+    /// it, and no round is begun meanwhile.
+    async fn verdicts(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>> {
+        for _ in 1..JUDGE_TRIES {
+            match self.verify(drawn, pngs) {
+                Ok(verdicts) => return Ok(verdicts),
+                Err(error) => tracing::warn!(%error, "a round's result waits for the judge of meaning"),
+            }
+            tokio::time::sleep(JUDGE_RETRY).await;
+        }
+        Ok(self.verify(drawn, pngs)?)
+    }
+
+    fn verify(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>, SemanticsError> {
+        let judge = Watched::new(self.semantics.as_ref());
+        let verdicts = tokio::task::block_in_place(|| {
+            verify_batch(&self.rules, &drawn.pixels, drawn.label, pngs, self.classifier.as_ref(), &judge)
+        });
+        judge.into_failure().map_or(Ok(verdicts), Err)
+    }
+
+    async fn judge(&self, drawn: &Drawn, epoch: u64, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
         let announced: Vec<Digest> = outcomes.iter().filter_map(|o| o.answer.map(|a| a.digest)).collect();
         let doubled = duplicate_digests(&announced);
         let pngs: Vec<&[u8]> = outcomes.iter().filter_map(|o| o.png.as_deref()).collect();
-        let verdicts = tokio::task::block_in_place(|| {
-            verify_batch(&self.rules, &drawn.pixels, drawn.label, &pngs, self.classifier.as_ref(), &Exact)
-        });
+        let verdicts = self.verdicts(drawn, &pngs).await?;
         let mut by_miner: HashMap<Hotkey, Verdict> =
             outcomes.iter().filter(|o| o.png.is_some()).map(|o| o.miner).zip(verdicts).collect();
         let mut entries = Vec::with_capacity(outcomes.len());

@@ -1,123 +1,18 @@
-//! Where a challenge's images come from.
+//! The PNG files of a folder, in the order of their names.
+//!
+//! Fingerprint: for each file its name and the SHA-256 of its bytes. Every file is read once when the
+//! set is opened; one that changes afterwards is refused when it is drawn.
 
 use std::path::{Path, PathBuf};
 
 use perturb_types::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::demo::{self, DemoSet};
+use super::{ImageSource, SourceError, SourceImage};
 use crate::pixels::{DecodeError, Pixels, PngLimits};
 use crate::traversal::MAX_IMAGES;
 
-/// An image of a set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceImage {
-    /// The image.
-    pub pixels: Pixels,
-    /// The set's own label, where it has one. Rounds go by the model's label.
-    pub label: Option<u16>,
-}
-
-/// An image that could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// No such image.
-    #[error("image {index} of a set of {len}")]
-    Range {
-        /// The index asked for.
-        index: u64,
-        /// Images of the set.
-        len: u64,
-    },
-    /// A file or folder that cannot be read.
-    #[error("{path}: {error}")]
-    Io {
-        /// Where.
-        path: PathBuf,
-        /// The system's complaint.
-        error: std::io::Error,
-    },
-    /// A file that is no PNG of the accepted kind.
-    #[error("{path}: {error}")]
-    Png {
-        /// Where.
-        path: PathBuf,
-        /// What is wrong.
-        error: DecodeError,
-    },
-    /// A file that changed since the set was opened.
-    #[error("{path}: changed since the image set was opened; start again to use it")]
-    Changed {
-        /// Where.
-        path: PathBuf,
-    },
-    /// A folder without PNGs, or with too many.
-    #[error("{path}: {found} PNG files; between 1 and {MAX_IMAGES} are needed")]
-    Count {
-        /// Where.
-        path: PathBuf,
-        /// How many.
-        found: u64,
-    },
-}
-
-/// A fixed, numbered set of images.
-pub trait ImageSource: Send + Sync {
-    /// Images of the set.
-    fn len(&self) -> u64;
-
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A digest of what the set holds and in which order: another one is another set.
-    fn fingerprint(&self) -> Digest;
-
-    /// Image `index`, from 0.
-    ///
-    /// # Errors
-    /// Beyond the end, or unreadable.
-    fn get(&self, index: u64) -> Result<SourceImage, SourceError>;
-}
-
-/// The embedded set, drawn by the program.
-#[derive(Clone, Copy, Debug)]
-pub struct DemoSource {
-    set: DemoSet,
-}
-
-impl DemoSource {
-    /// The first `len` images of `seed`.
-    #[must_use]
-    pub const fn new(seed: u64, len: u64) -> Self {
-        Self { set: DemoSet::new(seed, len) }
-    }
-}
-
-impl ImageSource for DemoSource {
-    fn len(&self) -> u64 {
-        self.set.len
-    }
-
-    fn fingerprint(&self) -> Digest {
-        // The first image stands for the way of drawing.
-        let (first, class) = demo::draw(self.set.seed, 0);
-        let mut h = Sha256::new().chain_update(b"perturb/demo-set/1").chain_update(self.set.seed.to_le_bytes());
-        h.update(self.set.len.to_le_bytes());
-        h.update(class.to_le_bytes());
-        h.update(&first.rgb);
-        Digest(h.finalize().into())
-    }
-
-    fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
-        let range = SourceError::Range { index, len: self.set.len };
-        let (pixels, class) = self.set.get(index).ok_or(range)?;
-        Ok(SourceImage { pixels, label: Some(class) })
-    }
-}
-
-/// The PNG files of a folder, in the order of their names.
+/// A folder of PNG files.
 #[derive(Debug)]
 pub struct FolderSource {
     files: Vec<(PathBuf, Digest)>,
@@ -197,16 +92,6 @@ impl ImageSource for FolderSource {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-
-    #[test]
-    fn the_demo_set_is_numbered_and_told_apart() {
-        let source = DemoSource::new(1, 5);
-        assert_eq!(source.get(4).unwrap().pixels, demo::draw(1, 4).0);
-        assert!(matches!(source.get(5), Err(SourceError::Range { index: 5, len: 5 })));
-        assert_eq!(source.fingerprint(), DemoSource::new(1, 5).fingerprint());
-        assert_ne!(source.fingerprint(), DemoSource::new(1, 6).fingerprint());
-        assert_ne!(source.fingerprint(), DemoSource::new(2, 5).fingerprint());
-    }
 
     #[test]
     fn a_folder_is_read_in_order_and_changes_are_noticed() {

@@ -1,0 +1,149 @@
+//! Whether two labels mean the same.
+//!
+//! A flip from one breed of dog to another is a flip of the label, hardly one of the meaning. The
+//! rules may therefore ask for more than another number ([`SemanticRule`]):
+//!
+//! - [`Exact`] compares the numbers;
+//! - [`wordnet::Wordnet`] asks WordNet, embedded: the same if one is a kind of the other, or both are
+//!   direct kinds of one thing. Deterministic, hence the whitepaper preset's default;
+//! - [`llm`] asks a language model, three times.
+//!
+//! A judge that cannot say is never taken for one that said "different": a challenge is not issued
+//! while its judge is away, and a result waits for it.
+//!
+//! [`SemanticRule`]: crate::rules::SemanticRule
+
+pub mod labels;
+#[cfg(feature = "outside")]
+pub mod llm;
+pub mod wordnet;
+
+use std::sync::{Mutex, PoisonError};
+
+use perturb_types::round::Meaning;
+
+/// A comparison that could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SemanticsError {
+    /// A class that the judge has no name for.
+    #[error("class {0} has no name here")]
+    Unknown(u16),
+    /// Nobody to ask now; later there may be.
+    #[error("the judge of meaning is away: {0}")]
+    Away(String),
+    /// The judge answers, but says nothing that counts.
+    #[error("the judge of meaning gave no answer that counts: {0}")]
+    Answer(String),
+}
+
+/// A judge of meaning.
+pub trait Semantics: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// [`Meaning::Same`] or [`Meaning::Different`] for the clean image's label and the new one. A class
+    /// means the same as itself.
+    ///
+    /// # Errors
+    /// A label it does not know, or its own failure.
+    fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError>;
+
+    /// Whether every validator's judge of this name says the same: then its verdicts can be checked.
+    fn repeatable(&self) -> bool {
+        true
+    }
+
+    /// Whether it can be asked now. A challenge is issued only then.
+    ///
+    /// # Errors
+    /// Why not.
+    fn ready(&self) -> Result<(), SemanticsError> {
+        Ok(())
+    }
+}
+
+/// Labels mean the same if they are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exact;
+
+impl Semantics for Exact {
+    fn name(&self) -> &str {
+        "exact"
+    }
+
+    fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
+        Ok(if clean == new { Meaning::Same } else { Meaning::Different })
+    }
+}
+
+/// A judge whose failures are remembered: the verification of a round turns a failure into a verdict
+/// about an answer, and whoever runs it must know that it was none.
+pub struct Watched<'a> {
+    judge: &'a dyn Semantics,
+    failure: Mutex<Option<SemanticsError>>,
+}
+
+impl<'a> Watched<'a> {
+    /// Watches a judge.
+    #[must_use]
+    pub fn new(judge: &'a dyn Semantics) -> Self {
+        Self { judge, failure: Mutex::new(None) }
+    }
+
+    /// The first failure, if there was one: then verdicts made with this judge must not be used.
+    #[must_use]
+    pub fn into_failure(self) -> Option<SemanticsError> {
+        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Semantics for Watched<'_> {
+    fn name(&self) -> &str {
+        self.judge.name()
+    }
+
+    fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
+        let said = self.judge.compare(clean, new);
+        if let Err(e) = &said {
+            self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| e.clone());
+        }
+        said
+    }
+
+    fn repeatable(&self) -> bool {
+        self.judge.repeatable()
+    }
+
+    fn ready(&self) -> Result<(), SemanticsError> {
+        self.judge.ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    struct Away;
+
+    impl Semantics for Away {
+        fn name(&self) -> &str {
+            "away"
+        }
+
+        fn compare(&self, clean: u16, _: u16) -> Result<Meaning, SemanticsError> {
+            Err(SemanticsError::Unknown(clean))
+        }
+    }
+
+    #[test]
+    fn a_watched_judge_remembers_its_first_failure() {
+        let watched = Watched::new(&Away);
+        assert!(watched.compare(3, 1).is_err() && watched.compare(4, 1).is_err());
+        assert_eq!(watched.into_failure(), Some(SemanticsError::Unknown(3)));
+        let watched = Watched::new(&Exact);
+        assert_eq!(watched.compare(3, 1), Ok(Meaning::Different));
+        assert_eq!(watched.compare(3, 3), Ok(Meaning::Same));
+        assert_eq!(watched.into_failure(), None);
+    }
+}
