@@ -135,7 +135,7 @@ pub struct MinerArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: CommonArgs,
-    /// The attack: `ladder` or `baseline` [env PERTURB_ATTACK] [default: ladder].
+    /// The attack: `ours`, `baseline` or another of `perturb attack`'s [env PERTURB_ATTACK] [default: ours].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attack: Option<String>,

@@ -70,7 +70,7 @@ impl Default for Config {
             snapshot_after_blocks: 5_000,
             keep_block_epochs: None,
             keep_state_epochs: 8,
-            attack: "ladder".into(),
+            attack: "ours".into(),
             drill: None,
             drill_delay_ms: 2000,
         }
