@@ -1,5 +1,7 @@
 //! A [`Model`] of a tch classifier.
 
+use std::sync::Arc;
+
 use perturb_challenge::pixels::Pixels;
 use perturb_model::Differentiable;
 use perturb_model::tensor::to_rows;
@@ -13,8 +15,8 @@ const MAX_BATCH: usize = 64;
 const MAX_BATCH_VALUES: usize = 3 << 21;
 
 /// A classifier in tch, differentiated with respect to its pixels in levels.
-pub struct TensorModel<M> {
-    model: M,
+pub struct TensorModel {
+    model: Arc<dyn Differentiable>,
     /// Images of one pass; halved when the device runs out of memory.
     limit: usize,
 }
@@ -28,15 +30,10 @@ fn out_of_memory(e: &ModelError) -> bool {
     matches!(e, ModelError::Failed(text) if text.contains("out of memory") || text.contains("can't allocate memory"))
 }
 
-impl<M: Differentiable> TensorModel<M> {
+impl TensorModel {
     /// The classifier with the usual batch limit.
-    pub fn new(model: M) -> Self {
+    pub fn new(model: Arc<dyn Differentiable>) -> Self {
         Self { model, limit: MAX_BATCH }
-    }
-
-    /// The classifier itself.
-    pub fn classifier(&self) -> &M {
-        &self.model
     }
 
     /// How many of `images`, from the first, share a pass: equal sides, within the limits.
@@ -51,12 +48,12 @@ impl<M: Differentiable> TensorModel<M> {
     fn batches(
         &mut self,
         sides: &[(u32, u32)],
-        mut pass: impl FnMut(&M, std::ops::Range<usize>) -> Result<(), ModelError>,
+        mut pass: impl FnMut(&dyn Differentiable, std::ops::Range<usize>) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
         let mut from = 0;
         while from < sides.len() {
             let count = self.run_of(&sides[from..]);
-            match pass(&self.model, from..from + count) {
+            match pass(self.model.as_ref(), from..from + count) {
                 Ok(()) => from += count,
                 Err(e) if out_of_memory(&e) && count > 1 => {
                     self.limit = count / 2;
@@ -69,7 +66,7 @@ impl<M: Differentiable> TensorModel<M> {
     }
 
     /// `images` as `N×3×H×W` on the model's device.
-    fn upload(model: &M, images: &[&Levels]) -> Result<Tensor, ModelError> {
+    fn upload(model: &dyn Differentiable, images: &[&Levels]) -> Result<Tensor, ModelError> {
         let Some(first) = images.first() else { return Err(failed("an empty batch")) };
         let each = first.width as usize * first.height as usize * 3;
         let mut flat = Vec::with_capacity(each * images.len());
@@ -91,7 +88,7 @@ impl<M: Differentiable> TensorModel<M> {
     /// One forward pass over `images`, and for each round of `pulls` one backward pass. `pulls` holds
     /// each image's own, `(position in the answer, pull)`.
     fn pass(
-        model: &M,
+        model: &dyn Differentiable,
         images: &[&Levels],
         pulls: &[Vec<(usize, Pull)>],
         out: &mut Passes,
@@ -142,7 +139,7 @@ impl<M: Differentiable> TensorModel<M> {
     }
 }
 
-impl<M: Differentiable> Model for TensorModel<M> {
+impl Model for TensorModel {
     fn logits(&mut self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ModelError> {
         let sides: Vec<(u32, u32)> = images.iter().map(|i| (i.width, i.height)).collect();
         let mut rows = Vec::with_capacity(images.len());

@@ -36,6 +36,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
     Score(ScoreArgs),
+    /// Attack images, and judge what was found as a validator would.
+    Attack(AttackArgs),
     /// Look after a node's database.
     #[command(subcommand)]
     Db(DbCommand),
@@ -370,6 +372,62 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub model: Option<String>,
     /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `perturb attack`.
+#[derive(Debug, Clone, Args)]
+pub struct AttackArgs {
+    /// Clean images, 8-bit RGB PNG.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// `demo` or a safetensors file.
+    #[arg(long, default_value = "demo")]
+    pub model: String,
+    /// `subnet` or `whitepaper`.
+    #[arg(long, default_value = "subnet")]
+    pub rules: String,
+    /// ours, baseline, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, deepfool, fmn, fab, fab-t, square or autoattack.
+    #[arg(long, default_value = "ours")]
+    pub attack: String,
+    /// Time for each image, milliseconds [default: the rules' deadline].
+    #[arg(long)]
+    pub budget_ms: Option<u32>,
+    /// Forward and backward passes for each image.
+    #[arg(long, default_value_t = 100_000)]
+    pub passes: u32,
+    /// Radius of the ball, 8-bit levels [default: every level that counts, lowest first].
+    #[arg(long)]
+    pub epsilon: Option<f32>,
+    /// Steps, iterations or queries [default: the authors'].
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// pgd: step as a share of the radius; fmn: its first step in units of the pixel range.
+    #[arg(long)]
+    pub step_size: Option<f32>,
+    /// Starts [default: the authors'].
+    #[arg(long)]
+    pub restarts: Option<u32>,
+    /// A number of your own: other numbers give other bytes; 0 leaves the answer as it was found.
+    #[arg(long, default_value_t = 0)]
+    pub salt: u64,
+    /// Images attacked at once; they share the time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
+    /// cpu, auto, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: perturb_model::DeviceChoice,
+    /// Torch threads.
+    #[arg(long, default_value_t = 1)]
+    pub threads: u16,
+    /// Folder for the adversarial images and the amplified differences; made where missing.
+    #[arg(long, value_name = "DIR", default_value = "adversarial")]
+    pub out: PathBuf,
+    /// Write a page with all pictures and numbers.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// One JSON object a line.
     #[arg(long)]
     pub json: bool,
 }

@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> Result<()> {
     perturb_model::set_threads(usize::from(config.torch_threads));
     let classifier = TchClassifier::embedded(perturb_model::DeviceChoice::Auto.resolve()?)?;
     let digest = Digest(classifier.file_digest());
-    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel::new(classifier)) };
+    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel::new(Arc::new(classifier))) };
 
     let stop = role::stop_on_signal()?;
     let hotkey = pair.hotkey();
