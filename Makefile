@@ -23,9 +23,12 @@ BUG ?= none
 SECONDS ?= 60
 TARGETS ?=
 
+# The comparison of attacks: images for each model.
+IMAGES ?= 100
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench train-demo clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks train-demo clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -37,6 +40,7 @@ help:
 	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
 	@echo "                (SECONDS=$(SECONDS) for each target; TARGETS=\"machine png\" for some)"
 	@echo "make bench      the measurements of the README"
+	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES))"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
 	@echo "make train-demo draws the demo images and trains the demo classifier again"
@@ -76,6 +80,11 @@ deny:
 
 bench: setup
 	cargo bench --workspace --locked --profile dev --bench "*"
+
+# What ours is worth beside the public libraries: a table in bench/attacks.md. Fails where a peer wins.
+bench-attacks: build
+	@"$$(scripts/bench_attacks/venv.sh)" scripts/bench_attacks/bench.py --perturb $(BIN)/perturb \
+		--weights model/weights/demo.safetensors --cache $(CARGO_TARGET_DIR)/../bench-attacks --images $(IMAGES)
 
 train-demo: build
 	$(BIN)/perturb model train-demo

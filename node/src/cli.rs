@@ -219,6 +219,21 @@ pub enum ModelCommand {
         #[arg(long, default_value_t = 2)]
         threads: u16,
     },
+    /// Draw images of the demo set as PNGs named INDEX-CLASS.png.
+    Draw {
+        /// The folder; made where missing.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Seed of the set.
+        #[arg(long)]
+        seed: u64,
+        /// The first image.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Images.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        count: u64,
+    },
     /// Check a weights file against the demo architecture and report its digest and accuracy.
     Inspect {
         /// The safetensors file [default: the embedded one].
@@ -356,15 +371,21 @@ pub enum OwnerCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
     /// The clean image, 8-bit RGB PNG.
-    pub clean: PathBuf,
+    #[arg(required_unless_present = "pairs")]
+    pub clean: Option<PathBuf>,
     /// The adversarial image.
-    pub adversarial: PathBuf,
+    #[arg(required_unless_present = "pairs")]
+    pub adversarial: Option<PathBuf>,
+    /// Many at once: lines of clean image, adversarial image and milliseconds, separated by tabs; one JSON
+    /// report a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clean", "adversarial", "time_ms"])]
+    pub pairs: Option<PathBuf>,
     /// `subnet` or `whitepaper`.
     #[arg(long, default_value = "subnet")]
     pub rules: String,
     /// Response time, milliseconds.
-    #[arg(long)]
-    pub time_ms: u32,
+    #[arg(long, required_unless_present = "pairs")]
+    pub time_ms: Option<u32>,
     /// ε of the 0..1 pixel range, in place of the preset's.
     #[arg(long)]
     pub epsilon: Option<f64>,

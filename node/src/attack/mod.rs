@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{Context as _, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::pixels::{Pixels, PngLimits};
+use perturb_challenge::pixels::Pixels;
 use perturb_challenge::report::{Model, report};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::semantics::Exact;
@@ -19,27 +19,14 @@ use perturb_miner::criterion::RuleCriterion;
 use perturb_miner::metered::Metered;
 use perturb_miner::tensor::TensorModel;
 use perturb_model::{Differentiable, TchClassifier};
-use perturb_types::limits;
 use tch::Device;
 
 use crate::cli::AttackArgs;
+use crate::score::read_clean;
 use outcome::Outcome;
 
 /// Images of one call: what a page can show and a folder hold without surprises.
 const MAX_IMAGES: usize = 10_000;
-
-/// A PNG from a file, within the network's limits.
-///
-/// # Errors
-/// A file that cannot be read or is no such PNG.
-pub fn read_png(path: &Path) -> Result<Pixels> {
-    let name = || path.display().to_string();
-    let size = std::fs::metadata(path).wrap_err_with(name)?.len();
-    if size > limits::MAX_PNG_BYTES as u64 {
-        bail!("{}: {size} bytes, a PNG on the wire has at most {}", path.display(), limits::MAX_PNG_BYTES);
-    }
-    Pixels::decode_png(&std::fs::read(path).wrap_err_with(name)?, &PngLimits::default()).wrap_err_with(name)
-}
 
 fn load(name: &str, device: Device) -> Result<Arc<dyn Differentiable>> {
     Ok(match name {
@@ -73,7 +60,7 @@ fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
         let numbered = (2..).map(|n| format!("{plain}-{n}"));
         let stem = std::iter::once(plain.clone()).chain(numbered).find(|s| !taken.contains(s)).unwrap_or(plain);
         taken.insert(stem.clone());
-        Ok(Item { path: path.clone(), stem, clean: read_png(path)? })
+        Ok(Item { path: path.clone(), stem, clean: read_clean(path)? })
     };
     paths.iter().map(&mut item).collect()
 }
