@@ -119,7 +119,8 @@ impl TensorModel {
                 let sum = tch::with_grad(|| z.f_mul(&slopes)?.f_sum(Kind::Float))?;
                 let more = round + 1 < rounds;
                 let gradients = Tensor::f_run_backward(&[&sum], &[&leaf], more, false)?;
-                let gradient = gradients.into_iter().next().ok_or(tch::TchError::Shape("no gradient".into()))?;
+                let gradient =
+                    gradients.into_iter().next().ok_or_else(|| tch::TchError::Shape("no gradient".into()))?;
                 // From planes to interleaved RGB, as the pixels are.
                 gradient.f_permute([0_i64, 2, 3, 1].as_slice())?.f_contiguous()?.f_flatten(1, -1)
             };
@@ -171,9 +172,7 @@ impl Model for TensorModel {
         }
         let empty = Pulled { value: 0.0, gradient: Vec::new() };
         let mut out = Passes { logits: Vec::with_capacity(images.len()), pulled: vec![empty; pulls.len()] };
-        self.batches(&sides, |model, range| {
-            Self::pass(model, &images[range.clone()], &of_image[range], &mut out)
-        })?;
+        self.batches(&sides, |model, range| Self::pass(model, &images[range.clone()], &of_image[range], &mut out))?;
         Ok(out)
     }
 }

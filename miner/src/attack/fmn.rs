@@ -89,10 +89,7 @@ impl Fmn {
     /// With these options.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self {
-            steps: options.steps.unwrap_or(100).clamp(1, MAX_STEPS),
-            step_size: options.step_size.unwrap_or(1.0),
-        }
+        Self { steps: options.steps.unwrap_or(100).clamp(1, MAX_STEPS), step_size: options.step_size.unwrap_or(1.0) }
     }
 }
 

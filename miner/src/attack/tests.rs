@@ -69,7 +69,13 @@ fn uneven() -> Vec<f32> {
     (0..CHANNELS).map(|i| 0.001 * (1 + i % 20) as f32 * if i % 3 == 0 { -1.0 } else { 1.0 }).collect()
 }
 
-fn search(name: &str, model: Linear, clean: &Pixels, salt: u64, criterion: &dyn Criterion) -> (Option<Candidate>, Spent) {
+fn search(
+    name: &str,
+    model: Linear,
+    clean: &Pixels,
+    salt: u64,
+    criterion: &dyn Criterion,
+) -> (Option<Candidate>, Spent) {
     let mut model = Metered::new(model, 30_000, None);
     let options = Options { steps: (name == "square").then_some(300), ..Options::default() };
     let attack = by_name(name, &options).unwrap();
@@ -109,13 +115,8 @@ fn every_attack_flips_a_linear_model_at_the_lowest_level_that_can() {
 #[test]
 fn square_needs_nothing_but_logits() {
     let clean = image(128);
-    let (found, spent) = search(
-        "square",
-        Linear::with_margin(uneven(), &clean, 3.0),
-        &clean,
-        5,
-        &WithinBall { levels: 4 },
-    );
+    let (found, spent) =
+        search("square", Linear::with_margin(uneven(), &clean, 3.0), &clean, 5, &WithinBall { levels: 4 });
     assert!(found.is_some());
     assert_eq!(spent.backwards, 0);
 }

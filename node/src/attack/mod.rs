@@ -54,15 +54,16 @@ fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
         bail!("{} images; at most {MAX_IMAGES} in one call", paths.len());
     }
     let mut taken = BTreeSet::new();
-    let mut item = |path: &PathBuf| {
+    let item = |path: &PathBuf| -> Result<Item> {
         let plain = path.file_stem().map_or_else(|| "image".to_owned(), |s| s.to_string_lossy().into_owned());
         // Files of one name from several folders do not overwrite each other's answers.
         let numbered = (2..).map(|n| format!("{plain}-{n}"));
-        let stem = std::iter::once(plain.clone()).chain(numbered).find(|s| !taken.contains(s)).unwrap_or(plain);
+        let free = std::iter::once(plain.clone()).chain(numbered).find(|s| !taken.contains(s));
+        let stem = free.unwrap_or_default();
         taken.insert(stem.clone());
         Ok(Item { path: path.clone(), stem, clean: read_clean(path)? })
     };
-    paths.iter().map(&mut item).collect()
+    paths.iter().map(item).collect()
 }
 
 /// Everything that stays the same from batch to batch.
@@ -86,12 +87,8 @@ impl Run {
         if args.step_size.is_some_and(|s| !(s > 0.0 && s.is_finite())) {
             bail!("--step-size: a positive number");
         }
-        let options = Options {
-            epsilon: args.epsilon,
-            steps: args.steps,
-            step_size: args.step_size,
-            restarts: args.restarts,
-        };
+        let options =
+            Options { epsilon: args.epsilon, steps: args.steps, step_size: args.step_size, restarts: args.restarts };
         let Some(attack) = attack::by_name(&args.attack, &options) else {
             bail!("unknown attack `{}`: one of {}", args.attack, attack::NAMES.join(", "));
         };

@@ -44,7 +44,8 @@ fn an_attack_leaves_pictures_and_a_page_and_the_verifier_accepts_what_it_wrote()
 #[test]
 fn names_and_numbers_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    for more in [["--attack", "magic"], ["--rules", "none"], ["--epsilon", "0"], ["--step-size", "0"], ["--model", "/"]] {
+    for more in [["--attack", "magic"], ["--rules", "none"], ["--epsilon", "0"], ["--step-size", "0"], ["--model", "/"]]
+    {
         assert!(run(&args(folder.path(), &[folder.path().join("x.png")], &more)).is_err(), "{more:?}");
     }
     assert!(run(&args(folder.path(), &[folder.path().join("absent.png")], &[])).is_err());

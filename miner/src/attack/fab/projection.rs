@@ -24,9 +24,8 @@ pub(super) fn project(t: &[f32], w: &[f32], missing: f64) -> Vec<f32> {
     } else {
         loop {
             // What the values at their bounds give, and the slope of the others.
-            let (given, slope) = values().fold((0.0, 0.0), |(g, s), (w, r)| {
-                if r <= length { (g + w * r, s) } else { (g, s + w) }
-            });
+            let (given, slope) =
+                values().fold((0.0, 0.0), |(g, s), (w, r)| if r <= length { (g + w * r, s) } else { (g, s + w) });
             let next = if slope > 0.0 { (missing - given) / slope } else { length };
             // No value more at its bound: this was the root.
             if next <= length || !next.is_finite() {

@@ -216,8 +216,7 @@ mod tests {
         let clean = Pixels::new(1, 1, vec![100, 255, 100]).unwrap();
         let mut c = Climb::new(2, None, &Change::none(3), limits(), 0, 0.0);
         let mut slope = vec![0.0; 3];
-        let Next::At(change, loss) =
-            c.see(&clean, 0, (vec![1.0, 0.0], -1.0), &[-0.5, 3.0, 0.0], (&mut slope, None))
+        let Next::At(change, loss) = c.see(&clean, 0, (vec![1.0, 0.0], -1.0), &[-0.5, 3.0, 0.0], (&mut slope, None))
         else {
             panic!("gave up");
         };

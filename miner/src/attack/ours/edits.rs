@@ -114,7 +114,6 @@ impl Order {
         }
         change
     }
-
 }
 
 /// `change` with single levels taken back, least contribution for its squares first, until at most

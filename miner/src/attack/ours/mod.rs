@@ -50,9 +50,8 @@ impl Attack for Ours {
     }
 
     fn search(&self, context: &mut Context<'_>) -> Result<(), ModelError> {
-        let mut searches: Vec<Search<'_>> = (0..context.len())
-            .map(|i| Search::new(context.task(i), context.criterion(), *self))
-            .collect();
+        let mut searches: Vec<Search<'_>> =
+            (0..context.len()).map(|i| Search::new(context.task(i), context.criterion(), *self)).collect();
         let mut wants: Vec<Want> = searches.iter_mut().map(Search::begin).collect();
         let mut pace = Pace { now: context.elapsed_ms(), round: 0.0 };
         loop {

@@ -347,13 +347,8 @@ impl<'a> Search<'a> {
         });
         let lead = trial.lead.map_or(f32::NEG_INFINITY, |l| l as f32 / 1e6);
         let cost = if climb.level > 1 { self.cost.as_deref() } else { None };
-        let next = climb.see(
-            self.task.clean,
-            self.task.label,
-            (logits, lead),
-            &pulled.gradient,
-            (&mut self.slope, cost),
-        );
+        let next =
+            climb.see(self.task.clean, self.task.label, (logits, lead), &pulled.gradient, (&mut self.slope, cost));
         match next {
             Next::At(change, loss) if !too_long => {
                 let at = self.candidate(&change);
@@ -443,8 +438,7 @@ fn ssim_cost(clean: &Pixels) -> Vec<f32> {
             for x in 0..width {
                 let v = f64::from(clean.rgb[(y * width + x) * 3 + channel]);
                 let (up, left, both) = (sums[y * stride + x + 1], sums[(y + 1) * stride + x], sums[y * stride + x]);
-                sums[(y + 1) * stride + x + 1] =
-                    (v + up.0 + left.0 - both.0, v * v + up.1 + left.1 - both.1);
+                sums[(y + 1) * stride + x + 1] = (v + up.0 + left.0 - both.0, v * v + up.1 + left.1 - both.1);
             }
         }
         for y in 0..height {
