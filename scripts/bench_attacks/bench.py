@@ -108,7 +108,7 @@ class Bench:
         return rows
 
     def setting(self, setting, model, script, paths, x, y):
-        counted = Counted(model)
+        counted = Counted(model).eval()
         clean, seconds, candidates = x.double(), 0.0, {}
         for at in range(0, len(x), self.args.batch):
             left = torch.arange(at, min(at + self.args.batch, len(x)))
