@@ -8,6 +8,8 @@ use perturb_challenge::rules::Rules;
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// Two classes: z0 = bias − w·x, z1 = 0. Everything about it can be computed by hand.
 pub struct Linear {
@@ -64,6 +66,18 @@ fn image(value: u8) -> Pixels {
     Pixels::new(32, 32, vec![value; CHANNELS]).unwrap()
 }
 
+/// A busy image, on which no gate but L∞ and PSNR binds, away from both ends of the range.
+fn busy() -> Pixels {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    Pixels::new(32, 32, (0..CHANNELS).map(|_| rng.random_range(60..200)).collect()).unwrap()
+}
+
+/// A clock that stands still: what `ours` finds depends on what time costs.
+fn frozen() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
 /// Weights of many sizes and both signs, none of them 0.
 fn uneven() -> Vec<f32> {
     (0..CHANNELS).map(|i| 0.001 * (1 + i % 20) as f32 * if i % 3 == 0 { -1.0 } else { 1.0 }).collect()
@@ -79,7 +93,7 @@ fn search(
     let mut model = Metered::new(model, 30_000, None);
     let options = Options { steps: (name == "square").then_some(300), ..Options::default() };
     let attack = by_name(name, &options).unwrap();
-    let context = Context::new(&mut model, criterion, vec![Task { clean, label: 0, salt }]);
+    let context = Context::new(&mut model, criterion, vec![Task { clean, label: 0, salt }]).since(frozen(), frozen);
     let found = run(attack.as_ref(), context).unwrap().pop().unwrap();
     (found, model.spent())
 }
@@ -102,7 +116,7 @@ fn every_name_is_an_attack_of_that_name() {
 
 #[test]
 fn every_attack_flips_a_linear_model_at_the_lowest_level_that_can() {
-    let clean = image(128);
+    let clean = busy();
     // Σ|w| = 0.0105 · 3072 = 32.2 a level; between the first and the second.
     for name in SURE {
         let one = attack(name, Linear::with_margin(uneven(), &clean, 12.0), &clean).expect(name);
@@ -146,7 +160,7 @@ fn ours_uses_what_the_psnr_gate_leaves_at_high_levels() {
     // Three hundred strong values; even all of them at level 6 miss, dense levels above 3 are refused.
     let mut w = vec![0.0001; CHANNELS];
     w.iter_mut().step_by(10).for_each(|x| *x = 0.1);
-    let clean = image(128);
+    let clean = busy();
     let found = attack("ours", Linear::with_margin(w, &clean, 0.1 * 308.0 * 6.5), &clean).unwrap();
     assert_eq!(found.measurement.level, 7);
 }
@@ -165,7 +179,7 @@ fn under_the_whitepaper_ours_stops_at_the_lowest_level_whatever_its_density() {
 fn ours_touches_nothing_that_the_model_does_not_see() {
     let mut w = uneven();
     w[..CHANNELS / 2].fill(0.0);
-    let clean = image(128);
+    let clean = busy();
     for salt in [0, 9] {
         let rules = RuleCriterion::new(Rules::subnet());
         let (found, _) = search("ours", Linear::with_margin(w.clone(), &clean, 20.0), &clean, salt, &rules);
@@ -212,13 +226,15 @@ fn the_images_of_a_batch_are_attacked_together_and_each_as_if_alone() {
             .map(|c| {
                 let tasks = vec![Task { clean: c, label: 0, salt: 0 }];
                 let attack = by_name(name, &Options::default()).unwrap();
-                let found = run(attack.as_ref(), Context::new(&mut model, &criterion, tasks)).unwrap();
+                let found =
+                    run(attack.as_ref(), Context::new(&mut model, &criterion, tasks).since(frozen(), frozen)).unwrap();
                 found.into_iter().next().flatten().map(|f| f.image)
             })
             .collect();
         let tasks = clean.iter().map(|clean| Task { clean, label: 0, salt: 0 }).collect();
         let attack = by_name(name, &Options::default()).unwrap();
-        let together = run(attack.as_ref(), Context::new(&mut model, &criterion, tasks)).unwrap();
+        let together =
+            run(attack.as_ref(), Context::new(&mut model, &criterion, tasks).since(frozen(), frozen)).unwrap();
         let together: Vec<Option<Pixels>> = together.into_iter().map(|f| f.map(|f| f.image)).collect();
         assert!(together.iter().any(Option::is_some), "{name}");
         assert_eq!(alone, together, "{name}");
@@ -262,7 +278,7 @@ proptest! {
             let mut model = Metered::new(Linear::with_margin(w.clone(), &clean, margin), budget, None);
             let tasks = vec![Task { clean: &clean, label: 0, salt: seed }; 2];
             let attack = by_name(name, &Options::default()).unwrap();
-            let found = run(attack.as_ref(), Context::new(&mut model, &criterion, tasks)).unwrap();
+            let found = run(attack.as_ref(), Context::new(&mut model, &criterion, tasks).since(frozen(), frozen)).unwrap();
             let spent = model.spent();
             prop_assert!(spent.forwards + spent.backwards <= budget, "{name} {spent:?}");
             for found in found.into_iter().flatten() {

@@ -171,6 +171,10 @@ impl<'a> Search<'a> {
         change.apply(self.task.clean)
     }
 
+    fn passes(&self, change: &Change) -> bool {
+        self.criterion.gates(self.task.clean, &self.candidate(change)).is_some()
+    }
+
     /// Two values of the weaker half of those in the model's view that can move.
     fn choose_marks(&mut self) {
         if self.task.salt == 0 {
@@ -202,7 +206,6 @@ impl<'a> Search<'a> {
     /// does. What the gates allow there is remembered.
     fn densest(&mut self, level: u8) -> Option<Change> {
         let clean = self.task.clean;
-        let passes = |s: &Self, c: &Change| s.criterion.gates(clean, &s.candidate(c)).is_some();
         let dense = Change::dense(clean, &self.slope, level);
         let all = dense.squares();
         let known = self.allowed[usize::from(level)];
@@ -211,7 +214,7 @@ impl<'a> Search<'a> {
             return None;
         }
         if all.saturating_add(MARKS) <= squares {
-            if passes(self, &dense) {
+            if self.passes(&dense) {
                 self.allowed[usize::from(level)] = Some(u64::MAX);
                 return Some(dense);
             }
@@ -228,7 +231,7 @@ impl<'a> Search<'a> {
             if change.squares() == 0 {
                 return None;
             }
-            if passes(self, &change) {
+            if self.passes(&change) {
                 self.allowed[usize::from(level)] = Some(squares);
                 return Some(change);
             }
