@@ -95,7 +95,9 @@ fn cross_entropy(logits: &[f32], own: usize) -> (f32, Vec<f32>) {
     let mut slope: Vec<f32> = logits.iter().map(|z| (z - most).exp()).collect();
     let sum: f32 = slope.iter().sum();
     slope.iter_mut().for_each(|p| *p /= sum);
-    slope[own] -= 1.0;
+    // p − 1, without the cancellation that leaves a confident model no gradient.
+    slope[own] = 0.0;
+    slope[own] = -slope.iter().sum::<f32>();
     (most + sum.ln() - logits[own], slope)
 }
 

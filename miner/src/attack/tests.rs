@@ -247,7 +247,7 @@ fn the_standard_ensemble_stops_with_the_member_that_flips_and_goes_through_all_o
     let criterion = WithinBall { levels: 2 };
     let options = Options { epsilon: Some(2.0), ..Options::default() };
     let ensemble = by_name("autoattack", &options).unwrap();
-    let mut spend = |margin: f32| {
+    let spend = |margin: f32| {
         let mut model = Metered::new(Linear::with_margin(uneven(), &clean, margin), 100_000, None);
         let context = Context::new(&mut model, &criterion, vec![Task { clean: &clean, label: 0, salt: 0 }]);
         let found = run(ensemble.as_ref(), context).unwrap().pop().unwrap();
