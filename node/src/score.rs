@@ -64,12 +64,13 @@ fn pairs(path: &Path) -> Result<Vec<(PathBuf, PathBuf, u32)>> {
         bail!("{}: more than {MAX_PAIRS} lines", path.display());
     }
     let pair = |(number, line): (usize, &str)| {
-        let fields: Vec<&str> = line.split('\t').collect();
-        match fields.as_slice() {
-            [clean, adversarial, time] => Some((PathBuf::from(clean), PathBuf::from(adversarial), time.parse().ok()?)),
-            _ => None,
+        let wrong = || eyre!("{}: line {}: not clean, adversarial and milliseconds", path.display(), number + 1);
+        match line.split('\t').collect::<Vec<_>>().as_slice() {
+            [clean, adversarial, time] => {
+                Ok((PathBuf::from(clean), PathBuf::from(adversarial), time.parse().map_err(|_| wrong())?))
+            }
+            _ => Err(wrong()),
         }
-        .ok_or_else(|| eyre!("{}: line {}: not clean, adversarial and milliseconds", path.display(), number + 1))
     };
     text.lines().enumerate().map(pair).collect()
 }

@@ -42,6 +42,7 @@ impl Change {
     }
 
     /// The largest step.
+    #[cfg(test)]
     pub fn level(&self) -> u8 {
         self.by.iter().map(|d| d.unsigned_abs()).max().unwrap_or(0).min(255) as u8
     }
