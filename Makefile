@@ -28,9 +28,13 @@ MODELS ?=
 BATCH ?= 4
 THREADS ?= 1
 
+
+# The comparison of attacks: images for each model.
+IMAGES ?= 100
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench train-demo parity parity-fixtures throughput clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks train-demo parity parity-fixtures throughput clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -44,6 +48,7 @@ help:
 	@echo "make bench      the measurements of the README"
 	@echo "make parity     the real models against timm and torchvision, in float64 (MODELS=\"name …\" for some)"
 	@echo "make throughput our forward and gradient beside PyTorch's, on this machine (BATCH=$(BATCH) THREADS=$(THREADS))"
+	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES))"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
 	@echo "make train-demo draws the demo images and trains the demo classifier again"
@@ -96,6 +101,11 @@ throughput: setup
 	@cargo build --locked -p perturb-model --example parity
 	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/throughput.py $(BIN)/examples/parity \
 		--batch $(BATCH) --threads $(THREADS) $(MODELS)
+
+# What ours is worth beside the public libraries: a table in bench/attacks.md. Fails where a peer wins.
+bench-attacks: build
+	@"$$(scripts/bench_attacks/venv.sh)" scripts/bench_attacks/bench.py --perturb $(BIN)/perturb \
+		--weights model/weights/demo.safetensors --cache $(CARGO_TARGET_DIR)/../bench-attacks --images $(IMAGES)
 
 train-demo: build
 	$(BIN)/perturb model train-demo

@@ -4,18 +4,19 @@ use std::time::Instant;
 
 use perturb_challenge::pixels::Pixels;
 
-use crate::gradient::{GradientModel, MarginGradient, ModelError};
+use crate::model::{Levels, Model, ModelError, Passes, Pull};
 
 /// Passes spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Forward passes, one an image.
     pub forwards: u64,
-    /// Backward passes, one an image.
+    /// Backward passes, one a gradient.
     pub backwards: u64,
 }
 
-/// A model that counts and stops.
+/// A model that counts and stops. A call that the budget does not cover is refused as a whole,
+/// before the model sees it.
 pub struct Metered<M> {
     inner: M,
     budget: u64,
@@ -24,7 +25,7 @@ pub struct Metered<M> {
     spent: Spent,
 }
 
-impl<M: GradientModel> Metered<M> {
+impl<M: Model> Metered<M> {
     /// Allows `budget` passes (forwards plus backwards) until `deadline`.
     pub fn new(inner: M, budget: u64, deadline: Option<Instant>) -> Self {
         Self { inner, budget, deadline, clock: Instant::now, spent: Spent::default() }
@@ -42,10 +43,11 @@ impl<M: GradientModel> Metered<M> {
         self.spent
     }
 
-    fn charge(&mut self, forwards: u64, backwards: u64) -> Result<(), ModelError> {
+    fn charge(&mut self, forwards: usize, backwards: usize) -> Result<(), ModelError> {
         if self.deadline.is_some_and(|d| (self.clock)() >= d) {
             return Err(ModelError::Deadline);
         }
+        let (forwards, backwards) = (forwards as u64, backwards as u64);
         if self.spent.forwards + self.spent.backwards + forwards + backwards > self.budget {
             return Err(ModelError::Budget(self.budget));
         }
@@ -55,15 +57,20 @@ impl<M: GradientModel> Metered<M> {
     }
 }
 
-impl<M: GradientModel> GradientModel for Metered<M> {
+impl<M: Model> Model for Metered<M> {
     fn logits(&mut self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.charge(images.len() as u64, 0)?;
+        self.charge(images.len(), 0)?;
         self.inner.logits(images)
     }
 
-    fn margin_gradient(&mut self, image: &Pixels, label: u16) -> Result<MarginGradient, ModelError> {
-        self.charge(1, 1)?;
-        self.inner.margin_gradient(image, label)
+    fn float_logits(&mut self, images: &[&Levels]) -> Result<Vec<Vec<f32>>, ModelError> {
+        self.charge(images.len(), 0)?;
+        self.inner.float_logits(images)
+    }
+
+    fn gradients(&mut self, images: &[&Levels], pulls: &[Pull]) -> Result<Passes, ModelError> {
+        self.charge(images.len(), pulls.len())?;
+        self.inner.gradients(images, pulls)
     }
 }
 
@@ -72,15 +79,22 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::attack::tests::Linear;
+    use crate::loss::Loss;
+
+    fn pull() -> Pull {
+        Pull { image: 0, label: 0, loss: Loss::Margin }
+    }
 
     #[test]
     fn the_budget_ends_inside_the_model() {
         let image = Pixels::new(1, 1, vec![1, 2, 3]).unwrap();
-        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 3, None);
-        assert!(m.margin_gradient(&image, 0).is_ok());
+        let floats = Levels::from(&image);
+        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 4, None);
+        assert!(m.gradients(&[&floats], &[pull(), pull()]).is_ok());
         assert!(m.logits(&[&image]).is_ok());
-        assert_eq!(m.logits(&[&image]), Err(ModelError::Budget(3)));
-        assert_eq!(m.spent(), Spent { forwards: 2, backwards: 1 });
+        assert_eq!(m.logits(&[&image]), Err(ModelError::Budget(4)));
+        assert_eq!(m.float_logits(&[&floats]), Err(ModelError::Budget(4)));
+        assert_eq!(m.spent(), Spent { forwards: 2, backwards: 2 });
     }
 
     #[test]

@@ -15,11 +15,11 @@ use perturb_types::round::AnswerStatement;
 use perturb_types::wire::{self, Challenge, Decline, MinerRequest, MinerResponse};
 use perturb_types::{Digest, Envelope, Hotkey, HotkeyPair, NetworkId, RoundId, RoundOpen};
 
-use crate::attack::{self, Attack, Context};
+use crate::attack::{self, Attack, Context, Task};
 use crate::criterion::RuleCriterion;
 use crate::drill::Drill;
-use crate::gradient::GradientModel;
 use crate::metered::Metered;
+use crate::model::Model;
 
 /// Answers kept until their image is fetched: a validator fetches at once, so a few per validator
 /// of the largest set suffice.
@@ -38,7 +38,7 @@ pub struct Loaded {
     /// SHA-256 of its weights.
     pub digest: Digest,
     /// The model.
-    pub model: Box<dyn GradientModel + Send>,
+    pub model: Box<dyn Model + Send>,
 }
 
 /// What the service did so far.
@@ -166,8 +166,11 @@ impl Service {
             }
             let mut model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
             let criterion = RuleCriterion::new(rules);
-            let context = Context::new(&mut model, &criterion, &clean, c.label).with_salt(self.salt(&round));
-            attack::run(self.attack.as_ref(), context).map_err(|e| Refusal(Decline::Internal, e.to_string()))?
+            let task = Task { clean: &clean, label: c.label, salt: self.salt(&round) };
+            // The validator's clock runs since the challenge came in, not since the model was free.
+            let context = Context::new(&mut model, &criterion, vec![task]).since(received, Instant::now);
+            let found = attack::run(self.attack.as_ref(), context);
+            found.map_err(|e| Refusal(Decline::Internal, e.to_string()))?.pop().flatten()
         };
         let found = found.map(|f| f.image);
         let Some(image) = self.drill.image(&clean, found) else {

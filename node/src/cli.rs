@@ -38,6 +38,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Score an adversarial image as a validator would.
     Score(ScoreArgs),
+    /// Attack images, and judge what was found as a validator would.
+    Attack(AttackArgs),
     /// Look after a node's database.
     #[command(subcommand)]
     Db(DbCommand),
@@ -150,7 +152,7 @@ pub struct MinerArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub common: CommonArgs,
-    /// The attack: `ladder` or `baseline` [env PERTURB_ATTACK] [default: ladder].
+    /// The attack: `ours`, `baseline` or another of `perturb attack`'s [env PERTURB_ATTACK] [default: ours].
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attack: Option<String>,
@@ -231,6 +233,21 @@ pub enum ModelCommand {
         /// Torch threads.
         #[arg(long, default_value_t = 2)]
         threads: u16,
+    },
+    /// Draw images of the demo set as PNGs named INDEX-CLASS.png.
+    Draw {
+        /// The folder; made where missing.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Seed of the set.
+        #[arg(long)]
+        seed: u64,
+        /// The first image.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Images.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+        count: u64,
     },
     /// Tell what the table says of a model; or check a weights file against the demo architecture and
     /// report its digest and accuracy.
@@ -419,15 +436,21 @@ pub enum OwnerCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ScoreArgs {
     /// The clean image, 8-bit RGB PNG.
-    pub clean: PathBuf,
+    #[arg(required_unless_present = "pairs")]
+    pub clean: Option<PathBuf>,
     /// The adversarial image.
-    pub adversarial: PathBuf,
+    #[arg(required_unless_present = "pairs")]
+    pub adversarial: Option<PathBuf>,
+    /// Many at once: lines of clean image, adversarial image and milliseconds, separated by tabs; one JSON
+    /// report a line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clean", "adversarial", "time_ms"])]
+    pub pairs: Option<PathBuf>,
     /// `subnet` or `whitepaper`.
     #[arg(long, default_value = "subnet")]
     pub rules: String,
     /// Response time, milliseconds.
-    #[arg(long)]
-    pub time_ms: u32,
+    #[arg(long, required_unless_present = "pairs")]
+    pub time_ms: Option<u32>,
     /// ε of the 0..1 pixel range, in place of the preset's.
     #[arg(long)]
     pub epsilon: Option<f64>,
@@ -436,6 +459,62 @@ pub struct ScoreArgs {
     #[arg(long)]
     pub model: Option<String>,
     /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `perturb attack`.
+#[derive(Debug, Clone, Args)]
+pub struct AttackArgs {
+    /// Clean images, 8-bit RGB PNG.
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// `demo` or a safetensors file.
+    #[arg(long, default_value = "demo")]
+    pub model: String,
+    /// `subnet` or `whitepaper`.
+    #[arg(long, default_value = "subnet")]
+    pub rules: String,
+    /// ours, baseline, fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, deepfool, fmn, fab, fab-t, square or autoattack.
+    #[arg(long, default_value = "ours")]
+    pub attack: String,
+    /// Time for each image, milliseconds [default: the rules' deadline].
+    #[arg(long)]
+    pub budget_ms: Option<u32>,
+    /// Forward and backward passes for each image.
+    #[arg(long, default_value_t = 100_000)]
+    pub passes: u32,
+    /// Radius of the ball, 8-bit levels [default: every level that counts, lowest first].
+    #[arg(long)]
+    pub epsilon: Option<f32>,
+    /// Steps, iterations or queries [default: the authors'].
+    #[arg(long)]
+    pub steps: Option<u32>,
+    /// pgd: step as a share of the radius; fmn: its first step in units of the pixel range.
+    #[arg(long)]
+    pub step_size: Option<f32>,
+    /// Starts [default: the authors'].
+    #[arg(long)]
+    pub restarts: Option<u32>,
+    /// A number of your own: other numbers give other bytes; 0 leaves the answer as it was found.
+    #[arg(long, default_value_t = 0)]
+    pub salt: u64,
+    /// Images attacked at once; they share the time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
+    /// cpu, auto, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    pub device: perturb_model::DeviceChoice,
+    /// Torch threads.
+    #[arg(long, default_value_t = 1)]
+    pub threads: u16,
+    /// Folder for the adversarial images and the amplified differences; made where missing.
+    #[arg(long, value_name = "DIR", default_value = "adversarial")]
+    pub out: PathBuf,
+    /// Write a page with all pictures and numbers.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// One JSON object a line.
     #[arg(long)]
     pub json: bool,
 }

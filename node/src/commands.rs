@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use color_eyre::eyre::{Result, bail};
+use perturb_challenge::demo;
 use perturb_model::train::{self, Measured, TrainOptions};
 use perturb_model::{TchClassifier, set_threads};
 use perturb_types::{Digest, HotkeyPair};
@@ -38,6 +39,7 @@ pub fn keys(command: KeysCommand) -> Result<()> {
 pub fn model(command: ModelCommand) -> Result<()> {
     match command {
         ModelCommand::TrainDemo { out, seed, threads } => train_demo(&out, seed, threads),
+        ModelCommand::Draw { out, seed, from, count } => draw(&out, seed, from, count),
         ModelCommand::List => {
             println!("{}", zoo::list());
             Ok(())
@@ -63,6 +65,16 @@ pub fn model(command: ModelCommand) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn draw(out: &Path, seed: u64, from: u64, count: u64) -> Result<()> {
+    std::fs::create_dir_all(out)?;
+    for index in (from..).take(usize::try_from(count)?) {
+        let (image, class) = demo::draw(seed, index);
+        std::fs::write(out.join(format!("{index:06}-{class}.png")), image.encode_png()?)?;
+    }
+    println!("drew {count} images of seed {seed} into {}", out.display());
+    Ok(())
 }
 
 fn open(file: Option<&Path>) -> Result<TchClassifier> {

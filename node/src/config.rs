@@ -83,7 +83,7 @@ impl Default for Config {
             llm_api: "ollama".into(),
             llm_url: "http://127.0.0.1:11434".into(),
             llm_key_file: None,
-            attack: "ladder".into(),
+            attack: "ours".into(),
             drill: None,
             drill_delay_ms: 2000,
         }

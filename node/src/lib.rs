@@ -1,5 +1,6 @@
 //! Perturb's node: the wiring of the rooms into one binary, and its command line.
 
+pub mod attack;
 pub mod bootnode;
 pub mod cli;
 pub mod commands;
@@ -77,6 +78,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Images(args) => outside::images(&args),
         Command::Status(args) => status::run(args).await,
         Command::Score(args) => score::run(&args),
+        Command::Attack(args) => attack::run(&args),
         Command::Db(command) => db::run(command),
         Command::Snapshot(command) => snapshot::run(command),
         Command::Owner(args) => owner::run(args).await,

@@ -42,13 +42,13 @@ fn drill(config: &Config) -> Result<Drill> {
 pub async fn run(config: Config) -> Result<()> {
     let role = Role::prepare(&config)?;
     let pair = role.hotkey(&config)?;
-    let Some(attack) = attack::by_name(&config.attack) else {
+    let Some(attack) = attack::by_name(&config.attack, &attack::Options::default()) else {
         bail!("unknown attack `{}`: one of {}", config.attack, attack::NAMES.join(", "));
     };
     perturb_model::set_threads(usize::from(config.torch_threads));
     let classifier = TchClassifier::embedded(perturb_model::DeviceChoice::Auto.resolve()?)?;
     let digest = Digest(classifier.file_digest());
-    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel(classifier)) };
+    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel::new(Arc::new(classifier))) };
 
     let stop = role::stop_on_signal()?;
     let hotkey = pair.hotkey();

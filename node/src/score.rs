@@ -1,6 +1,6 @@
 //! `perturb score`: what an answer is worth, exactly as a validator would say.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
@@ -14,12 +14,27 @@ use tch::Device;
 
 use crate::cli::ScoreArgs;
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Lines of a list of pairs.
+const MAX_PAIRS: usize = 100_000;
+
+/// The bytes of an image file, unless it is longer than a PNG on the wire may be.
+///
+/// # Errors
+/// A file that cannot be read, or is too long.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let size = std::fs::metadata(path).wrap_err_with(|| format!("{}", path.display()))?.len();
     if size > limits::MAX_PNG_BYTES as u64 {
         bail!("{}: {size} bytes, a PNG on the wire has at most {}", path.display(), limits::MAX_PNG_BYTES);
     }
     std::fs::read(path).wrap_err_with(|| format!("{}", path.display()))
+}
+
+/// A clean image from a file.
+///
+/// # Errors
+/// A file that cannot be read, or is no PNG of the accepted kind.
+pub fn read_clean(path: &Path) -> Result<Pixels> {
+    Pixels::decode_png(&read(path)?, &PngLimits::default()).wrap_err_with(|| format!("{}", path.display()))
 }
 
 fn rules(args: &ScoreArgs) -> Result<Rules> {
@@ -36,6 +51,30 @@ fn rules(args: &ScoreArgs) -> Result<Rules> {
     Ok(rules)
 }
 
+/// The judge of meaning that fits a model: WordNet knows ImageNet's classes; another model's labels mean
+/// what their numbers say.
+pub fn natural(classifier: &dyn Classifier) -> &'static dyn Semantics {
+    if classifier.classes() == graph().class_names().len() { &Wordnet } else { &Exact }
+}
+
+/// Clean image, adversarial image and milliseconds of each line.
+fn pairs(path: &Path) -> Result<Vec<(PathBuf, PathBuf, u32)>> {
+    let text = std::fs::read_to_string(path).wrap_err_with(|| format!("{}", path.display()))?;
+    if text.lines().count() > MAX_PAIRS {
+        bail!("{}: more than {MAX_PAIRS} lines", path.display());
+    }
+    let pair = |(number, line): (usize, &str)| {
+        let wrong = || eyre!("{}: line {}: not clean, adversarial and milliseconds", path.display(), number + 1);
+        match line.split('\t').collect::<Vec<_>>().as_slice() {
+            [clean, adversarial, time] => {
+                Ok((PathBuf::from(clean), PathBuf::from(adversarial), time.parse().map_err(|_| wrong())?))
+            }
+            _ => Err(wrong()),
+        }
+    };
+    text.lines().enumerate().map(pair).collect()
+}
+
 /// Judges and prints.
 ///
 /// # Errors
@@ -43,16 +82,22 @@ fn rules(args: &ScoreArgs) -> Result<Rules> {
 /// fails a gate is no error: that is the report.
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let rules = rules(args)?;
-    let clean = Pixels::decode_png(&read(&args.clean)?, &PngLimits::default())
-        .wrap_err_with(|| format!("{}", args.clean.display()))?;
-    let answer = read(&args.adversarial)?;
     let open = |name| perturb_model::open(name, None, Device::Cpu);
     let classifier = args.model.as_deref().map(open).transpose()?;
-    // WordNet knows ImageNet's classes; another model's labels mean what their numbers say.
-    let imagenet = classifier.as_ref().is_some_and(|c| c.classes() == graph().class_names().len());
-    let semantics: &dyn Semantics = if imagenet { &Wordnet } else { &Exact };
-    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics });
-    let report = report(&rules, &clean, &answer, model.as_ref(), args.time_ms);
+    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics: natural(&**classifier) });
+    let judge = |clean: &Path, adversarial: &Path, time_ms| {
+        Ok::<_, color_eyre::Report>(report(&rules, &read_clean(clean)?, &read(adversarial)?, model.as_ref(), time_ms))
+    };
+    if let Some(list) = &args.pairs {
+        for (clean, adversarial, time_ms) in pairs(list)? {
+            println!("{}", serde_json::to_string(&judge(&clean, &adversarial, time_ms)?)?);
+        }
+        return Ok(());
+    }
+    let (Some(clean), Some(adversarial), Some(time_ms)) = (&args.clean, &args.adversarial, args.time_ms) else {
+        bail!("give a clean image, an adversarial image and --time-ms, or --pairs");
+    };
+    let report = judge(clean, adversarial, time_ms)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

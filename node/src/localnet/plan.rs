@@ -52,10 +52,10 @@ impl Kind {
     /// The arguments that make a miner of this kind.
     pub fn args(self) -> Vec<String> {
         let args: &[&str] = match self {
-            Self::Gradient => &["--attack", "ladder"],
+            Self::Gradient => &["--attack", "ours"],
             Self::Weak => &["--attack", "baseline"],
             Self::Garbage => &["--drill", "garbage"],
-            Self::Slow => &["--attack", "ladder", "--drill", "slow", "--drill-delay-ms", "1500"],
+            Self::Slow => &["--attack", "ours", "--drill", "slow", "--drill-delay-ms", "1500"],
         };
         args.iter().map(|s| (*s).to_owned()).collect()
     }

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Makes the virtual environment of the attack comparison, once per user, and prints the path of its
+# Python. PERTURB_BENCH_PYTHON set by the user wins.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+if [ -n "${PERTURB_BENCH_PYTHON:-}" ]; then
+    echo "$PERTURB_BENCH_PYTHON"
+    exit 0
+fi
+home="${XDG_CACHE_HOME:-$HOME/.cache}/perturb/bench-venv"
+want=$(cat "$here/requirements.txt" "$0" | cksum)
+if [ "$(cat "$home/.complete" 2>/dev/null)" != "$want" ]; then
+    echo "bench-attacks: making a virtual environment in $home" >&2
+    rm -rf "$home"
+    python3 -m venv "$home"
+    pip() { "$home/bin/pip" install --quiet --require-virtualenv "$@" >&2; }
+    pip "setuptools<80" wheel
+    # The CPU wheels are a tenth of the others, but only PyTorch's own index has them.
+    pip --index-url https://download.pytorch.org/whl/cpu torch==2.13.0 torchvision==0.28.0 2>/dev/null ||
+        pip torch==2.13.0 torchvision==0.28.0
+    # With the environment's own setuptools, not the newest one.
+    pip --no-build-isolation -r "$here/requirements.txt"
+    pip --no-deps torchattacks==3.5.1
+    echo "$want" > "$home/.complete"
+fi
+echo "$home/bin/python"
