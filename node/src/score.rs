@@ -84,7 +84,8 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let rules = rules(args)?;
     let open = |name| perturb_model::open(name, None, Device::Cpu);
     let classifier = args.model.as_deref().map(open).transpose()?;
-    let model = classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics: natural(&**classifier) });
+    let model =
+        classifier.as_ref().map(|classifier| Model { classifier: &**classifier, semantics: natural(&**classifier) });
     let judge = |clean: &Path, adversarial: &Path, time_ms| {
         Ok::<_, color_eyre::Report>(report(&rules, &read_clean(clean)?, &read(adversarial)?, model.as_ref(), time_ms))
     };

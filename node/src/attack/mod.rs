@@ -84,7 +84,8 @@ impl Run {
             bail!("unknown attack `{}`: one of {}", args.attack, attack::NAMES.join(", "));
         };
         perturb_model::set_threads(usize::from(args.threads));
-        let classifier: Arc<dyn Differentiable> = Arc::from(perturb_model::open(&args.model, None, args.device.resolve()?)?);
+        let classifier: Arc<dyn Differentiable> =
+            Arc::from(perturb_model::open(&args.model, None, args.device.resolve()?)?);
         let budget = Duration::from_millis(u64::from(args.budget_ms.unwrap_or(rules.deadline_ms)));
         let model = TensorModel::new(classifier.clone());
         Ok(Self { rules, attack, classifier, model, budget, passes: u64::from(args.passes), salt: args.salt })

@@ -3,6 +3,10 @@ use super::*;
 use crate::cli::{Cli, Command};
 use clap::Parser;
 use perturb_challenge::demo;
+use perturb_challenge::semantics::Exact;
+use perturb_model::TchClassifier;
+use std::path::Path;
+use tch::Device;
 
 fn args(folder: &Path, images: &[PathBuf], more: &[&str]) -> AttackArgs {
     let out = folder.join("out").display().to_string();

@@ -229,11 +229,10 @@ mod tests {
         let mut c = Climb::new(1, None, &Change::none(3), limits(), 0, 0.0);
         let mut slope = vec![0.0; 3];
         let mut losses = Vec::new();
-        loop {
-            match c.see(&clean, 0, (vec![1.0, 0.0, 0.5], -0.5), &[1.0, -1.0, 1.0], (&mut slope, None)) {
-                Next::At(_, loss) => losses.push(loss),
-                Next::GiveUp => break,
-            }
+        while let Next::At(_, loss) =
+            c.see(&clean, 0, (vec![1.0, 0.0, 0.5], -0.5), &[1.0, -1.0, 1.0], (&mut slope, None))
+        {
+            losses.push(loss);
             assert!(losses.len() < 40);
         }
         assert!(losses.contains(&Loss::Margin) && losses.contains(&Loss::CrossEntropy));
