@@ -91,20 +91,20 @@ bench: setup
 
 parity: setup
 	@cargo build --locked -p perturb-model --example parity
-	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/parity.py $(BIN)/examples/parity $(MODELS)
+	@python=$$(scripts/venv.sh) && $$python scripts/parity/parity.py $(BIN)/examples/parity $(MODELS)
 
 # What `make test` compares with, after a change of the small networks.
 parity-fixtures:
-	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/fixtures.py model/fixtures/zoo
+	@python=$$(scripts/venv.sh) && $$python scripts/parity/fixtures.py model/fixtures/zoo
 
 throughput: setup
 	@cargo build --locked -p perturb-model --example parity
-	@python=$$(scripts/parity/venv.sh) && $$python scripts/parity/throughput.py $(BIN)/examples/parity \
+	@python=$$(scripts/venv.sh) && $$python scripts/parity/throughput.py $(BIN)/examples/parity \
 		--batch $(BATCH) --threads $(THREADS) $(MODELS)
 
 # What ours is worth beside the public libraries: a table in bench/attacks.md. Fails where a peer wins.
 bench-attacks: build
-	@"$$(scripts/bench_attacks/venv.sh)" scripts/bench_attacks/bench.py --perturb $(BIN)/perturb \
+	@python=$$(scripts/venv.sh) && $$python scripts/bench_attacks/bench.py --perturb $(BIN)/perturb \
 		--weights model/weights/demo.safetensors --cache $(CARGO_TARGET_DIR)/../bench-attacks --images $(IMAGES)
 
 train-demo: build

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the attack comparison, once per user, and prints the path of its
-# Python. PERTURB_BENCH_PYTHON set by the user wins.
+# Makes the virtual environment of the Python peers (timm, torchvision, attack libraries), once per
+# user, and prints the path of its Python. PERTURB_PYTHON set by the user wins.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-if [ -n "${PERTURB_BENCH_PYTHON:-}" ]; then
-    echo "$PERTURB_BENCH_PYTHON"
+if [ -n "${PERTURB_PYTHON:-}" ]; then
+    echo "$PERTURB_PYTHON"
     exit 0
 fi
-home="${XDG_CACHE_HOME:-$HOME/.cache}/perturb/bench-venv"
+home="${XDG_CACHE_HOME:-$HOME/.cache}/perturb/python"
 want=$(cat "$here/requirements.txt" "$0" | cksum)
 if [ "$(cat "$home/.complete" 2>/dev/null)" != "$want" ]; then
-    echo "bench-attacks: making a virtual environment in $home" >&2
+    echo "python peers: making a virtual environment in $home" >&2
     rm -rf "$home"
     python3 -m venv "$home"
     pip() { "$home/bin/pip" install --quiet --require-virtualenv "$@" >&2; }
