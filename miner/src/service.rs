@@ -57,7 +57,10 @@ pub struct Service {
     network: NetworkId,
     pair: HotkeyPair,
     attack: Box<dyn Attack>,
-    model: Mutex<Loaded>,
+    /// Each with a lock of its own: attacks on one model take turns.
+    models: Vec<Mutex<Loaded>>,
+    /// Digests of their weights, in order.
+    digests: Vec<Digest>,
     drill: Drill,
     answers: Mutex<VecDeque<(RoundId, Digest, Vec<u8>)>>,
     counts: Mutex<Counts>,
@@ -72,13 +75,20 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Refusal(Decline, String);
 
 impl Service {
-    /// A service for one miner.
-    pub fn new(network: NetworkId, pair: HotkeyPair, attack: Box<dyn Attack>, model: Loaded, drill: Drill) -> Self {
+    /// A service for one miner with these models.
+    pub fn new(
+        network: NetworkId,
+        pair: HotkeyPair,
+        attack: Box<dyn Attack>,
+        models: Vec<Loaded>,
+        drill: Drill,
+    ) -> Self {
         Self {
             network,
             pair,
             attack,
-            model: Mutex::new(model),
+            digests: models.iter().map(|m| m.digest).collect(),
+            models: models.into_iter().map(Mutex::new).collect(),
             drill,
             answers: Mutex::new(VecDeque::new()),
             counts: Mutex::default(),
@@ -159,11 +169,12 @@ impl Service {
         let found = if self.drill.is_garbage() {
             None
         } else {
-            let mut loaded = lock(&self.model);
-            if c.model_digest != loaded.digest.0 {
+            let Some(loaded) = self.digests.iter().position(|d| c.model_digest == d.0).and_then(|i| self.models.get(i))
+            else {
                 let named: String = c.model.chars().take(64).collect();
-                return Err(Refusal(Decline::UnknownModel, format!("have `{}`, not `{named}`", loaded.name)));
-            }
+                return Err(Refusal(Decline::UnknownModel, format!("`{named}` with these weights is not here")));
+            };
+            let mut loaded = lock(loaded);
             let mut model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
             let criterion = RuleCriterion::new(rules);
             let task = Task { clean: &clean, label: c.label, salt: self.salt(&round) };

@@ -100,6 +100,10 @@ pub struct CommonArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub torch_threads: Option<u16>,
+    /// Where models run: `cpu`, `auto`, `cuda` or `cuda:N` [env PERTURB_DEVICE] [default: cpu].
+    #[arg(long, value_name = "DEVICE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// `perturb validator`.
@@ -156,6 +160,11 @@ pub struct MinerArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attack: Option<String>,
+    /// A model to have ready besides those of the genesis file, repeatable [env PERTURB_MODELS,
+    /// comma-separated].
+    #[arg(long = "model", value_name = "NAME")]
+    #[serde(rename = "models", skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
     /// Misbehave on purpose (local networks): `garbage`, or `slow` with --drill-delay-ms.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -35,6 +35,8 @@ pub struct Config {
     pub rpc_listen: SocketAddr,
     /// Torch threads.
     pub torch_threads: u16,
+    /// Where models run: `cpu`, `auto`, `cuda` or `cuda:N`.
+    pub device: String,
     /// Blocks behind from which a validator fetches a snapshot instead.
     pub snapshot_after_blocks: u64,
     /// Closed epochs whose blocks a validator keeps; all of them where nothing is said.
@@ -49,6 +51,8 @@ pub struct Config {
     pub llm_url: String,
     /// File with the key that it asks for.
     pub llm_key_file: Option<PathBuf>,
+    /// Models that a miner has ready besides those of the genesis file.
+    pub models: Vec<String>,
     /// The miner's attack.
     pub attack: String,
     /// The miner's misbehaviour.
@@ -75,6 +79,8 @@ impl Default for Config {
             http_listen: loopback(9615),
             rpc_listen: loopback(8545),
             torch_threads: 1,
+            // What every machine has and every machine computes alike.
+            device: "cpu".into(),
             // Some minutes of fetching blocks.
             snapshot_after_blocks: 5_000,
             keep_block_epochs: None,
@@ -83,6 +89,7 @@ impl Default for Config {
             llm_api: "ollama".into(),
             llm_url: "http://127.0.0.1:11434".into(),
             llm_key_file: None,
+            models: Vec::new(),
             attack: "ours".into(),
             drill: None,
             drill_delay_ms: 2000,
@@ -132,9 +139,12 @@ impl Config {
             let text = std::fs::read_to_string(path).map_err(|e| ConfigError::File(path.into(), e))?;
             figment = figment.merge(Toml::string(&text));
         }
-        figment = figment.merge(Env::prefixed("PERTURB_").ignore(&["bootnodes", "config"]));
+        figment = figment.merge(Env::prefixed("PERTURB_").ignore(&["bootnodes", "models", "config"]));
         if let Some(list) = lists("PERTURB_BOOTNODES") {
             figment = figment.merge(("bootnodes", list));
+        }
+        if let Some(list) = lists("PERTURB_MODELS") {
+            figment = figment.merge(("models", list));
         }
         if let Some(list) = lists("SUBTENSOR_ENDPOINT") {
             figment = figment.merge(("subtensor_endpoints", list));

@@ -7,13 +7,13 @@ use std::time::Duration;
 use color_eyre::eyre::{Result, bail};
 use perturb_chain::ChainClient;
 use perturb_chain::options::ChainOptions;
+use perturb_ledger::Genesis;
 use perturb_miner::drill::Drill;
 use perturb_miner::service::Loaded;
 use perturb_miner::tensor::TensorModel;
 use perturb_miner::{Service, attack};
-use perturb_model::TchClassifier;
+use perturb_model::{DeviceChoice, Differentiable};
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, Protocol};
-use perturb_types::Digest;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
@@ -35,6 +35,24 @@ fn drill(config: &Config) -> Result<Drill> {
     })
 }
 
+/// The models of the genesis file's challenges, with exactly the agreed weights, and those of the
+/// configuration.
+fn models(config: &Config, genesis: &Genesis) -> Result<Vec<Loaded>> {
+    let device = config.device.parse::<DeviceChoice>()?.resolve()?;
+    let agreed = genesis.challenges.iter().map(|c| (c.model.as_str(), Some(c.model_digest.0)));
+    let named = config.models.iter().map(|name| (name.as_str(), None));
+    let mut models: Vec<Loaded> = Vec::new();
+    for (name, digest) in agreed.chain(named) {
+        if models.iter().any(|m| m.name == name && digest.is_none_or(|d| d == m.digest.0)) {
+            continue;
+        }
+        let classifier: Arc<dyn Differentiable> = Arc::from(perturb_model::open(name, digest, device)?);
+        let digest = classifier.digest();
+        models.push(Loaded { name: name.to_owned(), digest, model: Box::new(TensorModel::new(classifier)) });
+    }
+    Ok(models)
+}
+
 /// Runs until a signal.
 ///
 /// # Errors
@@ -46,9 +64,7 @@ pub async fn run(config: Config) -> Result<()> {
         bail!("unknown attack `{}`: one of {}", config.attack, attack::NAMES.join(", "));
     };
     perturb_model::set_threads(usize::from(config.torch_threads));
-    let classifier = TchClassifier::embedded(perturb_model::DeviceChoice::Auto.resolve()?)?;
-    let digest = Digest(classifier.file_digest());
-    let loaded = Loaded { name: "demo".into(), digest, model: Box::new(TensorModel::new(Arc::new(classifier))) };
+    let models = models(&config, &role.genesis)?;
 
     let stop = role::stop_on_signal()?;
     let hotkey = pair.hotkey();
@@ -57,7 +73,7 @@ pub async fn run(config: Config) -> Result<()> {
     let metagraph = Metagraph::follow(client, netuid, min_stake_rao, None, stop.clone());
     let net = role.network(&config, p2p::Role::Miner, Some(pair.clone()), metagraph)?;
     let (network, mut events) = role::join(net).await?;
-    let service = Arc::new(Service::new(role.network, pair, attack, loaded, drill(&config)?));
+    let service = Arc::new(Service::new(role.network, pair, attack, models, drill(&config)?));
 
     let validators = Arc::new(AtomicU64::new(0));
     let seen = validators.clone();

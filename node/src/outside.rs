@@ -1,8 +1,8 @@
-//! Images and judges of meaning from outside, as this machine is configured for them.
+//! Models, images and judges of meaning from outside, as this machine is configured for them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
@@ -14,6 +14,9 @@ use perturb_challenge::semantics::{Exact, Semantics};
 use perturb_challenge::source::ImageSource;
 use perturb_challenge::source::open::{Places, open};
 use perturb_challenge::source::parquet::hub;
+
+use perturb_model::DeviceChoice;
+use perturb_types::Digest;
 
 use crate::cli::ImagesArgs;
 use crate::config::Config;
@@ -41,9 +44,15 @@ pub fn images(args: &ImagesArgs) -> Result<()> {
 /// Bytes of a file with a key.
 const MAX_KEY: u64 = 4096;
 
-/// Where images and language models are found here.
-#[derive(Clone, Debug)]
+/// A name and a digest, and the classifier while anybody uses it.
+type Opened = BTreeMap<(String, Digest), Weak<dyn Classifier>>;
+
+/// Where models, images and language models are found here.
+#[derive(Clone)]
 pub struct Outside {
+    device: tch::Device,
+    /// Two challenges with one model hold it in memory once.
+    opened: Arc<Mutex<Opened>>,
     places: Places,
     /// An agreed image source, and where this machine has the same set.
     elsewhere: BTreeMap<String, String>,
@@ -54,13 +63,15 @@ impl Outside {
     /// As a configuration says.
     ///
     /// # Errors
-    /// An interface nobody knows, a key's file that cannot be read.
+    /// An interface nobody knows, a key's file that cannot be read, a device that is not there.
     pub fn new(config: &Config) -> Result<Self> {
         let api = Api::by_name(&config.llm_api)
             .ok_or_else(|| eyre!("llm_api is `{}`: known are `ollama` and `openai`", config.llm_api))?;
         let key = config.llm_key_file.as_deref().map(key).transpose()?;
         let folder = &config.data_dir;
         Ok(Self {
+            device: config.device.parse::<DeviceChoice>()?.resolve()?,
+            opened: Arc::default(),
             places: Places {
                 hub: hub::cache(|name| std::env::var_os(name)),
                 digests: Some(folder.join("digests.json")),
@@ -69,6 +80,27 @@ impl Outside {
             elsewhere: config.image_sources.clone(),
             llm: Service { api, url: config.llm_url.clone(), key, transcripts: Some(folder.join("transcripts")) },
         })
+    }
+
+    /// The classifier of an agreed name with exactly the agreed weights.
+    ///
+    /// # Errors
+    /// A name that this version does not know, or weights that are not here or are others.
+    pub fn classifier(&self, name: &str, digest: Digest) -> Result<Arc<dyn Classifier>> {
+        // The agreed state names a model in full, never a file of this machine.
+        if name != "demo" && perturb_model::zoo::find(name).is_none_or(|spec| spec.name != name) {
+            bail!("this version does not know the model `{}`", name.escape_default());
+        }
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.retain(|_, classifier| classifier.strong_count() > 0);
+        let key = (name.to_owned(), digest);
+        if let Some(classifier) = opened.get(&key).and_then(Weak::upgrade) {
+            return Ok(classifier);
+        }
+        let classifier: Box<dyn Classifier> = perturb_model::open(name, Some(digest.0), self.device)?;
+        let classifier: Arc<dyn Classifier> = Arc::from(classifier);
+        opened.insert(key, Arc::downgrade(&classifier));
+        Ok(classifier)
     }
 
     /// The image set of an agreed text.
@@ -131,7 +163,6 @@ mod tests {
     use super::*;
     use perturb_challenge::classifier::ClassifierError;
     use perturb_challenge::pixels::Pixels;
-    use perturb_types::Digest;
 
     struct Of(usize);
 
@@ -162,6 +193,23 @@ mod tests {
         assert_eq!(name("llm", 10).unwrap(), "llm");
         assert!(name("wordnet", 10).unwrap_err().contains("the model has 10"));
         assert!(name("llm", 7).unwrap_err().contains("no names"));
+    }
+
+    #[test]
+    fn a_model_is_opened_once_by_its_full_name_and_agreed_digest() {
+        let outside = Outside::new(&Config::default()).unwrap();
+        let digest = Digest::of(include_bytes!("../../model/weights/demo.safetensors"));
+        let (one, two) = (outside.classifier("demo", digest).unwrap(), outside.classifier("demo", digest).unwrap());
+        assert!(Arc::ptr_eq(&one, &two));
+        drop((one, two));
+        assert!(outside.classifier("demo", digest).is_ok(), "again after its last user");
+        let error = |name| outside.classifier(name, Digest([7; 32])).err().unwrap().to_string();
+        assert!(error("demo").contains(&Digest([7; 32]).to_string()), "{}", error("demo"));
+        // Neither a file of this machine nor a short name, which another version may read otherwise.
+        for name in ["demo.safetensors", "convnext_small", "convnext_small.fb_in1k=/x", "/x.pt"] {
+            assert!(error(name).contains("does not know"), "{}", error(name));
+        }
+        assert!(Outside::new(&Config { device: "abacus".into(), ..Config::default() }).is_err());
     }
 
     #[test]

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use color_eyre::eyre::{Result, WrapErr, bail, eyre};
-use perturb_challenge::classifier::Classifier;
+use color_eyre::eyre::{Result, bail, eyre};
 use perturb_challenge::construct::Wanted;
 use perturb_challenge::source::ImageSource;
 use perturb_ledger::{ChallengeSpec, query};
@@ -40,9 +39,12 @@ pub struct Shared {
     pub driver: DriverHandle,
     /// What was done.
     pub counters: Arc<Counters>,
-    /// Images and judges from outside.
+    /// Models, images and judges from outside.
     pub outside: Outside,
 }
+
+/// The first pause before a challenge that cannot be run here is tried again, and the longest.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 struct Running {
     spec: ChallengeSpec,
@@ -52,12 +54,10 @@ struct Running {
 /// Runs the agreed challenges until `stop`.
 ///
 /// # Errors
-/// At the start: a model or image set that is not the agreed one. Later: the disk, or a service that
-/// failed. A challenge that is added later and cannot be run here is left to the others.
+/// The disk, or a service that failed.
 pub async fn run(shared: Shared, stop: CancellationToken) -> Result<()> {
     let mut running: BTreeMap<ChallengeId, Running> = BTreeMap::new();
     let mut services: JoinSet<Result<()>> = JoinSet::new();
-    let mut first = true;
     loop {
         let agreed = query::challenges(shared.agreed.database())?;
         running.retain(|id, r| {
@@ -69,20 +69,12 @@ pub async fn run(shared: Shared, stop: CancellationToken) -> Result<()> {
             stays
         });
         for spec in agreed {
-            if running.contains_key(&spec.id) {
-                continue;
+            if !running.contains_key(&spec.id) {
+                let token = stop.child_token();
+                services.spawn(serve(shared.clone(), spec.clone(), token.clone()));
+                running.insert(spec.id, Running { spec, stop: token });
             }
-            let token = stop.child_token();
-            match start(&shared, &spec, &mut services, &token) {
-                Ok(()) => {}
-                Err(error) if first => return Err(error),
-                Err(error) => {
-                    tracing::error!(challenge = %spec.id, error = %format!("{error:#}"), "cannot run this challenge");
-                }
-            }
-            running.insert(spec.id, Running { spec, stop: token });
         }
-        first = false;
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(EVERY) => {}
@@ -93,20 +85,38 @@ pub async fn run(shared: Shared, stop: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn start(
-    shared: &Shared,
-    spec: &ChallengeSpec,
-    services: &mut JoinSet<Result<()>>,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let classifier = classifier(spec)?;
-    let named = || format!("challenge {}", spec.id);
-    // Large files may have to be read once.
-    let source = tokio::task::block_in_place(|| source(shared, spec))?;
-    let semantics = shared.outside.judge(&spec.rules.semantic, classifier.as_ref()).wrap_err_with(named)?;
+/// Serves one challenge until `stop`. Where its weights were not pulled, its image set is away, or
+/// either is not the agreed one, the validator goes on without it, in consensus and in other
+/// challenges, and looks again: one model must not take validators away from the chain.
+async fn serve(shared: Shared, spec: ChallengeSpec, stop: CancellationToken) -> Result<()> {
+    let mut pause = TRY_AGAIN.0;
+    let (rounds, checks) = loop {
+        // Reads weights and large files, asks servers.
+        match tokio::task::block_in_place(|| prepare(&shared, &spec)) {
+            Ok(ready) => break ready,
+            Err(error) => {
+                let again_s = pause.as_secs();
+                tracing::error!(challenge = %spec.id, again_s, error = %format!("{error:#}"), "cannot run this challenge");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(TRY_AGAIN.1);
+    };
+    let meaning = &spec.rules.semantic;
+    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
+    tokio::try_join!(rounds.run(stop.clone()), checks.run(stop))?;
+    Ok(())
+}
+
+fn prepare(shared: &Shared, spec: &ChallengeSpec) -> Result<(Rounds, Checks)> {
+    let classifier = shared.outside.classifier(&spec.model, spec.model_digest)?;
+    let source = source(shared, spec)?;
+    let semantics = shared.outside.judge(&spec.rules.semantic, classifier.as_ref())?;
     let labels = outside::labels(classifier.as_ref());
-    let wanted =
-        Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e)).wrap_err_with(named)?;
+    let wanted = Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e))?;
     let rounds = Rounds {
         id: shared.id,
         challenge: spec.id,
@@ -126,37 +136,15 @@ fn start(
         counters: shared.counters.clone(),
     };
     let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics };
-    let meaning = &spec.rules.semantic;
-    tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
-    services.spawn(rounds.run(stop.clone()));
-    services.spawn(checks.run(stop.clone()));
-    Ok(())
-}
-
-fn classifier(spec: &ChallengeSpec) -> Result<Arc<dyn Classifier>> {
-    // The agreed state names a model, never a file of this machine.
-    let named = spec.model == "demo" || perturb_model::zoo::find(&spec.model).is_some();
-    if !named {
-        bail!("challenge {}: this version does not know the model `{}`", spec.id, spec.model);
-    }
-    let device = perturb_model::DeviceChoice::Auto.resolve()?;
-    let model = perturb_model::open(&spec.model, Some(spec.model_digest.0), device)
-        .wrap_err_with(|| format!("challenge {}", spec.id))?;
-    let model: Box<dyn Classifier> = model;
-    Ok(Arc::from(model))
+    Ok((rounds, checks))
 }
 
 /// The agreed image set, wherever it lies here; `perturb_challenge::source` lists the texts.
 fn source(shared: &Shared, spec: &ChallengeSpec) -> Result<Arc<dyn ImageSource>> {
-    let source = shared.outside.source(&spec.source).wrap_err_with(|| format!("challenge {}", spec.id))?;
+    let source = shared.outside.source(&spec.source)?;
     if source.fingerprint() != spec.source_fingerprint {
-        bail!(
-            "challenge {}: the network agreed on image set {}, `{}` is {}",
-            spec.id,
-            spec.source_fingerprint,
-            spec.source,
-            source.fingerprint()
-        );
+        let (agreed, found) = (spec.source_fingerprint, source.fingerprint());
+        bail!("the network agreed on image set {agreed}, `{}` is {found}", spec.source);
     }
     Ok(source)
 }

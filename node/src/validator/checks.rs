@@ -11,13 +11,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use color_eyre::eyre::{Result, eyre};
+use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::semantics::{Semantics, SemanticsError};
-use perturb_challenge::source::ImageSource;
+use perturb_challenge::source::{ImageSource, SourceError};
 use perturb_challenge::transform::Transform;
-use perturb_challenge::verify::verify;
+use perturb_challenge::verify::{Verdict, verify};
 use perturb_consensus::Verdict as Admission;
 use perturb_consensus::wire::{MAX_RESPONSE_BYTES, Request, Response};
 use perturb_ledger::spot::{CheckRow, Disagreement, Finding};
@@ -25,7 +25,7 @@ use perturb_ledger::{Block, ChallengeSpec, Transaction, query};
 use perturb_p2p::{PeerInfo, Protocol, Role};
 use perturb_types::limits::MAX_BLOCK_BYTES;
 use perturb_types::round::Meaning;
-use perturb_types::{Digest, Entry, Hotkey, RoundId, RoundResult, Signed, encode};
+use perturb_types::{Digest, Entry, Hotkey, Reason, RoundId, RoundResult, Signed, encode};
 use tokio_util::sync::CancellationToken;
 
 use super::bytes_of;
@@ -74,6 +74,8 @@ enum Outcome {
     Fails(Finding),
     /// An image is not to be had now.
     Later(Finding),
+    /// This machine cannot tell now: its disk, its model, an image server. Nobody is accused of that.
+    Unknown,
 }
 
 impl Checks {
@@ -122,6 +124,7 @@ impl Checks {
                 finding
             }
             Outcome::Fails(finding) => finding,
+            Outcome::Unknown => return Ok(false),
         };
         tracing::warn!(%round, ?finding, "a checked round does not hold");
         let d = Disagreement { hotkey: self.shared.me, round: *round, result: row.fresh.result, finding };
@@ -174,56 +177,74 @@ impl Checks {
         let Some(png) = self.image(&row.fresh.image, &validator).await? else {
             return Ok(Outcome::Later(Finding::ImageMissing));
         };
-        let Some(clean) = self.clean(result, &png)? else { return Ok(Outcome::Fails(Finding::ImageWrong)) };
-        if !self.same_label(&clean, result.label)? {
-            return Ok(Outcome::Fails(Finding::Label));
+        let clean = match self.clean(result, &png) {
+            Ok(clean) => clean,
+            Err(outcome) => return Ok(outcome),
+        };
+        let tolerance = query::parameters(self.shared.agreed.database())?.spot_checks.margin_tolerance;
+        match self.same_label(&clean, result.label, tolerance) {
+            Outcome::Holds => {}
+            other => return Ok(other),
         }
         for entry in result.entries.iter().filter(|e| e.measurement.channels > 0) {
             let Some(answer) = &entry.answer else { continue };
             let Some(png) = self.image(&answer.digest, &validator).await? else {
                 return Ok(Outcome::Later(Finding::AnswerMissing));
             };
-            if let Some(finding) = self.entry(&clean, result.label, entry, &png) {
-                return Ok(Outcome::Fails(finding));
+            match self.entry(&clean, result.label, entry, &png, tolerance) {
+                Outcome::Holds => {}
+                other => return Ok(other),
             }
         }
         Ok(Outcome::Holds)
     }
 
     /// The image that the miners got, where it is what it should be.
-    fn clean(&self, result: &RoundResult, png: &[u8]) -> Result<Option<Pixels>> {
-        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Ok(None) };
+    fn clean(&self, result: &RoundResult, png: &[u8]) -> Result<Pixels, Outcome> {
+        let wrong = Outcome::Fails(Finding::ImageWrong);
+        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Err(wrong) };
         if result.source_index >= self.source.len() {
-            return Ok(None);
+            return Err(wrong);
         }
-        let source = self.source.get(result.source_index)?;
-        let expected = Transform::derive(&result.transform, &self.spec.rules.transform).apply(&source.pixels);
-        Ok((given == expected).then_some(given))
+        let expected = tokio::task::block_in_place(|| {
+            let source = self.source.get(result.source_index)?;
+            Ok(Transform::derive(&result.transform, &self.spec.rules.transform).apply(&source.pixels))
+        });
+        match expected.map_err(|error: SourceError| (error.one_image(), error)) {
+            Ok(expected) if given == expected => Ok(given),
+            // No honest round can have used an image that nobody can read.
+            Ok(_) | Err((true, _)) => Err(wrong),
+            Err((false, error)) => {
+                tracing::warn!(round = %result.round, %error, "a round cannot be checked now");
+                Err(Outcome::Unknown)
+            }
+        }
     }
 
     /// Whether the model gives the clean image this label, ties aside.
-    fn same_label(&self, clean: &Pixels, label: u16) -> Result<bool> {
-        let rows = tokio::task::block_in_place(|| self.classifier.logits(&[clean]))?;
-        let row = rows.first().ok_or_else(|| eyre!("the classifier gave no logits"))?;
+    fn same_label(&self, clean: &Pixels, label: u16, tolerance: u32) -> Outcome {
+        let rows = tokio::task::block_in_place(|| self.classifier.logits(&[clean]));
+        let row = match rows.map(|mut rows| rows.pop()) {
+            Ok(Some(row)) => row,
+            failed => {
+                tracing::warn!(?failed, "the model gave nothing: a round cannot be checked now");
+                return Outcome::Unknown;
+            }
+        };
         let own = row.get(usize::from(label)).copied();
         let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let lead = own.map_or(f64::INFINITY, |own| f64::from(best) - f64::from(own));
-        Ok(lead * 1e6 <= f64::from(self.tolerance()?))
+        if lead * 1e6 <= f64::from(tolerance) { Outcome::Holds } else { Outcome::Fails(Finding::Label) }
     }
 
-    fn tolerance(&self) -> Result<u32> {
-        Ok(query::parameters(self.shared.agreed.database())?.spot_checks.margin_tolerance)
-    }
-
-    /// What is wrong with an entry, if anything.
-    fn entry(&self, clean: &Pixels, label: u16, entry: &Entry, png: &[u8]) -> Option<Finding> {
+    /// Verifies an entry again.
+    fn entry(&self, clean: &Pixels, label: u16, entry: &Entry, png: &[u8], tolerance: u32) -> Outcome {
         let recorded = Recorded(entry.meaning);
         let judge: &dyn Semantics = if self.semantics.repeatable() { self.semantics.as_ref() } else { &recorded };
         let again = tokio::task::block_in_place(|| {
             verify(&self.spec.rules, clean, label, png, self.classifier.as_ref(), judge)
         });
-        let tolerance = i64::from(self.tolerance().unwrap_or(0));
-        compare(entry, &again, tolerance, i64::from(self.spec.rules.min_margin))
+        compare(entry, &again, i64::from(tolerance), i64::from(self.spec.rules.min_margin))
     }
 
     /// An image by its digest: from here, from the round's validator, from other validators.
@@ -249,28 +270,26 @@ impl Checks {
 }
 
 /// Compares a recorded entry with what verifying its image again gives.
-fn compare(
-    entry: &Entry,
-    again: &perturb_challenge::verify::Verdict,
-    tolerance: i64,
-    min_margin: i64,
-) -> Option<Finding> {
-    use perturb_types::Reason;
+fn compare(entry: &Entry, again: &Verdict, tolerance: i64, min_margin: i64) -> Outcome {
     if entry.measurement != again.measurement {
-        return Some(Finding::Measurement);
+        return Outcome::Fails(Finding::Measurement);
     }
     // The clock and other answers decide these; the model was not asked.
     if matches!(entry.reason, Reason::Timeout | Reason::DuplicateResponse | Reason::ModelInferenceFailed) {
-        return None;
+        return Outcome::Holds;
+    }
+    if again.reason == Reason::ModelInferenceFailed {
+        return Outcome::Unknown;
     }
     let flips = |reason| reason == Reason::Success || reason == Reason::SemanticMatch;
-    if flips(entry.reason) == flips(again.reason) && entry.predicted == again.predicted {
-        let far = (entry.margin - again.margin_millionths).abs() > tolerance;
-        return (far || entry.meaning != again.semantic).then_some(Finding::Label);
-    }
-    // Near a tie, or near the margin that counts as a flip, two machines may differ.
-    let near = |margin: i64| margin <= tolerance || (margin - min_margin).abs() <= tolerance;
-    (!near(entry.margin) || !near(again.margin_millionths)).then_some(Finding::Label)
+    let holds = if flips(entry.reason) == flips(again.reason) && entry.predicted == again.predicted {
+        (entry.margin - again.margin_millionths).abs() <= tolerance && entry.meaning == again.semantic
+    } else {
+        // Near a tie, or near the margin that counts as a flip, two machines may differ.
+        let near = |margin: i64| margin <= tolerance || (margin - min_margin).abs() <= tolerance;
+        near(entry.margin) && near(again.margin_millionths)
+    };
+    if holds { Outcome::Holds } else { Outcome::Fails(Finding::Label) }
 }
 
 #[cfg(test)]
@@ -278,9 +297,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use perturb_challenge::rules::Rules;
-    use perturb_challenge::verify::Verdict;
     use perturb_types::round::Answer;
-    use perturb_types::{Measurement, Millionths, Reason};
+    use perturb_types::{Measurement, Millionths};
 
     fn verdict(margin: i64) -> Verdict {
         Verdict {
@@ -306,12 +324,12 @@ mod tests {
     #[test]
     fn the_same_again_holds_and_another_measurement_does_not() {
         let min = i64::from(Rules::subnet().min_margin);
-        assert_eq!(compare(&entry(500_000), &verdict(500_000), 50_000, min), None);
-        assert_eq!(compare(&entry(500_000), &verdict(540_000), 50_000, min), None, "within the tolerance");
-        assert_eq!(compare(&entry(500_000), &verdict(560_000), 50_000, min), Some(Finding::Label));
+        assert_eq!(compare(&entry(500_000), &verdict(500_000), 50_000, min), Outcome::Holds);
+        assert_eq!(compare(&entry(500_000), &verdict(540_000), 50_000, min), Outcome::Holds, "within the tolerance");
+        assert_eq!(compare(&entry(500_000), &verdict(560_000), 50_000, min), Outcome::Fails(Finding::Label));
         let mut other = verdict(500_000);
         other.measurement.changed = 99;
-        assert_eq!(compare(&entry(500_000), &other, 50_000, min), Some(Finding::Measurement));
+        assert_eq!(compare(&entry(500_000), &other, 50_000, min), Outcome::Fails(Finding::Measurement));
     }
 
     #[test]
@@ -321,15 +339,23 @@ mod tests {
         recorded.meaning = Meaning::Different;
         let mut again = verdict(500_000);
         (again.semantic, again.reason) = (Meaning::Same, Reason::SemanticMatch);
-        assert_eq!(compare(&recorded, &again, 50_000, min), Some(Finding::Label));
+        assert_eq!(compare(&recorded, &again, 50_000, min), Outcome::Fails(Finding::Label));
         (again.semantic, again.reason) = (Meaning::Different, Reason::Success);
-        assert_eq!(compare(&recorded, &again, 50_000, min), None);
+        assert_eq!(compare(&recorded, &again, 50_000, min), Outcome::Holds);
+    }
+
+    #[test]
+    fn a_model_that_fails_here_accuses_nobody() {
+        let min = i64::from(Rules::subnet().min_margin);
+        let mut again = verdict(0);
+        again.reason = Reason::ModelInferenceFailed;
+        assert_eq!(compare(&entry(500_000), &again, 50_000, min), Outcome::Unknown);
     }
 
     #[test]
     fn a_flip_that_is_none_here_counts_only_away_from_a_tie() {
         let min = i64::from(Rules::subnet().min_margin);
-        assert_eq!(compare(&entry(500_000), &verdict(0), 50_000, min), Some(Finding::Label));
-        assert_eq!(compare(&entry(min + 20_000), &verdict(0), 50_000, min), None);
+        assert_eq!(compare(&entry(500_000), &verdict(0), 50_000, min), Outcome::Fails(Finding::Label));
+        assert_eq!(compare(&entry(min + 20_000), &verdict(0), 50_000, min), Outcome::Holds);
     }
 }

@@ -63,6 +63,9 @@ const REMEMBER_PEERS: Duration = Duration::from_secs(30);
 /// How long the parts may take to end once one of them has.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// How long they may take to end when the node does: one in the midst of a computation is left behind.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Runs until a signal, or until the node must not go on. Where its state is wrong it sets that aside
 /// and begins again from the others'.
 ///
@@ -188,7 +191,10 @@ async fn serve(config: Config) -> Result<()> {
     let outcome = why_it_ended(first, &mut tasks, asked).await;
     network.shutdown().await;
     let _ = rpc.stop();
-    tasks.shutdown().await;
+    // Somebody may be waiting for an image server or a language model on a thread of its own.
+    if tokio::time::timeout(GRACE, tasks.shutdown()).await.is_err() {
+        tracing::warn!("a part of the node did not end in time and is left behind");
+    }
     outcome
 }
 

@@ -21,7 +21,7 @@ use perturb_challenge::source::ImageSource;
 use perturb_challenge::traversal::Traversal;
 use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
-use perturb_ledger::Transaction;
+use perturb_ledger::{Transaction, query};
 use perturb_p2p::NetworkHandle;
 use perturb_storage::Database;
 use perturb_types::envelope::Signed;
@@ -40,11 +40,8 @@ use crate::keys::random_seed;
 /// Pause after a round that could not be run.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Pause before a judge of meaning that failed is asked again about a round's answers.
-const JUDGE_RETRY: Duration = Duration::from_secs(15);
-
-/// Times that it is asked; then the round stays open, which counts against this validator.
-const JUDGE_TRIES: u32 = 40;
+/// Pause before a judge of meaning that is away is asked again about a round's answers.
+const JUDGE_RETRY: Duration = Duration::from_secs(5);
 
 /// Epochs for which a round's images are kept.
 const KEEP_EPOCHS: u64 = 4;
@@ -116,7 +113,8 @@ impl Rounds {
     /// # Errors
     /// The traversal does not fit the image set, or the disk fails.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
-        let key = format!("traversal/{}", self.challenge);
+        // By the set: a challenge that is moved to another one and back goes on where it was.
+        let key = format!("traversal/{}/{}", self.challenge, self.source.fingerprint());
         let mut traversal = match self.database.row::<Traversal>(&key)? {
             Some(stored) => Traversal::resume(stored, self.source.as_ref())?,
             None => Traversal::begin(*random_seed(), self.source.as_ref())?,
@@ -252,17 +250,20 @@ impl Rounds {
         Ok(join_all(asked).await)
     }
 
-    /// Verifies answers. A verdict that the judge of meaning failed at is none: the result waits for
-    /// it, and no round is begun meanwhile.
+    /// Verifies answers. A verdict that the judge of meaning was away for is none: the result waits for
+    /// it, for as long as it could still be accepted; then the round stays open, which counts against
+    /// this validator. No round is begun meanwhile.
     async fn verdicts(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>> {
-        for _ in 1..JUDGE_TRIES {
+        let height = || self.driver.status().borrow().height;
+        let last = height() + query::parameters(&self.database)?.open_round_blocks;
+        loop {
             match self.verify(drawn, pngs) {
                 Ok(verdicts) => return Ok(verdicts),
+                Err(error) if height() >= last => return Err(error.into()),
                 Err(error) => tracing::warn!(%error, "a round's result waits for the judge of meaning"),
             }
             tokio::time::sleep(JUDGE_RETRY).await;
         }
-        Ok(self.verify(drawn, pngs)?)
     }
 
     fn verify(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>, SemanticsError> {
