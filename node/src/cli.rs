@@ -478,7 +478,8 @@ pub struct AttackArgs {
     /// Clean images, 8-bit RGB PNG.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// `demo` or a safetensors file.
+    /// `demo`, a model of `perturb model list`, NAME=FILE, a TorchScript file (.pt, .pt@SIDE) or a demo network's
+    /// safetensors file.
     #[arg(long, default_value = "demo")]
     pub model: String,
     /// `subnet` or `whitepaper`.

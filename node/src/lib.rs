@@ -22,7 +22,7 @@ pub mod status;
 pub mod validator;
 pub mod zoo;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -55,6 +55,10 @@ pub fn main() -> ExitCode {
         Ok(()) => {
             // A miner's attack or a silent drill may still sit on a blocking thread.
             runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+            ExitCode::SUCCESS
+        }
+        // Whoever reads the output has seen enough (`| head`): no failure of ours.
+        Err(error) if error.downcast_ref().is_some_and(|e: &std::io::Error| e.kind() == ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
         Err(error) => {

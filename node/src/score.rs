@@ -1,5 +1,6 @@
 //! `perturb score`: what an answer is worth, exactly as a validator would say.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
@@ -89,9 +90,10 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let judge = |clean: &Path, adversarial: &Path, time_ms| {
         Ok::<_, color_eyre::Report>(report(&rules, &read_clean(clean)?, &read(adversarial)?, model.as_ref(), time_ms))
     };
+    let mut out = std::io::stdout().lock();
     if let Some(list) = &args.pairs {
         for (clean, adversarial, time_ms) in pairs(list)? {
-            println!("{}", serde_json::to_string(&judge(&clean, &adversarial, time_ms)?)?);
+            writeln!(out, "{}", serde_json::to_string(&judge(&clean, &adversarial, time_ms)?)?)?;
         }
         return Ok(());
     }
@@ -100,9 +102,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     };
     let report = judge(clean, adversarial, time_ms)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        println!("{report}");
+        writeln!(out, "{report}")?;
     }
     Ok(())
 }

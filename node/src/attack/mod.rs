@@ -4,6 +4,7 @@ mod outcome;
 mod page;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ use perturb_model::Differentiable;
 
 use crate::cli::AttackArgs;
 use crate::score::{natural, read_clean};
-use outcome::Outcome;
+use outcome::{Outcome, Totals};
+use page::Page;
 
 /// Images of one call: what a page can show and a folder hold without surprises.
 const MAX_IMAGES: usize = 10_000;
@@ -145,24 +147,27 @@ pub fn run(args: &AttackArgs) -> Result<()> {
     let mut run = Run::new(args)?;
     let items = items(&args.images)?;
     std::fs::create_dir_all(&args.out).wrap_err_with(|| format!("{}", args.out.display()))?;
-    let mut outcomes = Vec::with_capacity(items.len());
+    let (mut totals, mut page) = (Totals::default(), args.report.as_ref().map(|path| (path, Page::default())));
+    let mut out = std::io::stdout().lock();
     for batch in items.chunks(usize::from(args.batch)) {
         for (item, outcome) in batch.iter().zip(run.batch(batch)?) {
             outcome.write(&args.out, &item.stem)?;
-            if args.json {
-                println!("{}", serde_json::to_string(&outcome)?);
-            } else {
-                println!("{outcome}");
+            totals.add(&outcome);
+            if let Some((_, page)) = &mut page {
+                page.add(&outcome)?;
             }
-            outcomes.push(outcome);
+            match args.json {
+                true => writeln!(out, "{}", serde_json::to_string(&outcome)?)?,
+                false => writeln!(out, "{outcome}")?,
+            }
         }
     }
-    if !args.json && outcomes.len() > 1 {
-        println!("{}", outcome::summary(&outcomes));
+    if !args.json && totals.images > 1 {
+        writeln!(out, "{totals}")?;
     }
-    if let Some(path) = &args.report {
+    if let Some((path, page)) = page {
         let title = format!("{} on {} under {}", run.attack.name(), run.classifier.name(), args.rules);
-        let page = page::render(&title, &outcomes)?;
+        let page = page.finish(&title, &totals);
         std::fs::write(path, page).wrap_err_with(|| format!("{}", path.display()))?;
     }
     Ok(())

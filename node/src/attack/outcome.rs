@@ -99,16 +99,39 @@ impl fmt::Display for Outcome {
 }
 
 /// All outcomes in one line.
-pub fn summary(outcomes: &[Outcome]) -> String {
-    let count = outcomes.len().max(1) as f64;
-    let mean = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / count;
-    let flips = outcomes.iter().filter(|o| o.success()).count();
-    format!(
-        "{flips} of {} flipped  mean score {:.6}  {:.1} forwards, {:.1} backwards, {:.1} ms an image",
-        outcomes.len(),
-        mean(Outcome::score),
-        mean(|o| o.forwards),
-        mean(|o| o.backwards),
-        mean(|o| o.time_ms),
-    )
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Images so far.
+    pub images: u32,
+    flips: u32,
+    score: f64,
+    forwards: f64,
+    backwards: f64,
+    time_ms: f64,
+}
+
+impl Totals {
+    /// One more.
+    pub fn add(&mut self, o: &Outcome) {
+        self.images += 1;
+        self.flips += u32::from(o.success());
+        self.score += o.score();
+        self.forwards += o.forwards;
+        self.backwards += o.backwards;
+        self.time_ms += o.time_ms;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { images, flips, .. } = self;
+        let mean = |sum: f64| sum / f64::from((*images).max(1));
+        let (score, forwards, backwards) = (mean(self.score), mean(self.forwards), mean(self.backwards));
+        write!(
+            f,
+            "{flips} of {images} flipped  mean score {score:.6}  {forwards:.1} forwards, {backwards:.1} backwards, \
+             {:.1} ms an image",
+            mean(self.time_ms)
+        )
+    }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use color_eyre::eyre::Result;
 use perturb_challenge::pixels::Pixels;
 
-use super::outcome::{Outcome, summary};
+use super::outcome::{Outcome, Totals};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;\
 color:#1b1b1b;background:#fff}h1{font-size:1.4rem}section{border-top:1px solid #ddd;padding:1rem 0}\
@@ -42,29 +42,39 @@ fn figure(out: &mut String, picture: &Pixels, caption: &str) -> Result<()> {
     Ok(())
 }
 
-/// The page.
-///
-/// # Errors
-/// A picture that cannot be encoded.
-pub fn render(title: &str, outcomes: &[Outcome]) -> Result<String> {
-    let title = escaped(title);
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
-         <h1>{title}</h1>\n<p>{}</p>\n",
-        escaped(&summary(outcomes))
-    );
-    for o in outcomes {
+/// A page in the making: pictures are kept only as their bytes in it.
+#[derive(Default)]
+pub struct Page {
+    sections: String,
+}
+
+impl Page {
+    /// One more image.
+    ///
+    /// # Errors
+    /// A picture that cannot be encoded.
+    pub fn add(&mut self, o: &Outcome) -> Result<()> {
+        let out = &mut self.sections;
         writeln!(out, "<section>\n<h2>{}</h2>", escaped(&o.image))?;
-        figure(&mut out, &o.clean, "clean")?;
+        figure(out, &o.clean, "clean")?;
         if let (Some(adversarial), Some(difference)) = (&o.adversarial, o.difference()) {
-            figure(&mut out, adversarial, "adversarial")?;
-            figure(&mut out, &difference, "difference, amplified")?;
+            figure(out, adversarial, "adversarial")?;
+            figure(out, &difference, "difference, amplified")?;
         }
         writeln!(out, "<p>{}</p>\n</section>", escaped(&o.measurements()))?;
+        Ok(())
     }
-    out.push_str("</html>\n");
-    Ok(out)
+
+    /// The whole page.
+    pub fn finish(self, title: &str, totals: &Totals) -> String {
+        let (title, totals) = (escaped(title), escaped(&totals.to_string()));
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             <h1>{title}</h1>\n<p>{totals}</p>\n{}</html>\n",
+            self.sections
+        )
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +99,9 @@ mod tests {
 
     #[test]
     fn names_are_text_and_pictures_are_inside() {
-        let page = render("a & b", &[outcome("<script>alert(1)</script>.png")]).unwrap();
+        let mut page = Page::default();
+        page.add(&outcome("<script>alert(1)</script>.png")).unwrap();
+        let page = page.finish("a & b", &Totals::default());
         assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"));
         assert!(page.contains("<title>a &amp; b</title>"));
         assert_eq!(page.matches("data:image/png;base64,").count(), 3);

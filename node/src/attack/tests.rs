@@ -48,9 +48,20 @@ fn an_attack_leaves_pictures_and_a_page_and_the_verifier_accepts_what_it_wrote()
 #[test]
 fn names_and_numbers_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    for more in [["--attack", "magic"], ["--rules", "none"], ["--epsilon", "0"], ["--step-size", "0"], ["--model", "/"]]
-    {
-        assert!(run(&args(folder.path(), &[folder.path().join("x.png")], &more)).is_err(), "{more:?}");
+    let image = folder.path().join("x.png");
+    std::fs::write(&image, demo::draw(77, 0).0.encode_png().unwrap()).unwrap();
+    let error =
+        |image: &Path, more: &[&str]| format!("{:#}", run(&args(folder.path(), &[image.into()], more)).unwrap_err());
+    for (more, word) in [
+        (["--attack", "magic"], "unknown attack `magic`"),
+        (["--rules", "none"], "unknown rules `none`"),
+        (["--epsilon", "0"], "--epsilon"),
+        (["--step-size", "0"], "--step-size"),
+        (["--model", "/"], "model"),
+    ] {
+        let said = error(&image, &more);
+        assert!(said.contains(word), "{more:?}: {said}");
     }
-    assert!(run(&args(folder.path(), &[folder.path().join("absent.png")], &[])).is_err());
+    let absent = folder.path().join("absent.png");
+    assert!(error(&absent, &[]).contains("absent.png"));
 }
