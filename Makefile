@@ -32,9 +32,13 @@ THREADS ?= 1
 # The comparison of attacks: images for each model.
 IMAGES ?= 100
 
+# The measurement of a device: which, and the side of the images.
+DEVICE ?= cuda
+SIDE ?= 64
+
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks train-demo parity parity-fixtures throughput clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks bench-gpu train-demo parity parity-fixtures throughput clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -49,6 +53,8 @@ help:
 	@echo "make parity     the real models against timm and torchvision, in float64 (MODELS=\"name …\" for some)"
 	@echo "make throughput our forward and gradient beside PyTorch's, on this machine (BATCH=$(BATCH) THREADS=$(THREADS))"
 	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES))"
+	@echo "make bench-gpu  gradients, verified answers, and score against time on a device"
+	@echo "                (DEVICE=$(DEVICE) SIDE=$(SIDE) IMAGES=$(IMAGES) MODELS=\"demo NAME=FILE …\")"
 	@echo "make lint       formatting, clippy with warnings denied"
 	@echo "make deny       licences and sources of all dependencies (cargo-deny)"
 	@echo "make train-demo draws the demo images and trains the demo classifier again"
@@ -101,6 +107,13 @@ throughput: setup
 	@cargo build --locked -p perturb-model --example parity
 	@python=$$(scripts/venv.sh) && $$python scripts/parity/throughput.py $(BIN)/examples/parity \
 		--batch $(BATCH) --threads $(THREADS) $(MODELS)
+
+# What a device does for miners and validators. libtorch with CUDA is the whole wheel, which the Python peers have;
+# it is linked in a target directory of its own.
+bench-gpu: setup
+	@python=$$(scripts/venv.sh) && export LIBTORCH=$$($$python -c 'import torch, os; print(os.path.dirname(torch.__file__))') && \
+		CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)-cuda cargo build --locked -p perturb-miner --example bench_gpu && \
+		$(CARGO_TARGET_DIR)-cuda/debug/examples/bench_gpu $(DEVICE) $(SIDE) $(IMAGES) $(or $(MODELS),demo)
 
 # What ours is worth beside the public libraries: a table in bench/attacks.md. Fails where a peer wins.
 bench-attacks: build

@@ -16,7 +16,7 @@ use perturb_challenge::construct::{Construction, Wanted};
 use perturb_challenge::pixels::Pixels;
 use perturb_challenge::rules::Rules;
 use perturb_challenge::sampling::sample;
-use perturb_challenge::semantics::{Semantics, SemanticsError, Watched};
+use perturb_challenge::semantics::{Semantics, Watched};
 use perturb_challenge::source::ImageSource;
 use perturb_challenge::traversal::Traversal;
 use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
@@ -105,6 +105,26 @@ struct Drawn {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Verdicts that count. One that the judge of meaning was away for does not, nor one where the model
+/// failed that fails at the clean image too: a device out of memory is no fault of the answers.
+fn judged(
+    rules: &Rules,
+    (clean, label): (&Pixels, u16),
+    pngs: &[&[u8]],
+    classifier: &dyn Classifier,
+    semantics: &dyn Semantics,
+) -> Result<Vec<Verdict>> {
+    let judge = Watched::new(semantics);
+    let verdicts = verify_batch(rules, clean, label, pngs, classifier, &judge);
+    if let Some(error) = judge.into_failure() {
+        return Err(error.into());
+    }
+    if verdicts.iter().any(|v| v.reason == Reason::ModelInferenceFailed) {
+        classifier.logits(&[clean])?;
+    }
+    Ok(verdicts)
 }
 
 impl Rounds {
@@ -250,28 +270,24 @@ impl Rounds {
         Ok(join_all(asked).await)
     }
 
-    /// Verifies answers. A verdict that the judge of meaning was away for is none: the result waits for
-    /// it, for as long as it could still be accepted; then the round stays open, which counts against
-    /// this validator. No round is begun meanwhile.
+    /// Verifies answers. A result without verdicts that count waits, for as long as it could still be
+    /// accepted; then the round stays open, which counts against this validator. No round is begun
+    /// meanwhile.
     async fn verdicts(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>> {
         let height = || self.driver.status().borrow().height;
         let last = height() + query::parameters(&self.database)?.open_round_blocks;
         loop {
-            match self.verify(drawn, pngs) {
+            let clean = (&drawn.pixels, drawn.label);
+            let judged = tokio::task::block_in_place(|| {
+                judged(&self.rules, clean, pngs, self.classifier.as_ref(), self.semantics.as_ref())
+            });
+            match judged {
                 Ok(verdicts) => return Ok(verdicts),
-                Err(error) if height() >= last => return Err(error.into()),
-                Err(error) => tracing::warn!(%error, "a round's result waits for the judge of meaning"),
+                Err(error) if height() >= last => return Err(error),
+                Err(error) => tracing::warn!(%error, "a round's result waits"),
             }
             tokio::time::sleep(JUDGE_RETRY).await;
         }
-    }
-
-    fn verify(&self, drawn: &Drawn, pngs: &[&[u8]]) -> Result<Vec<Verdict>, SemanticsError> {
-        let judge = Watched::new(self.semantics.as_ref());
-        let verdicts = tokio::task::block_in_place(|| {
-            verify_batch(&self.rules, &drawn.pixels, drawn.label, pngs, self.classifier.as_ref(), &judge)
-        });
-        judge.into_failure().map_or(Ok(verdicts), Err)
     }
 
     async fn judge(&self, drawn: &Drawn, epoch: u64, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
@@ -310,5 +326,48 @@ impl Rounds {
             });
         }
         Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    use perturb_challenge::classifier::ClassifierError;
+    use perturb_challenge::semantics::Exact;
+
+    /// Knows images whose first value is not in its list.
+    struct Fails(Vec<u8>);
+
+    impl Classifier for Fails {
+        fn name(&self) -> &str {
+            "fails"
+        }
+        fn digest(&self) -> Digest {
+            Digest([0; 32])
+        }
+        fn classes(&self) -> usize {
+            2
+        }
+        fn logits(&self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ClassifierError> {
+            match images.iter().any(|i| self.0.contains(&i.rgb[0])) {
+                true => Err(ClassifierError("out of memory".into())),
+                false => Ok(images.iter().map(|_| vec![0.0, 1.0]).collect()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_that_fails_at_the_clean_image_too_judges_nothing() {
+        let clean = Pixels::new(32, 32, (0..32 * 32 * 3).map(|i| (i % 200) as u8 + 20).collect()).unwrap();
+        let mut answer = clean.clone();
+        answer.rgb[0] += 1;
+        let png = answer.encode_png().unwrap();
+        let of = |fails: &[u8]| judged(&Rules::subnet(), (&clean, 0), &[&png], &Fails(fails.to_vec()), &Exact);
+        let reason = |judged: Result<Vec<Verdict>>| judged.unwrap()[0].reason;
+        assert_eq!(reason(of(&[])), Reason::Success);
+        assert_eq!(reason(of(&[21])), Reason::ModelInferenceFailed, "the answer's own fault");
+        assert!(of(&[20, 21]).is_err());
     }
 }
