@@ -9,6 +9,7 @@ VALIDATORS ?= 4
 MINERS ?= 4
 EPOCHS ?= 2
 SEED ?= 1
+RULES ?= subnet
 KEEP ?= 0
 DRILL ?= 0
 
@@ -42,7 +43,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
-	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) KEEP=1 DRILL=1)"
+	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) RULES=$(RULES) KEEP=1 DRILL=1)"
 	@echo "make test       every test, set-up included"
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
@@ -67,7 +68,7 @@ build: setup
 
 localnet: build
 	@$(BIN)/perturb localnet --validators $(VALIDATORS) --miners $(MINERS) --epochs $(EPOCHS) --seed $(SEED) \
-		$(if $(filter 1,$(KEEP)),--keep) $(if $(filter 1,$(DRILL)),--drill)
+		--rules $(RULES) $(if $(filter 1,$(KEEP)),--keep) $(if $(filter 1,$(DRILL)),--drill)
 
 test: build
 	cargo nextest run --workspace --all-targets --locked

@@ -196,6 +196,9 @@ pub struct LocalnetArgs {
     /// Epochs with weights before the end.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: u16,
+    /// The rules that answers are scored by: `subnet` or `whitepaper`.
+    #[arg(long, default_value = "subnet")]
+    pub rules: String,
     /// Seed of all keys and of the demo data.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

@@ -121,7 +121,8 @@ impl Outside {
             SemanticRule::None | SemanticRule::Exact => Arc::new(Exact),
             SemanticRule::Wordnet if classifier.classes() == IMAGENET_CLASSES => Arc::new(Wordnet),
             SemanticRule::Wordnet => bail!(
-                "meaning by wordnet is known of ImageNet's {IMAGENET_CLASSES} classes; the model has {}",
+                "meaning by wordnet is known of ImageNet's {IMAGENET_CLASSES} classes; the model has {}, for which \
+                 `semantic` is `exact` or `llm:MODEL`",
                 classifier.classes()
             ),
             SemanticRule::Llm { model } => {

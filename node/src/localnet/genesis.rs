@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use color_eyre::eyre::{Context, Result};
 use perturb_chain::ChainClient;
-use perturb_challenge::rules::Rules;
+use perturb_challenge::rules::{Rules, SemanticRule};
 use perturb_challenge::source::{DemoSource, ImageSource};
 use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
 use perturb_ledger::tx::{Delegation, Snapshot};
@@ -55,7 +55,13 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
         .map(|v| GenesisDelegation::of(&Delegation::sign(&zero, &v.hotkey, &plan.consensus(v), 0)))
         .collect();
     let classifier = TchClassifier::embedded(tch::Device::Cpu)?;
-    let rules = Rules { timeout_ms: SPEED_MS, deadline_ms: DEADLINE_MS, ..Rules::subnet().with_history_len(HISTORY) };
+    // WordNet knows ImageNet's classes, not those of the demo.
+    let semantic = match &plan.rules.semantic {
+        SemanticRule::Wordnet => SemanticRule::Exact,
+        other => other.clone(),
+    };
+    let rules = plan.rules.clone().with_history_len(HISTORY);
+    let rules = Rules { timeout_ms: SPEED_MS, deadline_ms: DEADLINE_MS, semantic, ..rules };
     // The seed of the images follows from the seed of the network; it is none the model was trained on.
     let seed = u64::from_le_bytes(seeded(plan.seed, "images")[..8].try_into().unwrap_or_default());
     let time_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);

@@ -15,7 +15,8 @@ pub mod view;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use color_eyre::eyre::{Context, Result, bail};
+use color_eyre::eyre::{Context, Result, bail, eyre};
+use perturb_challenge::rules::Rules;
 use perturb_types::Hotkey;
 use tokio::time::sleep;
 
@@ -51,12 +52,14 @@ pub struct Run {
 /// Something that should hold does not; the message says which process and what.
 pub async fn run(args: LocalnetArgs) -> Result<()> {
     let began = Instant::now();
+    let rules =
+        Rules::by_name(&args.rules).ok_or_else(|| eyre!("unknown rules `{}`: `subnet` or `whitepaper`", args.rules))?;
     if args.dir.exists() {
         std::fs::remove_dir_all(&args.dir).wrap_err_with(|| format!("cannot empty {}", args.dir.display()))?;
     }
     std::fs::create_dir_all(&args.dir).wrap_err_with(|| format!("cannot make {}", args.dir.display()))?;
     let late = u16::from(args.drill);
-    let plan = Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?;
+    let plan = Plan { rules, ..Plan::new(&args.dir, args.seed, args.validators, late, args.miners)? };
     let names: BTreeMap<Hotkey, (String, Kind)> =
         plan.miners.iter().filter_map(|m| Some((m.hotkey.hotkey(), (m.name.clone(), m.kind?)))).collect();
     let validator_names: Vec<String> = plan.validators.iter().map(|v| v.name.clone()).collect();

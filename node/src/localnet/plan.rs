@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use color_eyre::eyre::{Context, Result, eyre};
+use perturb_challenge::rules::Rules;
 use perturb_types::{ConsensusPair, Digest, HotkeyPair};
 
 use crate::keys;
@@ -83,6 +84,8 @@ pub struct Member {
 pub struct Plan {
     /// The seed.
     pub seed: u64,
+    /// The rules that answers are scored by.
+    pub rules: Rules,
     /// Folder of everything.
     pub dir: PathBuf,
     /// The dev chain's port.
@@ -143,7 +146,8 @@ impl Plan {
             keys::write_secret(&v.dir.join("consensus-key"), &seeded(seed, &format!("{} consensus", v.name)))?;
         }
         let chain = ports.take()?;
-        Ok(Self { seed, dir: dir.into(), chain, bootnode, validators, founders: usize::from(founders), miners })
+        let (rules, founders) = (Rules::subnet(), usize::from(founders));
+        Ok(Self { seed, rules, dir: dir.into(), chain, bootnode, validators, founders, miners })
     }
 
     /// Whether validators come later: trouble on purpose.
