@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use perturb_types::Digest;
@@ -20,12 +20,32 @@ const MAX_FILES: usize = 4096;
 /// Bytes of the memory's file.
 const MAX_BYTES: u64 = 8 << 20;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    size: u64,
+/// What tells a file from what it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    pub(super) size: u64,
     inode: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+impl Stamp {
+    /// An open file's, now.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        let about = file.metadata()?;
+        Ok(Self {
+            size: about.size(),
+            inode: about.ino(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    #[serde(flatten)]
+    stamp: Stamp,
     digest: Digest,
 }
 
@@ -44,30 +64,25 @@ impl Digests {
         Self { file, known }
     }
 
-    /// The SHA-256 of a file's bytes.
+    /// The SHA-256 of an open file's bytes; `stamp` is what the file was when it was opened, `path`
+    /// where.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn of(&mut self, path: &Path) -> io::Result<Digest> {
+    /// The file cannot be read. One that changes meanwhile has some digest or other: whoever uses the
+    /// file compares its stamp afterwards.
+    pub(super) fn of(&mut self, path: &Path, file: &File, stamp: &Stamp) -> io::Result<Digest> {
         let path = path.canonicalize()?;
-        let about = std::fs::metadata(&path)?;
-        let stamp = |digest| Known {
-            size: about.size(),
-            inode: about.ino(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
-            digest,
-        };
         if let Some(known) = self.known.get(&path)
-            && *known == stamp(known.digest)
+            && known.stamp == *stamp
         {
             return Ok(known.digest);
         }
-        let digest = compute(&path)?;
+        let digest = compute(file)?;
         if self.known.len() >= MAX_FILES {
             self.known.clear();
         }
-        self.known.insert(path, stamp(digest));
+        // What changed meanwhile has another stamp next time.
+        self.known.insert(path, Known { stamp: *stamp, digest });
         Ok(digest)
     }
 
@@ -85,13 +100,18 @@ impl Digests {
     }
 }
 
-/// Reads a file to its end without holding it.
-fn compute(path: &Path) -> io::Result<Digest> {
-    let (mut file, mut piece, mut h) = (File::open(path)?, vec![0; 1 << 20], Sha256::new());
+/// Reads a file to its end without holding it, and without moving its cursor.
+fn compute(file: &File) -> io::Result<Digest> {
+    let (mut piece, mut at, mut h) = (vec![0; 1 << 20], 0, Sha256::new());
     loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(Digest(h.finalize().into())),
-            n => h.update(&piece[..n]),
+        match file.read_at(&mut piece, at) {
+            Ok(0) => return Ok(Digest(h.finalize().into())),
+            Ok(n) => {
+                h.update(&piece[..n]);
+                at += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
 }
@@ -109,13 +129,18 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    fn of(digests: &mut Digests, path: &Path) -> io::Result<Digest> {
+        let file = File::open(path)?;
+        digests.of(path, &file, &Stamp::of(&file)?)
+    }
+
     #[test]
     fn a_digest_is_remembered_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         let (data, memory) = (folder.path().join("data"), folder.path().join("digests.json"));
         std::fs::write(&data, "one").unwrap();
         let mut digests = Digests::open(Some(memory.clone()));
-        assert_eq!(digests.of(&data).unwrap(), Digest::of(b"one"));
+        assert_eq!(of(&mut digests, &data).unwrap(), Digest::of(b"one"));
         digests.save().unwrap();
 
         // What is remembered is used: here it is a lie.
@@ -124,11 +149,11 @@ mod tests {
         let text =
             text.replace(&serde_json::to_string(&Digest::of(b"one")).unwrap(), &serde_json::to_string(&lie).unwrap());
         std::fs::write(&memory, text).unwrap();
-        assert_eq!(Digests::open(Some(memory.clone())).of(&data).unwrap(), lie);
+        assert_eq!(of(&mut Digests::open(Some(memory.clone())), &data).unwrap(), lie);
 
         std::fs::write(&data, "longer").unwrap();
-        assert_eq!(Digests::open(Some(memory.clone())).of(&data).unwrap(), Digest::of(b"longer"));
+        assert_eq!(of(&mut Digests::open(Some(memory.clone())), &data).unwrap(), Digest::of(b"longer"));
         std::fs::write(&memory, "no json").unwrap();
-        assert_eq!(Digests::open(Some(memory)).of(&data).unwrap(), Digest::of(b"longer"));
+        assert_eq!(of(&mut Digests::open(Some(memory)), &data).unwrap(), Digest::of(b"longer"));
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Opening reads the footers and each shard's SHA-256 (computed once and remembered; where the hub's
 //! cache keeps the file under a SHA-256, it must be that one). Drawing reads the pages that the row
-//! lies in. Memory is a footer for each shard and one page.
+//! lies in. Memory is a footer for each shard and one page. What was digested is what is read: the file
+//! stays open, and one that changes afterwards is refused when an image is drawn from it.
 //!
 //! Fingerprint: the way of decoding, the label names, and for each shard its columns, rows and SHA-256.
 //! Names of files and folders are not in it: a copy elsewhere is the same set.
@@ -14,6 +15,7 @@
 mod features;
 mod file;
 pub mod hub;
+mod layout;
 mod shard;
 mod thrift;
 
@@ -23,7 +25,7 @@ use perturb_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 pub(in crate::source) use self::features::fits;
-use self::shard::Shard;
+use self::shard::{RowError, Shard};
 use super::digests::Digests;
 use super::{ImageSource, SourceError, SourceImage, decode};
 use crate::pixels::PngLimits;
@@ -31,6 +33,9 @@ use crate::traversal::MAX_IMAGES;
 
 /// The hub's name of ImageNet-100.
 pub const IMAGENET_100: &str = "clane9/imagenet-100";
+
+/// Bytes of all footers together: those of ImageNet's thousand classes have a tenth of it.
+const MAX_FOOTERS: u64 = 64 << 20;
 
 /// A set of parquet shards.
 #[derive(Debug)]
@@ -72,11 +77,21 @@ impl ParquetSource {
         digests: &mut Digests,
         limits: PngLimits,
     ) -> Result<Self, SourceError> {
+        Self::bounded(folder, split, digests, limits, MAX_FOOTERS)
+    }
+
+    fn bounded(
+        folder: &Path,
+        split: Option<&str>,
+        digests: &mut Digests,
+        limits: PngLimits,
+        most: u64,
+    ) -> Result<Self, SourceError> {
         let set = folder.display().to_string();
         let refused = |why| SourceError::Set { set: set.clone(), why };
         let mut all = Sha256::new().chain_update(b"perturb/parquet-set/1");
         all.update(decode::way_of_decoding().map_err(refused)?.0);
-        let (mut shards, mut starts, mut len) = (Vec::<Shard>::new(), Vec::new(), 0u64);
+        let (mut shards, mut starts, mut len, mut footers) = (Vec::<Shard>::new(), Vec::new(), 0u64, 0u64);
         for path in hub::shards(folder, split).map_err(refused)? {
             let refused = |why| SourceError::Set { set: path.display().to_string(), why };
             let shard = Shard::open(&path).map_err(refused)?;
@@ -94,7 +109,16 @@ impl ParquetSource {
                     }
                 }
             }
-            let digest = digests.of(&path).map_err(|error| SourceError::Io { path: path.clone(), error })?;
+            footers += shard.footer;
+            if footers > most {
+                return Err(refused(format!("its footer and those before it have more than {most} bytes")));
+            }
+            let io = |error| SourceError::Io { path: path.clone(), error };
+            let (file, stamp) = shard.file.file();
+            let digest = digests.of(&path, file, stamp).map_err(io)?;
+            if !shard.file.unchanged().map_err(io)? {
+                return Err(SourceError::Changed { path });
+            }
             if let Some(claimed) = hub::claimed(&path).filter(|claimed| *claimed != digest) {
                 return Err(refused(format!("damaged: its SHA-256 is {digest}, the cache keeps it as {claimed}")));
             }
@@ -142,7 +166,11 @@ impl ImageSource for ParquetSource {
             return Err(range);
         }
         let fault = |why| SourceError::Image { set: self.set.clone(), index, why };
-        let (bytes, label) = shard.row(index - start, self.limits.max_bytes).map_err(fault)?;
+        let (bytes, label) = shard.row(index - start, self.limits.max_bytes).map_err(|e| match e {
+            RowError::Row(why) => fault(why),
+            RowError::Disk(error) => SourceError::Io { path: shard.path.clone(), error },
+            RowError::Changed => SourceError::Changed { path: shard.path.clone() },
+        })?;
         let pixels = decode::image(&bytes, &self.limits).map_err(fault)?;
         // A label without a name, or below zero (the hub's way of saying "none"), is none.
         let label = label.and_then(|l| u16::try_from(l).ok()).filter(|l| usize::from(*l) < shard.features.names.len());

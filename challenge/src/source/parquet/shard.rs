@@ -7,6 +7,7 @@
 //! is bounded and walked before the library reads it, pages are bounded by their headers, and the
 //! library's own panics on nonsense become errors.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::features::Features;
-use super::file::Positioned;
+use super::file::{Positioned, fault_of_disk};
+use super::layout::{FOOTER, MAX_SCHEMA};
 use super::thrift;
 
 /// Bytes of a footer: 20 000 row groups of three columns.
@@ -44,7 +46,9 @@ pub(super) struct Shard {
     pub(super) path: PathBuf,
     pub(super) features: Features,
     pub(super) rows: u64,
-    file: Arc<Positioned>,
+    pub(super) file: Arc<Positioned>,
+    /// Bytes of the footer, which what is held of it is proportional to.
+    pub(super) footer: u64,
     metadata: ParquetMetaData,
     /// The first row of each row group.
     starts: Vec<u64>,
@@ -52,17 +56,37 @@ pub(super) struct Shard {
     label: Option<Label>,
 }
 
+/// A row that could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowError {
+    /// The row is at fault, in words for people.
+    #[error("{0}")]
+    Row(String),
+    /// The disk is.
+    #[error(transparent)]
+    Disk(io::Error),
+    /// The file is another than the one that was opened.
+    #[error("changed")]
+    Changed,
+}
+
+impl From<String> for RowError {
+    fn from(why: String) -> Self {
+        Self::Row(why)
+    }
+}
+
 /// Runs what the library does; a panic of its is an error.
-fn guarded<T>(what: &str, run: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
+fn guarded<T>(what: &str, run: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, RowError> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(e)) => Err(format!("{what}: {e}")),
-        Err(_) => Err(format!("{what}: it contradicts itself")),
+        Ok(Err(e)) => Err(fault_of_disk(&e).map_or_else(|| RowError::Row(format!("{what}: {e}")), RowError::Disk)),
+        Err(_) => Err(RowError::Row(format!("{what}: it contradicts itself"))),
     }
 }
 
 fn footer(file: &Positioned) -> Result<Vec<u8>, String> {
-    let io = |e: std::io::Error| e.to_string();
+    let io = |e: io::Error| e.to_string();
     let size = file.size();
     if size < 12 {
         return Err(format!("{size} bytes are no parquet file"));
@@ -76,8 +100,21 @@ fn footer(file: &Positioned) -> Result<Vec<u8>, String> {
         return Err(format!("a footer of {length} bytes, at most {} are possible here", MAX_FOOTER.min(size - 12)));
     }
     let footer = file.piece(size - 8 - length, length).map_err(io)?;
-    thrift::walk(&footer, &mut |_, _| {}).map_err(|e| format!("its footer: {e}"))?;
+    check_footer(&footer)?;
     Ok(footer)
+}
+
+/// A footer must be whole, and no element of its schema (2) may announce more children (2.5) than there
+/// can be elements: the library takes memory by that number.
+fn check_footer(footer: &[u8]) -> Result<(), String> {
+    let mut children = None;
+    let walked = thrift::walk(footer, FOOTER, &mut |path, value| {
+        if matches!(path, [2, 0, 5]) && !(0..=MAX_SCHEMA as i64).contains(&value) {
+            children.get_or_insert(value);
+        }
+    });
+    walked.map_err(|e| format!("its footer: {e}"))?;
+    children.map_or(Ok(()), |n| Err(format!("its footer: a column of {n} columns, at most {MAX_SCHEMA} are accepted")))
 }
 
 /// The leaf column of a path, which must not repeat within a row.
@@ -100,7 +137,8 @@ impl Shard {
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let file = Positioned::open(path).map_err(|e| e.to_string())?;
         let footer = footer(&file)?;
-        let metadata = guarded("its footer", || ParquetMetaDataReader::decode_metadata(&footer))?;
+        let metadata = guarded("its footer", || ParquetMetaDataReader::decode_metadata(&footer));
+        let metadata = metadata.map_err(|e| e.to_string())?;
         let about = metadata.file_metadata();
         let texts = about.key_value_metadata().map_or(&[][..], Vec::as_slice);
         let text = texts.iter().find(|kv| kv.key == "huggingface").and_then(|kv| kv.value.as_deref());
@@ -114,6 +152,8 @@ impl Shard {
         let label = match column(schema, &[&features.label])? {
             Some((at, Type::INT32)) => Some(Label::Int32(at)),
             Some((at, Type::INT64)) => Some(Label::Int64(at)),
+            // Labels without names are not used, whatever they are.
+            Some(_) if features.names.is_empty() => None,
             Some((_, other)) => return Err(format!("column `{}` holds {other}, no whole numbers", features.label)),
             None => None,
         };
@@ -127,7 +167,8 @@ impl Shard {
         if u64::try_from(about.num_rows()) != Ok(rows) {
             return Err(format!("{} rows announced, its row groups have {rows}", about.num_rows()));
         }
-        Ok(Self { path: path.to_owned(), features, rows, file: Arc::new(file), metadata, starts, image, label })
+        let (path, file, footer) = (path.to_owned(), Arc::new(file), footer.len() as u64);
+        Ok(Self { path, features, rows, file, footer, metadata, starts, image, label })
     }
 
     /// The columns that are read, as they enter the fingerprint.
@@ -140,17 +181,29 @@ impl Shard {
         format!("{}.bytes:BYTE_ARRAY,{label}", self.features.image)
     }
 
-    /// The bytes of row `row`'s image, at most `most`, and its label.
+    /// The bytes of row `row`'s image, at most `most`, and its label, as they were when the shard was
+    /// opened.
     ///
     /// # Errors
-    /// What is wrong with the row, for people.
-    pub(super) fn row(&self, row: u64, most: usize) -> Result<(Vec<u8>, Option<i64>), String> {
+    /// The row, the disk, or a file that changed.
+    pub(super) fn row(&self, row: u64, most: usize) -> Result<(Vec<u8>, Option<i64>), RowError> {
+        let read = self.read_row(row, most);
+        // Asked afterwards, so that what was read is what had been verified.
+        match self.file.unchanged() {
+            Ok(true) => read,
+            Ok(false) => Err(RowError::Changed),
+            Err(e) => Err(RowError::Disk(e)),
+        }
+    }
+
+    fn read_row(&self, row: u64, most: usize) -> Result<(Vec<u8>, Option<i64>), RowError> {
         let group = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
-        let start = self.starts.get(group).filter(|_| row < self.rows).ok_or("no such row")?;
+        let start = self.starts.get(group).filter(|_| row < self.rows).ok_or_else(|| "no such row".to_owned())?;
         let within = usize::try_from(row - start).map_err(|e| e.to_string())?;
-        let bytes = self.value::<ByteArrayType>(group, self.image, within)?.ok_or("no image in this row")?;
+        let bytes = self.value::<ByteArrayType>(group, self.image, within)?;
+        let bytes = bytes.ok_or_else(|| "no image in this row".to_owned())?;
         if bytes.len() > most {
-            return Err(format!("an image of {} bytes, at most {most} are accepted", bytes.len()));
+            return Err(format!("an image of {} bytes, at most {most} are accepted", bytes.len()).into());
         }
         let label = match self.label {
             Some(Label::Int32(at)) => self.value::<Int32Type>(group, at, within)?.map(i64::from),
@@ -161,7 +214,7 @@ impl Shard {
     }
 
     /// The value of a column in row `within` of a row group; none where it is null.
-    fn value<T: DataType>(&self, group: usize, column: usize, within: usize) -> Result<Option<T::T>, String> {
+    fn value<T: DataType>(&self, group: usize, column: usize, within: usize) -> Result<Option<T::T>, RowError> {
         guarded("a page", || {
             let group = self.metadata.row_group(group);
             let chunk = group.column(column);
@@ -224,4 +277,29 @@ fn check_group(
         }
     }
     Ok(group.num_rows().unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_footer_that_hides_what_it_announces_is_refused() {
+        // 1: version; 2: no schema; 3: rows; 4: "a double", which the library reads as 2^31 - 1 row groups.
+        let hidden = [0x15, 2, 0x19, 0x0c, 0x16, 0, 0x17, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0, 0, 0];
+        let refused = check_footer(&hidden).unwrap_err();
+        assert!(refused.contains("field 4 is declared as type 7"), "{refused}");
+    }
+
+    #[test]
+    fn a_column_of_more_columns_than_there_can_be_is_refused() {
+        // 2: a schema of one element, { 4: "a"; 5: children }.
+        let schema = |children: &[u8]| [&[0x29, 0x1c, 0x48, 1, b'a', 0x15], children, &[0, 0]].concat();
+        assert_eq!(check_footer(&schema(&[2])), Ok(()));
+        for children in [&[0xfe, 0xff, 0xff, 0xff, 0x0f][..], &[1], &[0x82, 4]] {
+            let refused = check_footer(&schema(children)).unwrap_err();
+            assert!(refused.contains("at most 256"), "{refused}");
+        }
+    }
 }
