@@ -144,10 +144,16 @@ impl Construction<'_> {
         let rows = self.classifier.logits(&[&pixels])?;
         let row = rows.first().ok_or_else(|| ClassifierError("no logits for an image".into()))?;
         let label = predict(row, 0)?.class;
-        if let Some(wanted) = wanted
-            && self.semantics.compare(wanted, label)? != Meaning::Same
-        {
-            return Ok(Drawn::PassedOver(format!("image {index} of class {wanted} is taken for class {label}")));
+        if let Some(wanted) = wanted {
+            match self.semantics.compare(wanted, label) {
+                Ok(Meaning::Same) => {}
+                Err(e) if e.away() => return Err(e.into()),
+                Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
+                Ok(_) => {
+                    let why = format!("image {index} of class {wanted} is taken for class {label}");
+                    return Ok(Drawn::PassedOver(why));
+                }
+            }
         }
         Ok(Drawn::Serves(Constructed { index, secret, pixels, label }))
     }
@@ -288,6 +294,24 @@ mod tests {
         assert!(matches!(made, Err(ConstructError::Semantics(_))));
         assert_eq!(draws, 0, "not even an image is used up");
         assert!(run(SemanticRule::None, &NotReady, 0).0.is_ok(), "nobody asks it");
+    }
+
+    /// Cannot say anything about class 0.
+    struct Unsure;
+
+    impl Semantics for Unsure {
+        fn name(&self) -> &str {
+            "unsure"
+        }
+        fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
+            if clean == 0 { Err(SemanticsError::Answer("no majority".into())) } else { Exact.compare(clean, new) }
+        }
+    }
+
+    #[test]
+    fn labels_without_a_verdict_are_passed_over() {
+        let (made, draws) = run(SemanticRule::Wordnet, &Unsure, 0);
+        assert_eq!((made.unwrap().index, draws), (1, 2));
     }
 
     #[test]

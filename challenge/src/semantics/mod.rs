@@ -8,8 +8,10 @@
 //!   direct kinds of one thing. Deterministic, hence the whitepaper preset's default;
 //! - [`llm`] asks a language model, three times.
 //!
-//! A judge that cannot say is never taken for one that said "different": a challenge is not issued
-//! while its judge is away, and a result waits for it.
+//! A judge that cannot say is never taken for one that said "different". One that is *away* may come
+//! back: a challenge is not issued meanwhile, and a result waits. One that is there and says nothing that
+//! counts would say nothing again, to these two labels: the answer with that label has failed
+//! (`ModelInferenceFailed`, no score), and the round's other answers have not.
 //!
 //! [`SemanticRule`]: crate::rules::SemanticRule
 
@@ -34,6 +36,14 @@ pub enum SemanticsError {
     /// The judge answers, but says nothing that counts.
     #[error("the judge of meaning gave no answer that counts: {0}")]
     Answer(String),
+}
+
+impl SemanticsError {
+    /// Whether asking again later may help; otherwise it is the two labels that have no verdict.
+    #[must_use]
+    pub const fn away(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
 }
 
 /// A judge of meaning.
@@ -76,8 +86,10 @@ impl Semantics for Exact {
     }
 }
 
-/// A judge whose failures are remembered: the verification of a round turns a failure into a verdict
-/// about an answer, and whoever runs it must know that it was none.
+/// A judge whose absence is remembered: the verification of a round turns every failure of a judge into
+/// a verdict about an answer, and whoever runs it must know where it was none. Only
+/// [`SemanticsError::Away`] is none: with the others an answer stays the only one that fails, and nobody
+/// can hold up a round by an answer whose label cannot be judged.
 pub struct Watched<'a> {
     judge: &'a dyn Semantics,
     failure: Mutex<Option<SemanticsError>>,
@@ -90,7 +102,7 @@ impl<'a> Watched<'a> {
         Self { judge, failure: Mutex::new(None) }
     }
 
-    /// The first failure, if there was one: then verdicts made with this judge must not be used.
+    /// The first absence, if there was one: then verdicts made with this judge must not be used.
     #[must_use]
     pub fn into_failure(self) -> Option<SemanticsError> {
         self.failure.into_inner().unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +116,9 @@ impl Semantics for Watched<'_> {
 
     fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
         let said = self.judge.compare(clean, new);
-        if let Err(e) = &said {
+        if let Err(e) = &said
+            && e.away()
+        {
             self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| e.clone());
         }
         said
@@ -124,26 +138,38 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    struct Away;
+    /// Has no answer about class 3, no name for class 4, and is away for all others.
+    struct Lost;
 
-    impl Semantics for Away {
+    impl Semantics for Lost {
         fn name(&self) -> &str {
-            "away"
+            "lost"
         }
 
         fn compare(&self, clean: u16, _: u16) -> Result<Meaning, SemanticsError> {
-            Err(SemanticsError::Unknown(clean))
+            Err(match clean {
+                3 => SemanticsError::Answer("no majority".into()),
+                4 => SemanticsError::Unknown(4),
+                other => SemanticsError::Away(format!("gone at {other}")),
+            })
         }
     }
 
     #[test]
-    fn a_watched_judge_remembers_its_first_failure() {
-        let watched = Watched::new(&Away);
-        assert!(watched.compare(3, 1).is_err() && watched.compare(4, 1).is_err());
-        assert_eq!(watched.into_failure(), Some(SemanticsError::Unknown(3)));
+    fn a_watched_judge_remembers_when_it_was_first_away() {
+        let watched = Watched::new(&Lost);
+        assert!(watched.compare(5, 1).is_err() && watched.compare(6, 1).is_err());
+        assert_eq!(watched.into_failure(), Some(SemanticsError::Away("gone at 5".into())));
         let watched = Watched::new(&Exact);
         assert_eq!(watched.compare(3, 1), Ok(Meaning::Different));
         assert_eq!(watched.compare(3, 3), Ok(Meaning::Same));
         assert_eq!(watched.into_failure(), None);
+    }
+
+    #[test]
+    fn labels_without_a_verdict_do_not_hold_up_a_round() {
+        let watched = Watched::new(&Lost);
+        assert!(watched.compare(3, 1).is_err() && watched.compare(4, 1).is_err());
+        assert_eq!(watched.into_failure(), None, "they would have none the next time either");
     }
 }

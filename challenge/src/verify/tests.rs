@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::rules::judge_round;
-use crate::semantics::{Exact, SemanticsError};
+use crate::semantics::{Exact, SemanticsError, Watched};
 use perturb_types::round::TransformSecret;
 use perturb_types::{ChallengeId, RoundId, RoundResult};
 
@@ -120,6 +120,18 @@ fn the_meaning_is_asked_last_and_by_the_whitepaper_only() {
     assert_eq!(ask(&Rules::whitepaper(), &Vague(true)).reason, Reason::SemanticMatch);
     assert_eq!(ask(&Rules::whitepaper(), &Vague(false)).reason, Reason::ModelInferenceFailed);
     assert_eq!(ask(&Rules::subnet(), &Vague(true)).reason, Reason::Success);
+}
+
+#[test]
+fn labels_without_a_verdict_cost_their_own_answer_alone() {
+    let pngs = [raised(1, 10), raised(1, 9), raised(8, 3)];
+    let refs: Vec<&[u8]> = pngs.iter().map(Vec::as_slice).collect();
+    let vague = Vague(false);
+    let judge = Watched::new(&vague);
+    let verdicts = verify_batch(&Rules::whitepaper(), &clean(), 0, &refs, &Counting::new(9.5), &judge);
+    let reasons: Vec<Reason> = verdicts.iter().map(|v| v.reason).collect();
+    assert_eq!(reasons[..2], [Reason::ModelInferenceFailed, Reason::LabelMatchWithOriginal]);
+    assert_eq!(judge.into_failure(), None, "the round's result need not wait");
 }
 
 #[test]
