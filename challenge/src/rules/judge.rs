@@ -156,6 +156,11 @@ fn well_formed(rules: &Rules, label: u16, e: &Entry) -> Result<(), &'static str>
     if !rules.semantic.asked() && e.meaning != Meaning::NotAsked {
         return Err("a meaning that the rules do not ask for");
     }
+    // Where the rules ask, every flip is judged, and nothing else.
+    let flip = e.predicted != label && e.margin >= i64::from(rules.min_margin);
+    if rules.semantic.asked() && flip != (e.meaning != Meaning::NotAsked) {
+        return Err(if flip { "a flip whose meaning nobody judged" } else { "a meaning without a flip" });
+    }
     Ok(())
 }
 

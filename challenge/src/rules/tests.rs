@@ -255,7 +255,26 @@ fn the_whitepaper_asks_for_another_meaning() {
     };
     assert_eq!(with(Meaning::Different), Reason::Success);
     assert_eq!(with(Meaning::Same), Reason::SemanticMatch);
-    assert_eq!(with(Meaning::NotAsked), Reason::SemanticMatch);
+}
+
+#[test]
+fn where_meaning_is_asked_every_flip_is_judged_and_nothing_else() {
+    let rules = Rules { min_margin: 1_000, ..Rules::whitepaper() };
+    let recorded = |e: Entry| {
+        let mut e = e;
+        (e.reason, e.score) = judge(&rules, 3, &e, false);
+        judge_round(&rules, &round(vec![e]))
+    };
+    let flip = Entry { predicted: 4, margin: 1_000, ..entry(1) };
+    assert_eq!(recorded(Entry { meaning: Meaning::Different, ..flip.clone() }), Ok(()));
+    assert_eq!(recorded(Entry { meaning: Meaning::Same, ..flip.clone() }), Ok(()));
+    let unjudged = recorded(Entry { meaning: Meaning::NotAsked, ..flip.clone() });
+    assert!(matches!(unjudged, Err(RecordError::Fields { .. })), "a flip that nobody judged");
+    // Too small a lead, or none: nobody is asked.
+    for none in [Entry { margin: 999, ..flip.clone() }, Entry { predicted: 3, margin: 0, ..flip }] {
+        assert_eq!(recorded(Entry { meaning: Meaning::NotAsked, ..none.clone() }), Ok(()));
+        assert!(matches!(recorded(Entry { meaning: Meaning::Same, ..none }), Err(RecordError::Fields { .. })));
+    }
 }
 
 fn any_rules() -> impl Strategy<Value = Rules> {
