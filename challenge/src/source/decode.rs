@@ -5,8 +5,20 @@
 //! decoder is used everywhere, by its integer code (no vector instructions, no floats), and
 //! [`way_of_decoding`], which belongs to the fingerprint of each set that holds JPEGs, tells decoders
 //! apart: a node that would see other pixels is refused when it opens the set, before it judges anybody.
+//! It decodes a known picture by every path of the decoder's that is accepted:
 //!
-//! Orientation tags are ignored: what counts is the raster. Grey and CMYK pictures become RGB.
+//! | colour | baseline | progressive |
+//! |---|---|---|
+//! | as it is | yes | yes |
+//! | halved across | yes, and with restarts | yes |
+//! | halved down | yes | yes |
+//! | halved both ways | yes, and with restarts | yes, and with restarts |
+//! | none: grey | with factors 1 and 2 | yes |
+//!
+//! What none of them stands for is refused: CMYK, colour stored as RGB, other ratios, and baseline
+//! pictures with a scan for each component, of which the decoder makes something else than was drawn.
+//!
+//! Orientation tags are ignored: what counts is the raster. Grey pictures become RGB.
 
 use std::panic::catch_unwind;
 
@@ -17,6 +29,7 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+use super::jpeg::Coding;
 use crate::pixels::{Pixels, PngLimits};
 
 /// Scans of a progressive JPEG: each is a pass over the whole picture; encoders write about ten.
@@ -25,8 +38,27 @@ const MAX_SCANS: usize = 64;
 /// What a JPEG begins with.
 const JPEG_START: [u8; 3] = [0xff, 0xd8, 0xff];
 
-/// A picture with slopes, edges and noise, its colour at half the resolution.
-const PROBE: &[u8] = include_bytes!("probe.jpg");
+/// Pictures with slopes, edges and noise, of sides that no block divides, one for each path; see the
+/// table above.
+const PROBES: [&[u8]; 14] = [
+    PROBE,
+    include_bytes!("probes/420-restart.jpg"),
+    include_bytes!("probes/422.jpg"),
+    include_bytes!("probes/422-restart.jpg"),
+    include_bytes!("probes/440.jpg"),
+    include_bytes!("probes/444.jpg"),
+    include_bytes!("probes/grey.jpg"),
+    include_bytes!("probes/grey-2x2.jpg"),
+    include_bytes!("probes/progressive-420.jpg"),
+    include_bytes!("probes/progressive-420-restart.jpg"),
+    include_bytes!("probes/progressive-422.jpg"),
+    include_bytes!("probes/progressive-440.jpg"),
+    include_bytes!("probes/progressive-444.jpg"),
+    include_bytes!("probes/progressive-grey.jpg"),
+];
+
+/// The usual JPEG: baseline, one scan, its colour at half the resolution.
+const PROBE: &[u8] = include_bytes!("probes/420.jpg");
 
 /// Decodes an image of a data set; what is too large is refused before it is decoded.
 ///
@@ -64,20 +96,26 @@ fn decoded(bytes: &[u8], options: DecoderOptions, limits: &PngLimits) -> Result<
     if width * height > limits.max_pixels {
         return Err(format!("{width}×{height} pixels, at most {} are accepted", limits.max_pixels));
     }
+    let (colour, coding) = (decoder.input_colorspace(), Coding::read(bytes).ok_or("a JPEG without a scan")?);
+    if !coding.probed() || !matches!(colour, Some(ColorSpace::YCbCr | ColorSpace::Luma)) {
+        return Err(format!("{colour:?} by {coding:x?}: not among the JPEGs that every machine sees alike"));
+    }
     let rgb = decoder.decode().map_err(|e| format!("not a JPEG that decodes: {e:?}"))?;
     Pixels::new(width as u32, height as u32, rgb).map_err(|e| e.to_string())
 }
 
-/// What this program's decoder makes of a known picture.
+/// What this program's decoder makes of known pictures.
 ///
 /// # Errors
-/// It cannot decode it at all.
+/// It cannot decode one of them at all.
 pub fn way_of_decoding() -> Result<Digest, String> {
-    let pixels = jpeg(PROBE, &PngLimits::default())?;
-    let mut h = Sha256::new().chain_update(b"perturb/jpeg-decoder/1");
-    h.update(pixels.width.to_le_bytes());
-    h.update(pixels.height.to_le_bytes());
-    h.update(&pixels.rgb);
+    let mut h = Sha256::new().chain_update(b"perturb/jpeg-decoder/2");
+    for probe in PROBES {
+        let pixels = jpeg(probe, &PngLimits::default())?;
+        h.update(pixels.width.to_le_bytes());
+        h.update(pixels.height.to_le_bytes());
+        h.update(&pixels.rgb);
+    }
     Ok(Digest(h.finalize().into()))
 }
 
@@ -96,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_grey_picture_becomes_rgb() {
-        const GREY: &[u8] = include_bytes!("grey.jpg");
+        const GREY: &[u8] = include_bytes!("probes/grey.jpg");
         let (grey, colour) =
             (image(GREY, &PngLimits::default()).unwrap(), image(PROBE, &PngLimits::default()).unwrap());
         assert!(grey.rgb.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]));
@@ -108,7 +146,58 @@ mod tests {
     }
 
     /// Changes with the decoder: then it is another set for every network that uses JPEGs.
-    const PINNED: &str = "2308ba45df879d5dc98dbc078754b7b316f91449f0a040d12a6b595977df8ea8";
+    const PINNED: &str = "7433dc1fc1225598aa13ae9be3f9d636b36822e439374d14ba0a574b710d0011";
+
+    #[test]
+    fn every_path_that_is_accepted_is_probed() {
+        let all: Vec<Coding> = PROBES.iter().map(|p| Coding::read(p).unwrap()).collect();
+        let has = |progressive, first, components, restarts| {
+            let found = all.iter().any(|c| {
+                (c.progressive, c.factors[0], c.factors.len(), c.restarts) == (progressive, first, components, restarts)
+            });
+            assert!(found, "{progressive} {first:x} {components} {restarts}");
+        };
+        for first in [0x11, 0x21, 0x12, 0x22] {
+            has(false, first, 3, false);
+            has(true, first, 3, false);
+        }
+        has(false, 0x21, 3, true);
+        has(false, 0x22, 3, true);
+        has(true, 0x22, 3, true);
+        has(false, 0x11, 1, false);
+        has(false, 0x22, 1, false);
+        has(true, 0x11, 1, false);
+        assert!(all.iter().all(Coding::probed));
+    }
+
+    #[test]
+    fn all_paths_show_about_the_same_picture() {
+        let drawn = image(include_bytes!("probes/444.jpg"), &PngLimits::default()).unwrap();
+        for (n, probe) in PROBES.iter().enumerate() {
+            let (pixels, coding) = (image(probe, &PngLimits::default()).unwrap(), Coding::read(probe).unwrap());
+            if coding.factors.len() == 3 && pixels.width == drawn.width {
+                let apart: u64 = pixels.rgb.iter().zip(&drawn.rgb).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+                assert!(apart < 16 * drawn.rgb.len() as u64, "probe {n}: {apart}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_probe_stands_for_is_refused() {
+        // The colour at a quarter of the width; half the colour at half of the width.
+        let with = |first: u8, second: u8| {
+            let mut bytes = include_bytes!("probes/444.jpg").to_vec();
+            let at = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+            (bytes[at + 11], bytes[at + 14]) = (first, second);
+            bytes
+        };
+        let cmyk = include_bytes!("probes/cmyk.jpg").to_vec();
+        let scans = include_bytes!("probes/420-scans.jpg").to_vec();
+        for bytes in [cmyk, scans, with(0x41, 0x11), with(0x22, 0x21)] {
+            let refused = image(&bytes, &PngLimits::default()).unwrap_err();
+            assert!(refused.contains("not among"), "{refused}");
+        }
+    }
 
     #[test]
     fn what_is_too_large_is_refused_by_its_header() {

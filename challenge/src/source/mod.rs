@@ -25,6 +25,8 @@ pub mod digests;
 #[cfg(feature = "outside")]
 pub mod http;
 #[cfg(feature = "outside")]
+mod jpeg;
+#[cfg(feature = "outside")]
 pub mod open;
 #[cfg(feature = "outside")]
 pub mod parquet;

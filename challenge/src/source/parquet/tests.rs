@@ -105,7 +105,7 @@ fn rows_are_numbered_through_all_shards_and_carry_their_labels() {
 #[test]
 fn a_jpeg_in_a_row_is_decoded() {
     let folder = tempfile::tempdir().unwrap();
-    let jpeg = include_bytes!("../probe.jpg").to_vec();
+    let jpeg = include_bytes!("../probes/420.jpg").to_vec();
     write(&folder.path().join("a.parquet"), &[(Some(jpeg.clone()), 0)], 1, None);
     let image = open(folder.path()).unwrap().get(0).unwrap();
     assert_eq!(image.pixels, decode::image(&jpeg, &PngLimits::default()).unwrap());
