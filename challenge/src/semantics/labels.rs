@@ -8,13 +8,20 @@ use crate::demo;
 
 /// Names of classes; the position is the class. A name may list synonyms, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels(Arc<[String]>);
+pub struct Labels {
+    names: Arc<[String]>,
+    /// Classes that share their name with another, and what they are told apart by.
+    shared: Arc<BTreeMap<u16, String>>,
+}
+
+/// Neighbours that a class is told apart by.
+const BESIDE: usize = 2;
 
 impl Labels {
-    /// Names of classes, in order.
+    /// Names of classes, in order. Those of one name are told apart by their numbers.
     #[must_use]
     pub fn new(names: Vec<String>) -> Self {
-        Self(names.into())
+        Self::told_by(names, |class| format!("class {class}"))
     }
 
     /// The demo classifier's ten.
@@ -23,28 +30,56 @@ impl Labels {
         Self::new(demo::LABELS.map(str::to_owned).into())
     }
 
-    /// ImageNet's thousand, by their WordNet synsets.
+    /// ImageNet's thousand, by their WordNet synsets. Those of one name, the two cranes, are told apart by
+    /// what lies beside them.
     #[must_use]
     pub fn imagenet() -> Self {
-        Self::new(wordnet::graph().class_names())
+        let graph = wordnet::graph();
+        Self::told_by(graph.class_names(), |class| format!("not far from: {}", graph.beside(class, BESIDE).join("; ")))
+    }
+
+    fn told_by(names: Vec<String>, by: impl Fn(u16) -> String) -> Self {
+        let mut classes: BTreeMap<BTreeSet<String>, Vec<u16>> = BTreeMap::new();
+        for (name, class) in names.iter().zip(0..=u16::MAX) {
+            classes.entry(synonyms(name)).or_default().push(class);
+        }
+        let shared = classes.into_values().filter(|c| c.len() > 1).flatten();
+        let told = shared.filter_map(|class| {
+            let name = names.get(usize::from(class))?;
+            Some((class, format!("{name} ({})", by(class))))
+        });
+        Self { shared: Arc::new(told.collect()), names: names.into() }
     }
 
     /// Number of classes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     /// A class's name.
     #[must_use]
     pub fn get(&self, class: u16) -> Option<&str> {
-        self.0.get(usize::from(class)).map(String::as_str)
+        self.names.get(usize::from(class)).map(String::as_str)
+    }
+
+    /// A class's name, which no other class has: with what it is told apart by, where another has it too.
+    #[must_use]
+    pub fn told(&self, class: u16) -> Option<&str> {
+        self.shared.get(&class).map(String::as_str).or_else(|| self.get(class))
+    }
+
+    /// Whether two classes have the same name: the same synonyms.
+    #[must_use]
+    pub fn one_name(&self, a: u16, b: u16) -> bool {
+        let names = || Some(synonyms(self.get(a)?) == synonyms(self.get(b)?));
+        self.shared.contains_key(&a) && self.shared.contains_key(&b) && names() == Some(true)
     }
 }
 
@@ -62,7 +97,7 @@ fn synonyms(name: &str) -> BTreeSet<String> {
 pub fn classes_of(names: &[String], labels: &Labels) -> Vec<Option<u16>> {
     let mut by_words: BTreeMap<BTreeSet<String>, Vec<u16>> = BTreeMap::new();
     let mut by_word: BTreeMap<String, BTreeSet<u16>> = BTreeMap::new();
-    for (class, name) in labels.0.iter().enumerate().take(usize::from(u16::MAX) + 1) {
+    for (class, name) in labels.names.iter().enumerate().take(usize::from(u16::MAX) + 1) {
         let words = synonyms(name);
         for word in &words {
             by_word.entry(word.clone()).or_default().insert(class as u16);
@@ -117,5 +152,21 @@ mod tests {
         let names = demo::LABELS.map(str::to_owned);
         let classes = classes_of(&names, &Labels::demo());
         assert_eq!(classes, (0..10).map(Some).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn classes_of_one_name_are_told_apart() {
+        let labels = Labels::new(["crane", "heron", "Crane "].map(str::to_owned).into());
+        assert_eq!(labels.told(0), Some("crane (class 0)"));
+        assert_eq!((labels.told(1), labels.told(3)), (Some("heron"), None));
+        assert!(labels.one_name(0, 2) && !labels.one_name(0, 1));
+        let labels = Labels::imagenet();
+        assert_eq!(
+            labels.told(134),
+            Some("crane (not far from: white stork, Ciconia ciconia; black stork, Ciconia nigra)")
+        );
+        assert!(labels.one_name(134, 517) && labels.told(134) != labels.told(517));
+        let alone = (0..1000).filter(|class| labels.told(*class) == labels.get(*class)).count();
+        assert_eq!(alone, 998);
     }
 }

@@ -79,6 +79,24 @@ impl Graph {
         false
     }
 
+    /// The words of the classes nearest to one, at most `most`: those of the nearest thing that it and
+    /// others are kinds of.
+    #[must_use]
+    pub fn beside(&self, class: u16, most: usize) -> Vec<&str> {
+        let Some((offset, _)) = self.classes.get(usize::from(class)) else { return Vec::new() };
+        let mut level = self.parents(*offset).to_vec();
+        while !level.is_empty() {
+            let kin = |other: u32| other != *offset && level.iter().any(|above| self.is_a(other, *above));
+            let near: Vec<&str> =
+                self.classes.iter().filter(|(other, _)| kin(*other)).take(most).map(|(_, w)| w.as_str()).collect();
+            if !near.is_empty() {
+                return near;
+            }
+            level = level.iter().flat_map(|above| self.parents(*above)).copied().collect();
+        }
+        Vec::new()
+    }
+
     /// Whether two classes mean the same; none where one of them is no class.
     #[must_use]
     pub fn same(&self, a: u16, b: u16) -> Option<bool> {
@@ -153,5 +171,14 @@ mod tests {
         assert_eq!((g.same(0, 1), g.same(1, 0)), (Some(true), Some(true)));
         assert_eq!(g.same(0, 2), Some(true), "both directly under the root");
         assert_eq!((g.same(1, 2), g.same(0, 3), g.same(0, 4)), (Some(false), Some(false), None));
+    }
+
+    #[test]
+    fn beside_a_class_are_the_others_of_its_kind() {
+        // Two cranes: a bird and a machine.
+        let named = |class: usize| (graph().classes[class].1.as_str(), graph().beside(class as u16, 2));
+        assert_eq!(named(134), ("crane", vec!["white stork, Ciconia ciconia", "black stork, Ciconia nigra"]));
+        assert_eq!(named(517), ("crane", vec!["abacus", "accordion, piano accordion, squeeze box"]));
+        assert_eq!(graph().beside(1000, 2), Vec::<&str>::new());
     }
 }
