@@ -5,13 +5,19 @@
 //! as the wanted one, the set's: an image that the model gets wrong already is no test of it. Otherwise
 //! the next image is drawn, at most [`MAX_DRAWS`] in all. The label of the round is the classifier's.
 //!
-//! Passed over as well: an image that does not decode, and a label that names none of the classifier's
-//! classes. Not passed over: a server or disk that fails, a judge of meaning that is away. Then there is
-//! no challenge, and the caller tries again later.
+//! Passed over as well: an image that does not decode, one whose PNG leaves answers no room
+//! ([`NOISE_BITS`]), a label that names none of the classifier's classes, and labels that the judge of
+//! meaning has no verdict about. Not passed over: a server or disk that fails, a judge of meaning that is
+//! away. Then there is no challenge, and the caller tries again later; as when it takes too long
+//! ([`TIME`]).
 
+use std::time::Duration;
+
+use perturb_types::limits::MAX_PNG_BYTES;
 use perturb_types::round::{Meaning, TransformSecret};
 
 use crate::classifier::{Classifier, ClassifierError, predict};
+use crate::pace::Until;
 use crate::pixels::Pixels;
 use crate::rules::Rules;
 use crate::semantics::labels::{Labels, classes_of};
@@ -22,6 +28,14 @@ use crate::transform::Transform;
 /// Images drawn for one challenge: a classifier that is right about half of them finds one but once in
 /// four thousand million.
 pub const MAX_DRAWS: u32 = 32;
+
+/// The time for one challenge: several of the slowest images, or a cold language model's first answer.
+pub const TIME: Duration = Duration::from_secs(60);
+
+/// Bits that an answer's PNG may be longer than the clean image's for each channel value: one level up,
+/// down or not at all has 1.6, of which an ordinary encoder makes 2.8 where there was nothing before. An image that leaves less room under
+/// the limit for images is no challenge: nobody could send the answer to it.
+pub const NOISE_BITS: u64 = 3;
 
 /// A challenge that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +52,12 @@ pub enum ConstructError {
     /// The judge of meaning failed, or is away.
     #[error(transparent)]
     Semantics(#[from] SemanticsError),
+    /// It took too long, or somebody said stop.
+    #[error("no time is left for another image; the last: {last}")]
+    Late {
+        /// What was wrong with the last.
+        last: String,
+    },
     /// None of the images drawn serves.
     #[error("none of {MAX_DRAWS} images serves: {last}")]
     NoMatch {
@@ -55,6 +75,8 @@ pub struct Constructed {
     pub secret: TransformSecret,
     /// The transformed image.
     pub pixels: Pixels,
+    /// The same as PNG, which miners are sent.
+    pub png: Vec<u8>,
     /// The classifier's label for it.
     pub label: u16,
 }
@@ -104,13 +126,14 @@ enum Drawn {
 }
 
 impl Construction<'_> {
-    /// Makes a challenge. `next` gives the number of the next image, once the traversal that says so is
-    /// stored, and a fresh secret.
+    /// Makes a challenge within a time, usually [`TIME`]. `next` gives the number of the next image, once
+    /// the traversal that says so is stored, and a fresh secret.
     ///
     /// # Errors
     /// There is none now; see [`ConstructError`].
     pub fn run(
         &self,
+        until: &Until,
         mut next: impl FnMut() -> Result<(u64, TransformSecret), String>,
     ) -> Result<Constructed, ConstructError> {
         if self.rules.semantic.asked() {
@@ -118,8 +141,11 @@ impl Construction<'_> {
         }
         let mut last = String::new();
         for _ in 0..MAX_DRAWS {
+            if until.over() {
+                return Err(ConstructError::Late { last });
+            }
             let (index, secret) = next().map_err(ConstructError::Traversal)?;
-            match self.draw(index, secret)? {
+            match self.draw(index, secret, until)? {
                 Drawn::Serves(constructed) => return Ok(constructed),
                 Drawn::PassedOver(why) => last = why,
             }
@@ -127,8 +153,8 @@ impl Construction<'_> {
         Err(ConstructError::NoMatch { last })
     }
 
-    fn draw(&self, index: u64, secret: TransformSecret) -> Result<Drawn, ConstructError> {
-        let image = match self.source.get(index) {
+    fn draw(&self, index: u64, secret: TransformSecret, until: &Until) -> Result<Drawn, ConstructError> {
+        let image = match self.source.get_until(index, until) {
             Ok(image) => image,
             Err(e) if e.one_image() => return Ok(Drawn::PassedOver(e.to_string())),
             Err(e) => return Err(e.into()),
@@ -141,11 +167,21 @@ impl Construction<'_> {
             },
         };
         let pixels = Transform::derive(&secret, &self.rules.transform).apply(&image.pixels);
+        let png = match pixels.encode_png() {
+            Ok(png) if leaves_room(png.len(), pixels.channels()) => png,
+            Ok(png) => {
+                let (bytes, values) = (png.len(), pixels.channels());
+                let why =
+                    format!("image {index} has {bytes} bytes as PNG and {values} values: answers could not be sent");
+                return Ok(Drawn::PassedOver(why));
+            }
+            Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
+        };
         let rows = self.classifier.logits(&[&pixels])?;
         let row = rows.first().ok_or_else(|| ClassifierError("no logits for an image".into()))?;
         let label = predict(row, 0)?.class;
         if let Some(wanted) = wanted {
-            match self.semantics.compare(wanted, label) {
+            match self.semantics.compare_until(wanted, label, until) {
                 Ok(Meaning::Same) => {}
                 Err(e) if e.away() => return Err(e.into()),
                 Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
@@ -155,181 +191,14 @@ impl Construction<'_> {
                 }
             }
         }
-        Ok(Drawn::Serves(Constructed { index, secret, pixels, label }))
+        Ok(Drawn::Serves(Constructed { index, secret, pixels, png, label }))
     }
+}
+
+/// Whether an answer to an image of so many bytes and channel values can be sent.
+const fn leaves_room(png: usize, channels: usize) -> bool {
+    png as u64 + channels as u64 * NOISE_BITS / 8 <= MAX_PNG_BYTES as u64
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::cell::Cell;
-
-    use perturb_types::Digest;
-
-    use super::*;
-    use crate::rules::{SemanticRule, TransformRules};
-    use crate::semantics::Exact;
-    use crate::semantics::wordnet::Wordnet;
-    use crate::source::SourceImage;
-
-    /// Images of one value, the number; label `number % 4`; the fifth cannot be read.
-    struct Numbers;
-
-    impl ImageSource for Numbers {
-        fn len(&self) -> u64 {
-            100
-        }
-        fn fingerprint(&self) -> Digest {
-            Digest([1; 32])
-        }
-        fn label_names(&self) -> Vec<String> {
-            ["tench", "goldfish", "canoe", "unicorn"].map(str::to_owned).into()
-        }
-        fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
-            match index {
-                5 => Err(SourceError::Image { set: "numbers".into(), index, why: "broken".into() }),
-                7 => Err(SourceError::Away { set: "numbers".into(), why: "no disk".into() }),
-                _ => {
-                    let pixels = Pixels::new(1, 1, vec![index as u8; 3]).unwrap();
-                    Ok(SourceImage { pixels, label: Some((index % 4) as u16) })
-                }
-            }
-        }
-    }
-
-    /// Says goldfish (1) to everything below 10, and canoe (472) from there on.
-    struct Fishy;
-
-    impl Classifier for Fishy {
-        fn name(&self) -> &str {
-            "fishy"
-        }
-        fn digest(&self) -> Digest {
-            Digest([2; 32])
-        }
-        fn classes(&self) -> usize {
-            1000
-        }
-        fn logits(&self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ClassifierError> {
-            let row = |p: &&Pixels| {
-                let mut row = vec![0.0; 1000];
-                row[if p.rgb[0] < 10 { 1 } else { 472 }] = 1.0;
-                row
-            };
-            Ok(images.iter().map(row).collect())
-        }
-    }
-
-    struct Away;
-
-    impl Semantics for Away {
-        fn name(&self) -> &str {
-            "away"
-        }
-        fn compare(&self, _: u16, _: u16) -> Result<Meaning, SemanticsError> {
-            Err(SemanticsError::Away("gone".into()))
-        }
-    }
-
-    struct NotReady;
-
-    impl Semantics for NotReady {
-        fn name(&self) -> &str {
-            "not ready"
-        }
-        fn compare(&self, _: u16, _: u16) -> Result<Meaning, SemanticsError> {
-            Ok(Meaning::Same)
-        }
-        fn ready(&self) -> Result<(), SemanticsError> {
-            Err(SemanticsError::Away("not yet".into()))
-        }
-    }
-
-    fn rules(semantic: SemanticRule) -> Rules {
-        let still = TransformRules { flip: false, crop: 0, brightness: 0 };
-        Rules { semantic, transform: still, ..Rules::whitepaper() }
-    }
-
-    fn run(semantic: SemanticRule, judge: &dyn Semantics, from: u64) -> (Result<Constructed, ConstructError>, u64) {
-        let rules = rules(semantic);
-        let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
-        let made =
-            Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: judge, wanted: &wanted };
-        let at = Cell::new(from);
-        let made = made.run(|| {
-            at.set(at.get() + 1);
-            Ok((at.get() - 1, TransformSecret([0; 32])))
-        });
-        (made, at.get() - from)
-    }
-
-    #[test]
-    fn with_exact_meaning_it_draws_until_the_label_is_the_wanted_one() {
-        let (made, draws) = run(SemanticRule::Exact, &Exact, 0);
-        let made = made.unwrap();
-        assert_eq!((made.index, made.label, draws), (1, 1, 2), "image 0 is a tench taken for a goldfish");
-        let (made, _) = run(SemanticRule::Exact, &Exact, 11);
-        assert_eq!(made.unwrap().index, 14, "unicorn, tench and goldfish are passed over");
-    }
-
-    #[test]
-    fn with_wordnet_a_label_of_the_same_meaning_will_do() {
-        let (made, draws) = run(SemanticRule::Wordnet, &Wordnet, 0);
-        let made = made.unwrap();
-        assert_eq!((made.index, made.label, draws), (0, 1, 1), "tench and goldfish are both cyprinids");
-    }
-
-    #[test]
-    fn a_broken_image_is_passed_over_and_a_broken_disk_is_not() {
-        assert_eq!(run(SemanticRule::None, &Exact, 5).0.unwrap().index, 6);
-        assert!(matches!(run(SemanticRule::None, &Exact, 7).0, Err(ConstructError::Source(_))));
-    }
-
-    #[test]
-    fn without_a_judge_there_is_no_challenge() {
-        let (made, draws) = run(SemanticRule::Wordnet, &Away, 0);
-        assert!(matches!(made, Err(ConstructError::Semantics(SemanticsError::Away(_)))));
-        assert_eq!(draws, 1);
-        let (made, draws) = run(SemanticRule::Wordnet, &NotReady, 0);
-        assert!(matches!(made, Err(ConstructError::Semantics(_))));
-        assert_eq!(draws, 0, "not even an image is used up");
-        assert!(run(SemanticRule::None, &NotReady, 0).0.is_ok(), "nobody asks it");
-    }
-
-    /// Cannot say anything about class 0.
-    struct Unsure;
-
-    impl Semantics for Unsure {
-        fn name(&self) -> &str {
-            "unsure"
-        }
-        fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
-            if clean == 0 { Err(SemanticsError::Answer("no majority".into())) } else { Exact.compare(clean, new) }
-        }
-    }
-
-    #[test]
-    fn labels_without_a_verdict_are_passed_over() {
-        let (made, draws) = run(SemanticRule::Wordnet, &Unsure, 0);
-        assert_eq!((made.unwrap().index, draws), (1, 2));
-    }
-
-    #[test]
-    fn the_search_ends() {
-        // From 15 on everything is taken for a canoe: with an image that is none, none serves.
-        let rules = rules(SemanticRule::Exact);
-        let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
-        let made =
-            Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
-        let ended = made.run(|| Ok((16, TransformSecret([0; 32])))).unwrap_err().to_string();
-        assert_eq!(ended, "none of 32 images serves: image 16 of class 0 is taken for class 472");
-    }
-
-    #[test]
-    fn labels_that_name_no_class_are_refused_when_the_challenge_is_set_up() {
-        let rules = rules(SemanticRule::Wordnet);
-        assert!(Wanted::new(&rules, &Numbers, Some(&Labels::demo())).is_err());
-        assert_eq!(Wanted::new(&rules, &Numbers, None).unwrap(), Wanted(None));
-        assert_eq!(Wanted::new(&Rules::subnet(), &Numbers, Some(&Labels::demo())).unwrap(), Wanted(None));
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@
 //! - [`history`], [`shares`], [`vector`]: from scores to the weights the chain stores.
 //! - [`transform`], [`sampling`], [`traversal`], [`source`], [`construct`]: what a round is made of.
 //! - [`semantics`]: whether two labels mean the same; [`payload`]: the JSON form of a challenge.
+//! - [`pace`]: how long what blocks may go on.
 //!
 //! What needs libraries for other formats or servers (parquet, JPEG, HTTP, a language model) is in the
 //! feature `outside`; the ledger and the auditor do without.
@@ -20,6 +21,7 @@ pub mod construct;
 pub mod demo;
 pub mod history;
 pub mod measure;
+pub mod pace;
 pub mod payload;
 pub mod pixels;
 mod png;
@@ -30,6 +32,8 @@ pub mod rules;
 pub mod sampling;
 pub mod semantics;
 pub mod shares;
+#[cfg(feature = "outside")]
+mod shelf;
 pub mod source;
 pub mod ssim;
 mod stream;

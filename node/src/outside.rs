@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::remote::Reach;
 use perturb_challenge::rules::SemanticRule;
 use perturb_challenge::semantics::labels::Labels;
 use perturb_challenge::semantics::llm::{Api, Llm, Service};
@@ -26,7 +27,8 @@ use crate::config::Config;
 /// # Errors
 /// It is not there, or is refused; the file cannot be written.
 pub fn images(args: &ImagesArgs) -> Result<()> {
-    let places = Places { hub: hub::cache(|name| std::env::var_os(name)), ..Places::default() };
+    let hub = hub::cache(|name| std::env::var_os(name));
+    let places = Places { hub, reach: Reach::Anywhere, ..Places::default() };
     let set = open(&args.source, &places)?;
     println!("images       {}", set.len());
     println!("labels       {}", set.label_names().len());
@@ -76,6 +78,7 @@ impl Outside {
                 hub: hub::cache(|name| std::env::var_os(name)),
                 digests: Some(folder.join("digests.json")),
                 images: Some(folder.join("images")),
+                reach: Reach::Public,
             },
             elsewhere: config.image_sources.clone(),
             llm: Service { api, url: config.llm_url.clone(), key, transcripts: Some(folder.join("transcripts")) },
@@ -108,8 +111,12 @@ impl Outside {
     /// # Errors
     /// It is not there, or is refused.
     pub fn source(&self, agreed: &str) -> Result<Arc<dyn ImageSource>> {
-        let here = self.elsewhere.get(agreed).map_or(agreed, String::as_str);
-        Ok(open(here, &self.places)?.into())
+        Ok(match self.elsewhere.get(agreed) {
+            // The operator's own word.
+            Some(here) => open(here, &Places { reach: Reach::Anywhere, ..self.places.clone() })?,
+            None => open(agreed, &self.places)?,
+        }
+        .into())
     }
 
     /// The judge of an agreed rule, for a classifier.

@@ -1,29 +1,14 @@
-//! A server on loopback and a clock that moves only when somebody sleeps by it.
+//! A server on loopback, and a clock that moves only when somebody sleeps by it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use super::Pace;
-
-/// A clock that moves by its sleeps alone.
-#[derive(Debug, Default)]
-pub(crate) struct Virtual(Mutex<Duration>);
-
-impl Pace for Virtual {
-    fn now(&self) -> Duration {
-        *self.0.lock().unwrap()
-    }
-
-    fn sleep(&self, time: Duration) {
-        *self.0.lock().unwrap() += time;
-    }
-}
+pub(crate) use crate::pace::Virtual;
 
 /// What was asked.
 #[derive(Debug)]

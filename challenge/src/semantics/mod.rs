@@ -24,6 +24,8 @@ use std::sync::{Mutex, PoisonError};
 
 use perturb_types::round::Meaning;
 
+use crate::pace::Until;
+
 /// A comparison that could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SemanticsError {
@@ -57,6 +59,15 @@ pub trait Semantics: Send + Sync {
     /// # Errors
     /// A label it does not know, or its own failure.
     fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError>;
+
+    /// The same, without beginning anything that takes long once the time is over.
+    ///
+    /// # Errors
+    /// As [`Self::compare`]; where no time is left the judge is [`SemanticsError::Away`].
+    fn compare_until(&self, clean: u16, new: u16, until: &Until) -> Result<Meaning, SemanticsError> {
+        let _ = until;
+        self.compare(clean, new)
+    }
 
     /// Whether every validator's judge of this name says the same: then its verdicts can be checked.
     fn repeatable(&self) -> bool {
@@ -92,6 +103,7 @@ impl Semantics for Exact {
 /// can hold up a round by an answer whose label cannot be judged.
 pub struct Watched<'a> {
     judge: &'a dyn Semantics,
+    until: Until,
     failure: Mutex<Option<SemanticsError>>,
 }
 
@@ -99,7 +111,13 @@ impl<'a> Watched<'a> {
     /// Watches a judge.
     #[must_use]
     pub fn new(judge: &'a dyn Semantics) -> Self {
-        Self { judge, failure: Mutex::new(None) }
+        Self { judge, until: Until::default(), failure: Mutex::new(None) }
+    }
+
+    /// Asks it no longer than that: then it is away.
+    #[must_use]
+    pub fn until(self, until: Until) -> Self {
+        Self { until, ..self }
     }
 
     /// The first absence, if there was one: then verdicts made with this judge must not be used.
@@ -115,7 +133,7 @@ impl Semantics for Watched<'_> {
     }
 
     fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
-        let said = self.judge.compare(clean, new);
+        let said = self.judge.compare_until(clean, new, &self.until);
         if let Err(e) = &said
             && e.away()
         {

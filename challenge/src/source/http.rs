@@ -7,11 +7,14 @@
 //!
 //! The manifest fixes the set: images are numbered through the labels in its order, and bytes with
 //! another digest than it names are refused. So a server can fail, but not show one validator another
-//! image than the others. Images are kept by digest in a folder; it holds the set at most.
+//! image than the others. Images are kept by digest in a folder of bounded size, the oldest of which go.
+//!
+//! The address is agreed, hence others' word: a server in this machine's own networks is asked only
+//! where its operator has said so ([`Reach`]).
 //!
 //! Fingerprint: the way of decoding, and for each label its name and the digests of its images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use perturb_types::Digest;
@@ -20,8 +23,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::parquet::fits;
 use super::{ImageSource, SourceError, SourceImage, decode};
+use crate::pace::Until;
 use crate::pixels::PngLimits;
-use crate::remote::{Client, Patience, base};
+use crate::remote::{Client, Patience, Reach, base, cut};
+use crate::shelf::{Room, Shelf};
 use crate::traversal::MAX_IMAGES;
 
 /// Bytes of a manifest: half a million images, each 67 bytes of JSON.
@@ -29,6 +34,9 @@ const MAX_MANIFEST: u64 = 32 << 20;
 
 /// What a request may cost: a round has time for it before it begins.
 const PATIENCE: Patience = Patience { timeout: Duration::from_secs(20), tries: 3, pause: Duration::from_millis(500) };
+
+/// Images kept: one and a half times ImageNet-100, whose images have 110 kB on average.
+const KEPT: Room = Room { files: 200_000, bytes: 20 << 30 };
 
 #[derive(Deserialize)]
 struct Manifest {
@@ -51,7 +59,7 @@ pub struct HttpSource {
     starts: Vec<u64>,
     len: u64,
     fingerprint: Digest,
-    kept: Option<PathBuf>,
+    kept: Option<Shelf>,
     limits: PngLimits,
 }
 
@@ -60,17 +68,18 @@ impl HttpSource {
     ///
     /// # Errors
     /// No server, or a manifest that is refused.
-    pub fn open(url: &str, kept: Option<PathBuf>, limits: PngLimits) -> Result<Self, SourceError> {
-        Self::with_client(url, kept, limits, Client::new(PATIENCE))
+    pub fn open(url: &str, kept: Option<PathBuf>, limits: PngLimits, reach: Reach) -> Result<Self, SourceError> {
+        Self::with_client(url, kept, limits, Client::new(PATIENCE, reach))
     }
 
     fn with_client(url: &str, kept: Option<PathBuf>, limits: PngLimits, client: Client) -> Result<Self, SourceError> {
         let refused = |why: String| SourceError::Set { set: url.to_owned(), why };
         let base = base(url).map_err(|e| refused(e.to_string()))?.to_owned();
         let text = client
-            .get(&format!("{base}/manifest.json"), MAX_MANIFEST)
+            .get(&format!("{base}/manifest.json"), MAX_MANIFEST, &Until::default())
             .map_err(|e| SourceError::Away { set: url.to_owned(), why: e.to_string() })?;
-        let Manifest { labels } = serde_json::from_slice(&text).map_err(|e| refused(format!("its manifest: {e}")))?;
+        let Manifest { labels } =
+            serde_json::from_slice(&text).map_err(|e| refused(format!("its manifest: {}", cut(e))))?;
         if labels.len() > usize::from(u16::MAX) {
             return Err(refused(format!("{} labels, at most 65535 are possible", labels.len())));
         }
@@ -91,49 +100,30 @@ impl HttpSource {
         if len == 0 || len > MAX_IMAGES {
             return Err(refused(format!("{len} images; between 1 and {MAX_IMAGES} are needed")));
         }
+        let kept = kept.map(|folder| Shelf::new(folder, KEPT));
         Ok(Self { base, client, labels, starts, len, fingerprint: Digest(all.finalize().into()), kept, limits })
     }
 
     /// The bytes of an image, from the folder or from the server.
-    fn bytes(&self, label: &Label, n: u64, digest: &Digest) -> Result<Vec<u8>, SourceError> {
-        let path = self.kept.as_deref().map(|folder| place(folder, digest));
-        if let Some(bytes) = path.as_deref().and_then(|p| kept(p, digest, self.limits.max_bytes)) {
+    fn bytes(&self, label: &Label, n: u64, digest: &Digest, until: &Until) -> Result<Vec<u8>, SourceError> {
+        let (name, most) = (digest.to_string(), self.limits.max_bytes as u64);
+        let kept = self.kept.as_ref().and_then(|shelf| shelf.get(&name, most));
+        if let Some(bytes) = kept.filter(|bytes| Digest::of(bytes) == *digest) {
             return Ok(bytes);
         }
         let away = |why: String| SourceError::Away { set: self.base.clone(), why };
         let url = format!("{}/images?label={}&n={n}", self.base, escaped(&label.name));
-        let bytes = self.client.get(&url, self.limits.max_bytes as u64).map_err(|e| away(e.to_string()))?;
+        let bytes = self.client.get(&url, most, until).map_err(|e| away(e.to_string()))?;
         let found = Digest::of(&bytes);
         if found != *digest {
             return Err(away(format!("image {n} of `{}` has digest {found}, the manifest says {digest}", label.name)));
         }
-        if let Some(path) = path {
+        if let Some(shelf) = &self.kept {
             // A full disk costs the copy, not the round.
-            let _ = keep(&path, &bytes);
+            let _ = shelf.put(&name, &bytes);
         }
         Ok(bytes)
     }
-}
-
-fn place(folder: &Path, digest: &Digest) -> PathBuf {
-    let name = digest.to_string();
-    folder.join(&name[..2]).join(name)
-}
-
-fn kept(path: &Path, digest: &Digest, most: usize) -> Option<Vec<u8>> {
-    if std::fs::metadata(path).ok()?.len() > most as u64 {
-        return None;
-    }
-    std::fs::read(path).ok().filter(|bytes| Digest::of(bytes) == *digest)
-}
-
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, bytes)?;
-    std::fs::rename(&beside, path)
 }
 
 /// A text as part of a query.
@@ -163,13 +153,17 @@ impl ImageSource for HttpSource {
     }
 
     fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
+        self.get_until(index, &Until::default())
+    }
+
+    fn get_until(&self, index: u64, until: &Until) -> Result<SourceImage, SourceError> {
         // Labels without images begin where the next one does: the last of them has the image.
         let at = self.starts.partition_point(|start| *start <= index).saturating_sub(1);
         let range = SourceError::Range { index, len: self.len };
         let (Some(label), Some(start)) = (self.labels.get(at), self.starts.get(at)) else { return Err(range) };
         let n = index - start;
         let digest = usize::try_from(n).ok().and_then(|n| label.images.get(n)).ok_or(range)?;
-        let bytes = self.bytes(label, n, digest)?;
+        let bytes = self.bytes(label, n, digest, until)?;
         let image = decode::image(&bytes, &self.limits);
         let pixels = image.map_err(|why| SourceError::Image { set: self.base.clone(), index, why })?;
         Ok(SourceImage { pixels, label: Some(at as u16) })
@@ -201,7 +195,7 @@ mod tests {
     }
 
     fn open(server: &Server, kept: Option<PathBuf>) -> Result<HttpSource, SourceError> {
-        let client = Client::with_pace(PATIENCE, Arc::new(Virtual::default()));
+        let client = Client::with_pace(PATIENCE, Reach::Anywhere, Arc::new(Virtual::default()));
         HttpSource::with_client(&server.url("/set/"), kept, PngLimits::default(), client)
     }
 
@@ -226,7 +220,8 @@ mod tests {
         assert!(matches!(set.get(3), Err(SourceError::Range { .. })));
         assert_eq!(open(&server, None).unwrap().fingerprint(), set.fingerprint());
 
-        let path = place(folder.path(), &Digest::of(&picture(1)));
+        let name = Digest::of(&picture(1)).to_string();
+        let path = folder.path().join(&name[..2]).join(&name);
         std::fs::write(&path, picture(9)).unwrap();
         assert_eq!(set.get(1).unwrap(), image, "a damaged copy is fetched again");
     }
@@ -256,6 +251,22 @@ mod tests {
         let server = Server::start(|_| Reply::status(500));
         assert!(matches!(open(&server, None), Err(SourceError::Away { .. })));
         assert_eq!(server.requests(), 3);
-        assert!(HttpSource::open("ftp://somewhere", None, PngLimits::default()).is_err());
+        assert!(HttpSource::open("ftp://somewhere", None, PngLimits::default(), Reach::Public).is_err());
+    }
+
+    #[test]
+    fn what_a_manifest_says_is_not_repeated_at_length() {
+        let server = Server::start(|_| Reply::ok(format!(r#"{{"labels": "{}"}}"#, "x".repeat(1 << 20))));
+        let refused = open(&server, None).unwrap_err().to_string();
+        assert!(refused.contains("xxx") && refused.chars().count() < 400, "{} characters", refused.len());
+    }
+
+    #[test]
+    fn no_image_is_fetched_when_time_is_over() {
+        let server = Server::start(|_| Reply::ok(manifest()));
+        let set = open(&server, None).unwrap();
+        let late = set.get_until(0, &Until::default().unless(|| true)).unwrap_err();
+        assert!(matches!(&late, SourceError::Away { why, .. } if why.contains("no time")), "{late}");
+        assert_eq!(server.requests(), 1);
     }
 }

@@ -37,6 +37,7 @@ use perturb_types::Digest;
 
 pub use self::demo::DemoSource;
 pub use self::folder::FolderSource;
+use crate::pace::Until;
 use crate::pixels::{DecodeError, Pixels};
 use crate::traversal::MAX_IMAGES;
 
@@ -150,4 +151,13 @@ pub trait ImageSource: Send + Sync {
     /// # Errors
     /// Beyond the end, or unreadable.
     fn get(&self, index: u64) -> Result<SourceImage, SourceError>;
+
+    /// The same, without beginning anything that takes long once the time is over.
+    ///
+    /// # Errors
+    /// As [`Self::get`]; no time was left.
+    fn get_until(&self, index: u64, until: &Until) -> Result<SourceImage, SourceError> {
+        let _ = until;
+        self.get(index)
+    }
 }

@@ -7,6 +7,7 @@ use super::http::HttpSource;
 use super::parquet::ParquetSource;
 use super::{DemoSource, FolderSource, ImageSource, SourceError};
 use crate::pixels::PngLimits;
+use crate::remote::Reach;
 
 /// The revision where none is named. A network should name one: the fingerprint is checked anyway, but
 /// a name that moves tells an operator nothing.
@@ -21,6 +22,9 @@ pub struct Places {
     pub digests: Option<PathBuf>,
     /// The folder in which images of servers are kept.
     pub images: Option<PathBuf>,
+    /// Which servers a text may name: an agreed one those that everybody can reach, an operator's own
+    /// any.
+    pub reach: Reach,
 }
 
 /// Opens the set that a text names.
@@ -47,7 +51,7 @@ pub fn open(text: &str, places: &Places) -> Result<Box<dyn ImageSource>, SourceE
             }
             Box::new(ParquetSource::imagenet_100(&places.hub, split, revision, &mut digests(), limits)?)
         }
-        "http" | "https" => Box::new(HttpSource::open(text, places.images.clone(), limits)?),
+        "http" | "https" => Box::new(HttpSource::open(text, places.images.clone(), limits, places.reach)?),
         _ => return Err(unknown("known are demo, folder, parquet, imagenet-100, http and https")),
     })
 }
@@ -56,6 +60,7 @@ pub fn open(text: &str, places: &Places) -> Result<Box<dyn ImageSource>, SourceE
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::remote::testing::{Reply, Server};
 
     #[test]
     fn a_text_names_a_set_or_is_refused_with_what_is_known() {
@@ -72,5 +77,16 @@ mod tests {
             let Err(refused) = open(text, &places) else { panic!("{text} was opened") };
             assert!(refused.to_string().contains(why), "{refused}");
         }
+    }
+
+    #[test]
+    fn an_agreed_address_cannot_be_one_of_this_machines_own_networks() {
+        let server = Server::start(|_| Reply::ok(r#"{"labels": [{"name": "a", "images": []}]}"#));
+        let opened = |reach| open(&server.url(""), &Places { reach, ..Places::default() }).map(|_| ());
+        let refused = opened(Reach::Public).unwrap_err().to_string();
+        assert!(refused.contains("only the operator may name"), "{refused}");
+        assert_eq!(server.requests(), 0);
+        let refused = opened(Reach::Anywhere).unwrap_err().to_string();
+        assert!(refused.contains("0 images"), "{refused}");
     }
 }

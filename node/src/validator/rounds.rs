@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use color_eyre::eyre::{Context, Result, bail};
 use futures::future::join_all;
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::construct::{Construction, Wanted};
+use perturb_challenge::construct::{self, Construction, Wanted};
+use perturb_challenge::pace::Until;
 use perturb_challenge::pixels::Pixels;
 use perturb_challenge::rules::Rules;
 use perturb_challenge::sampling::sample;
@@ -42,6 +43,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Pause before a judge of meaning that is away is asked again about a round's answers.
 const JUDGE_RETRY: Duration = Duration::from_secs(5);
+
+/// Time for all that it is asked at a time; what it said by then is kept.
+const JUDGE_TIME: Duration = Duration::from_secs(120);
 
 /// Epochs for which a round's images are kept.
 const KEEP_EPOCHS: u64 = 4;
@@ -116,7 +120,7 @@ fn judged(
     classifier: &dyn Classifier,
     semantics: &dyn Semantics,
 ) -> Result<Vec<Verdict>> {
-    let judge = Watched::new(semantics);
+    let judge = Watched::new(semantics).until(Until::within(JUDGE_TIME));
     let verdicts = verify_batch(rules, clean, label, pngs, classifier, &judge);
     if let Some(error) = judge.into_failure() {
         return Err(error.into());
@@ -240,15 +244,15 @@ impl Rounds {
             wanted: &self.wanted,
         };
         let made = tokio::task::block_in_place(|| {
-            construction.run(|| {
+            construction.run(&Until::within(construct::TIME), || {
                 let index = traversal.next();
                 self.database.put_row(key, traversal).map_err(|e| e.to_string())?;
                 Ok((index, TransformSecret(*random_seed())))
             })
         })?;
-        let png = made.pixels.encode_png()?;
-        let image = Digest::of(&png);
-        Ok(Drawn { index: made.index, secret: made.secret, pixels: made.pixels, png, image, label: made.label })
+        let image = Digest::of(&made.png);
+        let (pixels, png, label) = (made.pixels, made.png, made.label);
+        Ok(Drawn { index: made.index, secret: made.secret, pixels, png, image, label })
     }
 
     async fn ask(&self, open: &Signed<RoundOpen>, drawn: &Drawn, miners: &[Hotkey]) -> Result<Vec<Exchange>> {

@@ -10,6 +10,7 @@
 use serde_json::{Value, json};
 
 use super::prompt::{MAX_TOKENS, Question, schema};
+use crate::remote::cut;
 
 /// An interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,20 +76,24 @@ impl Api {
         request.to_string()
     }
 
-    /// The text in a response.
+    /// The text in a response: empty where there is a message without one, as of a model that says nothing
+    /// to these names.
+    ///
+    /// # Errors
+    /// No message: it is no answer of this interface.
     pub(super) fn content(self, response: &[u8]) -> Result<String, String> {
-        let value: Value = serde_json::from_slice(response).map_err(|e| format!("no JSON: {e}"))?;
+        let value: Value = serde_json::from_slice(response).map_err(|e| format!("no JSON: {}", cut(e)))?;
         let at = match self {
-            Self::Ollama => "/message/content",
-            Self::OpenAi => "/choices/0/message/content",
+            Self::Ollama => "/message",
+            Self::OpenAi => "/choices/0/message",
         };
-        let text = value.pointer(at).and_then(Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| format!("no text at {at}"))
+        let message = value.pointer(at).and_then(Value::as_object).ok_or_else(|| format!("no message at {at}"))?;
+        Ok(message.get("content").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
     /// Whether a list of models has one; `name` stands for `name:latest` with Ollama.
     pub(super) fn lists(self, response: &[u8], model: &str) -> Result<bool, String> {
-        let value: Value = serde_json::from_slice(response).map_err(|e| format!("no JSON: {e}"))?;
+        let value: Value = serde_json::from_slice(response).map_err(|e| format!("no JSON: {}", cut(e)))?;
         let (list, field) = match self {
             Self::Ollama => ("models", "name"),
             Self::OpenAi => ("data", "id"),

@@ -6,9 +6,13 @@
 //! about (b, a).
 //!
 //! A request has a time limit and a second try; after three failures in a row nobody is asked for a
-//! while. **While the model is away** every question without a kept answer is
-//! [`SemanticsError::Away`]: no challenge is issued ([`Semantics::ready`]), and a round's result waits.
-//! Without a majority it is [`SemanticsError::Answer`]. Neither is ever a verdict.
+//! while. A server that answers in another form than its interface's has failed, too. **While the model is
+//! away** every question without a kept answer is [`SemanticsError::Away`]: no challenge is issued
+//! ([`Semantics::ready`]), and a round's result waits. Votes without a majority are
+//! [`SemanticsError::Answer`]: the model would say the same again. Neither is ever a verdict.
+//!
+//! Two classes of one name are different, and nobody is asked: a classifier that has both tells them
+//! apart. In other questions each is named with what lies beside it ([`Labels::told`]).
 //!
 //! Two servers may answer differently, so verdicts are not [`Semantics::repeatable`]: the record holds
 //! them, and aggregation over validators bounds what one of them can do.
@@ -29,10 +33,15 @@ pub use self::api::Api;
 use self::transcripts::{Transcript, Transcripts};
 use super::labels::Labels;
 use super::{Semantics, SemanticsError};
-use crate::remote::{Breaker, Client, ClientError, Patience, base};
+use crate::pace::Until;
+use crate::remote::{Breaker, Client, ClientError, Patience, Reach, base, cut};
 
 /// What a vote may cost: a small model on a CPU answers within seconds, loading it takes longer.
 const PATIENCE: Patience = Patience { timeout: Duration::from_secs(60), tries: 2, pause: Duration::from_secs(1) };
+
+/// What a list of models may cost: a server that is there has it at hand.
+const PATIENCE_FOR_LIST: Patience =
+    Patience { timeout: Duration::from_secs(5), tries: 2, pause: Duration::from_millis(500) };
 
 /// Bytes of a response: a list of models, or an answer with its statistics.
 const MAX_RESPONSE: u64 = 1 << 20;
@@ -40,7 +49,8 @@ const MAX_RESPONSE: u64 = 1 << 20;
 /// Characters of an answer that are kept.
 const MAX_ANSWER: usize = 1024;
 
-/// How long after a good answer the model counts as there.
+/// How long the model counts as there after it was listed, or gave a vote that counts; unless something
+/// failed meanwhile.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// Pairs held in memory; more are read from their transcripts again.
@@ -84,41 +94,51 @@ impl Llm {
     /// A judge who asks `model` about the classes that `labels` names. Nothing is asked yet.
     ///
     /// # Errors
-    /// The address is none of http or https.
+    /// The address is none of http or https, or the key would go there in the clear.
     pub fn new(service: &Service, model: &str, labels: Labels) -> Result<Self, ClientError> {
-        Self::with_client(service, model, labels, Client::new(PATIENCE))
+        // The operator named the server.
+        Self::with_client(service, model, labels, Client::new(PATIENCE, Reach::Anywhere))
     }
 
     fn with_client(service: &Service, model: &str, labels: Labels, client: Client) -> Result<Self, ClientError> {
+        let base = base(&service.url)?.to_owned();
         Ok(Self {
             api: service.api,
-            base: base(&service.url)?.to_owned(),
+            client: client.with_bearer(&base, service.key.clone())?,
+            base,
             model: model.to_owned(),
             labels,
-            client: client.with_bearer(service.key.clone()),
             breaker: Breaker::default(),
-            transcripts: Transcripts(service.transcripts.clone()),
+            transcripts: Transcripts::new(service.transcripts.clone()),
             known: Mutex::default(),
             last_good: Mutex::default(),
         })
     }
 
-    /// One request, past the breaker.
-    fn ask(&self, ask: impl FnOnce() -> Result<Vec<u8>, ClientError>) -> Result<Vec<u8>, SemanticsError> {
+    /// One request, past the breaker; what cannot be read is a failure of the server's, too.
+    fn ask<T>(&self, until: &Until, ask: impl FnOnce() -> Result<T, String>) -> Result<T, SemanticsError> {
+        if until.over() {
+            return Err(SemanticsError::Away("no time is left to ask".into()));
+        }
         let pace = self.client.pace();
         self.breaker.permit(pace.now()).map_err(|wait| {
             SemanticsError::Away(format!("{} failed several times; asked again in {} s", self.base, wait.as_secs() + 1))
         })?;
         let got = ask();
-        let now = pace.now();
-        self.breaker.record(now, got.is_ok());
-        if got.is_ok() {
-            *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.breaker.record(pace.now(), got.is_ok());
+        if got.is_err() {
+            self.is_there(false);
         }
-        got.map_err(|e| SemanticsError::Away(e.to_string()))
+        got.map_err(SemanticsError::Away)
     }
 
-    fn votes(&self, first: &str, second: &str) -> Result<bool, SemanticsError> {
+    /// Remembers that the model has just proved to be there, or not.
+    fn is_there(&self, good: bool) {
+        let now = good.then(|| self.client.pace().now());
+        *self.last_good.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn votes(&self, first: &str, second: &str, until: &Until) -> Result<bool, SemanticsError> {
         let questions = prompt::questions(first, second);
         let prompt = prompt::digest(&self.model, &questions);
         if let Some(same) = self.transcripts.verdict(&prompt) {
@@ -128,8 +148,11 @@ impl Llm {
         let mut answers = Vec::new();
         for question in &questions {
             let request = self.api.request(&self.model, question);
-            let response = self.ask(|| self.client.post(&url, &request, MAX_RESPONSE))?;
-            let answer = self.api.content(&response).map_err(SemanticsError::Answer)?;
+            let answer = self.ask(until, || {
+                let response = self.client.post(&url, &request, MAX_RESPONSE, until).map_err(|e| e.to_string())?;
+                self.api.content(&response).map_err(|why| format!("{url}: {why}"))
+            })?;
+            self.is_there(prompt::read(&answer).is_some());
             answers.push(answer.chars().take(MAX_ANSWER).collect::<String>());
             if let Some(same) = prompt::majority(&answers) {
                 let (first, second) = (first.to_owned(), second.to_owned());
@@ -139,11 +162,12 @@ impl Llm {
                 return Ok(same);
             }
         }
-        Err(SemanticsError::Answer(format!("no majority about {first:?} and {second:?} in {answers:?}")))
+        let answers = cut(format_args!("{answers:?}"));
+        Err(SemanticsError::Answer(format!("no majority about {first:?} and {second:?} in {answers}")))
     }
 
     fn name_of(&self, class: u16) -> Result<&str, SemanticsError> {
-        self.labels.get(class).ok_or(SemanticsError::Unknown(class))
+        self.labels.told(class).ok_or(SemanticsError::Unknown(class))
     }
 }
 
@@ -153,15 +177,22 @@ impl Semantics for Llm {
     }
 
     fn compare(&self, clean: u16, new: u16) -> Result<Meaning, SemanticsError> {
+        self.compare_until(clean, new, &Until::default())
+    }
+
+    fn compare_until(&self, clean: u16, new: u16, until: &Until) -> Result<Meaning, SemanticsError> {
         let pair = (clean.min(new), clean.max(new));
         let (first, second) = (self.name_of(pair.0)?, self.name_of(pair.1)?);
         if clean == new {
             return Ok(Meaning::Same);
         }
+        if self.labels.one_name(clean, new) {
+            return Ok(Meaning::Different);
+        }
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&pair) {
             return Ok(*known);
         }
-        let meaning = if self.votes(first, second)? { Meaning::Same } else { Meaning::Different };
+        let meaning = if self.votes(first, second, until)? { Meaning::Same } else { Meaning::Different };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_PAIRS {
             known.clear();
@@ -180,12 +211,18 @@ impl Semantics for Llm {
             return Ok(());
         }
         let url = format!("{}{}", self.base, self.api.models());
-        let response = self.ask(|| self.client.get(&url, MAX_RESPONSE))?;
-        match self.api.lists(&response, &self.model) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SemanticsError::Away(format!("{} has no model `{}`", self.base, self.model))),
-            Err(why) => Err(SemanticsError::Away(format!("{url}: {why}"))),
-        }
+        let client = self.client.clone().with_patience(PATIENCE_FOR_LIST);
+        let until = Until::default();
+        self.ask(&until, || {
+            let response = client.get(&url, MAX_RESPONSE, &until).map_err(|e| e.to_string())?;
+            match self.api.lists(&response, &self.model) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(format!("{} has no model `{}`", self.base, self.model)),
+                Err(why) => Err(format!("{url}: {why}")),
+            }
+        })?;
+        self.is_there(true);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use super::super::Watched;
 use super::*;
 use crate::remote::Pace;
 use crate::remote::testing::{Asked, Reply, Server, Virtual};
@@ -27,7 +28,7 @@ fn labels() -> Labels {
 fn judge(api: Api, url: &str, transcripts: Option<&Path>, pace: &Arc<Virtual>) -> Llm {
     let service =
         Service { api, url: url.to_owned(), key: Some("secret".into()), transcripts: transcripts.map(Path::to_owned) };
-    Llm::with_client(&service, MODEL, labels(), Client::with_pace(PATIENCE, pace.clone())).unwrap()
+    Llm::with_client(&service, MODEL, labels(), Client::with_pace(PATIENCE, Reach::Anywhere, pace.clone())).unwrap()
 }
 
 fn alone(api: Api, server: &Server) -> Llm {
@@ -72,8 +73,95 @@ fn two_of_three_votes_decide_and_an_answer_of_another_form_is_none() {
     let server = Server::start(|asked| said(Api::Ollama, &format!("{{\"same\": {}}}", asked.number == 1)));
     assert_eq!(alone(Api::Ollama, &server).compare(0, 1), Ok(Meaning::Different));
     assert_eq!(server.requests(), 3);
-    let server = Server::start(|_| Reply::ok("{\"error\": \"no\"}"));
+    let server = Server::start(|_| Reply::ok(r#"{"choices": [{"message": {"content": null}}]}"#));
     assert!(matches!(alone(Api::OpenAi, &server).compare(0, 1), Err(SemanticsError::Answer(_))));
+}
+
+#[test]
+fn a_server_that_does_not_speak_the_interface_is_away() {
+    for text in ["{\"error\": \"no\"}", "welcome", "{\"choices\": []}", "{\"message\": \"hello\"}"] {
+        let server = Server::start(move |_| Reply::ok(text));
+        for api in [Api::Ollama, Api::OpenAi] {
+            let llm = alone(api, &server);
+            for _ in 0..3 {
+                assert!(matches!(llm.compare(0, 1), Err(SemanticsError::Away(_))), "{text}");
+            }
+            let before = server.requests();
+            assert!(matches!(llm.compare(0, 1), Err(SemanticsError::Away(_))));
+            assert_eq!(server.requests(), before, "it is left alone for a while");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_the_model_stays_without_it_however_often_it_is_asked() {
+    let server = Server::start(|_| Reply::ok(json!({ "models": [{ "name": "other" }] }).to_string()));
+    let llm = alone(Api::Ollama, &server);
+    for _ in 0..2 {
+        let refused = llm.ready().unwrap_err().to_string();
+        assert!(refused.contains("has no model"), "{refused}");
+    }
+}
+
+#[test]
+fn a_model_that_fails_is_no_longer_ready() {
+    let up = Arc::new(AtomicBool::new(true));
+    let works = up.clone();
+    let server = Server::start(move |asked| match (works.load(Ordering::SeqCst), asked.path.as_str()) {
+        (false, _) => Reply::status(503),
+        (true, "/api/tags") => Reply::ok(json!({ "models": [{ "name": MODEL }] }).to_string()),
+        (true, _) => said(Api::Ollama, "{\"same\": false}"),
+    });
+    let llm = alone(Api::Ollama, &server);
+    assert_eq!((llm.ready(), llm.compare(0, 1)), (Ok(()), Ok(Meaning::Different)));
+    let before = server.requests();
+    assert_eq!((llm.ready(), server.requests()), (Ok(()), before), "it has just voted");
+    up.store(false, Ordering::SeqCst);
+    assert!(matches!(llm.compare(0, 2), Err(SemanticsError::Away(_))));
+    for _ in 0..2 {
+        assert!(matches!(llm.ready(), Err(SemanticsError::Away(_))), "what it said before counts no more");
+    }
+}
+
+#[test]
+fn no_vote_is_asked_for_when_time_is_over() {
+    let pace = Arc::new(Virtual::default());
+    let clock = pace.clone();
+    // Each vote takes ten seconds, and says something else than the one before.
+    let server = Server::start(move |asked| {
+        clock.sleep(Duration::from_secs(10));
+        said(Api::Ollama, &format!("{{\"same\": {}}}", asked.number % 2 == 0))
+    });
+    let llm = judge(Api::Ollama, &server.url(""), None, &pace);
+    let until = Until::by(pace.clone(), Duration::from_secs(15));
+    let late = llm.compare_until(0, 1, &until).unwrap_err();
+    assert!(late.away() && late.to_string().contains("no time"), "{late}");
+    assert_eq!(server.requests(), 2);
+    let watched = Watched::new(&llm).until(Until::default().unless(|| true));
+    assert!(watched.compare(0, 1).is_err());
+    assert_eq!(server.requests(), 2, "nor when somebody says stop");
+    assert!(watched.into_failure().is_some_and(|e| e.away()));
+}
+
+#[test]
+fn two_classes_of_one_name_are_different_and_named_apart() {
+    let server = Server::start(|asked| {
+        assert!(asked.body.contains("crane (class 0)") || asked.body.contains("crane (class 2)"), "{}", asked.body);
+        said(Api::Ollama, "{\"same\": true}")
+    });
+    let service = Service { api: Api::Ollama, url: server.url(""), key: None, transcripts: None };
+    let labels = Labels::new(["crane", "heron", "crane"].map(str::to_owned).into());
+    let llm = Llm::new(&service, MODEL, labels).unwrap();
+    assert_eq!((llm.compare(0, 2), server.requests()), (Ok(Meaning::Different), 0));
+    assert_eq!((llm.compare(0, 1), llm.compare(1, 2)), (Ok(Meaning::Same), Ok(Meaning::Same)));
+    assert_eq!(server.requests(), 4);
+}
+
+#[test]
+fn a_key_goes_nowhere_in_the_clear() {
+    let service = |url: &str| Service { api: Api::OpenAi, url: url.into(), key: Some("k".into()), transcripts: None };
+    assert!(Llm::new(&service("http://example.org/v1"), MODEL, labels()).is_err());
+    assert!(Llm::new(&service("https://example.org/v1"), MODEL, labels()).is_ok());
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::remote::cut;
+
 /// Bytes of the text: a thousand classes with all their names need 40 kB.
 const MAX_TEXT: usize = 1 << 20;
 
@@ -47,7 +49,8 @@ impl Features {
         if text.len() > MAX_TEXT {
             return Err(format!("{} bytes about its features, at most {MAX_TEXT} are accepted", text.len()));
         }
-        let text: Text = serde_json::from_str(text).map_err(|e| format!("what it says about its features: {e}"))?;
+        let text: Text =
+            serde_json::from_str(text).map_err(|e| format!("what it says about its features: {}", cut(e)))?;
         let of = |kind: &str| {
             let mut all =
                 text.info.features.iter().filter(|(_, f)| f.get("_type").and_then(Value::as_str) == Some(kind));
@@ -93,6 +96,12 @@ mod tests {
         assert_eq!((f.image.as_str(), f.label.as_str()), ("picture", "class"));
         assert_eq!(f.names, ["bonnet, poke bonnet", "green mamba"]);
         assert_eq!(Features::read(None).unwrap(), Features::default());
+    }
+
+    #[test]
+    fn what_it_says_is_not_repeated_at_length() {
+        let refused = Features::read(Some(&format!(r#"{{"info": "{}"}}"#, "x".repeat(1 << 16)))).unwrap_err();
+        assert!(refused.contains("xxx") && refused.chars().count() < 300, "{} characters", refused.len());
     }
 
     #[test]
