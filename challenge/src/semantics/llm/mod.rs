@@ -86,7 +86,8 @@ pub struct Llm {
     client: Client,
     breaker: Breaker,
     transcripts: Transcripts,
-    known: Mutex<HashMap<(u16, u16), Meaning>>,
+    /// None where the votes made no majority.
+    known: Mutex<HashMap<(u16, u16), Option<Meaning>>>,
     last_good: Mutex<Option<Duration>>,
 }
 
@@ -189,16 +190,20 @@ impl Semantics for Llm {
         if self.labels.one_name(clean, new) {
             return Ok(Meaning::Different);
         }
-        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&pair) {
-            return Ok(*known);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&pair).copied();
+        if let Some(known) = known {
+            let none = || SemanticsError::Answer(format!("no majority about {first:?} and {second:?} before"));
+            return known.ok_or_else(none);
         }
-        let meaning = if self.votes(first, second, until)? { Meaning::Same } else { Meaning::Different };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_PAIRS {
-            known.clear();
+        let said = self.votes(first, second, until).map(|same| if same { Meaning::Same } else { Meaning::Different });
+        if !said.as_ref().is_err_and(|e| e.away()) {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= MAX_PAIRS {
+                known.clear();
+            }
+            known.insert(pair, said.as_ref().ok().copied());
         }
-        known.insert(pair, meaning);
-        Ok(meaning)
+        said
     }
 
     fn repeatable(&self) -> bool {

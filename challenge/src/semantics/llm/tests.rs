@@ -68,8 +68,11 @@ fn two_of_three_votes_decide_and_an_answer_of_another_form_is_none() {
     let server = Server::start(|asked| {
         said(Api::Ollama, ["{\"same\": true}", "I think so!", "{\"same\": false}"][asked.number % 3])
     });
-    assert!(matches!(alone(Api::Ollama, &server).compare(0, 1), Err(SemanticsError::Answer(_))));
+    let llm = alone(Api::Ollama, &server);
+    assert!(matches!(llm.compare(0, 1), Err(SemanticsError::Answer(_))));
     assert_eq!(server.requests(), 3);
+    assert!(matches!(llm.compare(1, 0), Err(SemanticsError::Answer(_))));
+    assert_eq!(server.requests(), 3, "it would say the same again");
     let server = Server::start(|asked| said(Api::Ollama, &format!("{{\"same\": {}}}", asked.number == 1)));
     assert_eq!(alone(Api::Ollama, &server).compare(0, 1), Ok(Meaning::Different));
     assert_eq!(server.requests(), 3);
