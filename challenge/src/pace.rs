@@ -80,6 +80,12 @@ impl Until {
         }
     }
 
+    /// Whether somebody may say stop, so that it can be over before its moment.
+    #[must_use]
+    pub const fn stoppable(&self) -> bool {
+        self.stop.is_some()
+    }
+
     /// Whether it is over.
     #[must_use]
     pub fn over(&self) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ureq::unversioned::transport::DefaultConnector;
 
+use super::aside::aside;
 use super::{Reach, cut};
 use crate::pace::{Pace, Until, Wall};
 
@@ -149,13 +150,7 @@ impl Client {
     /// # Errors
     /// The last try's, or no time is left.
     pub fn get(&self, url: &str, most: u64, until: &Until) -> Result<Vec<u8>, ClientError> {
-        self.with_tries(url, until, |timeout| {
-            let mut request = self.agent.get(url);
-            if let Some(key) = &self.bearer {
-                request = request.header("authorization", key.as_str());
-            }
-            body(url, request.config().timeout_global(Some(timeout)).build().call(), most)
-        })
+        self.with_tries(url, None, most, until)
     }
 
     /// Posts a JSON text and gets at most `most` bytes.
@@ -163,24 +158,15 @@ impl Client {
     /// # Errors
     /// The last try's, or no time is left.
     pub fn post(&self, url: &str, json: &str, most: u64, until: &Until) -> Result<Vec<u8>, ClientError> {
-        self.with_tries(url, until, |timeout| {
-            let mut request = self.agent.post(url).content_type("application/json");
-            if let Some(key) = &self.bearer {
-                request = request.header("authorization", key.as_str());
-            }
-            body(url, request.config().timeout_global(Some(timeout)).build().send(json), most)
-        })
+        self.with_tries(url, Some(json), most, until)
     }
 
-    fn with_tries(
-        &self,
-        url: &str,
-        until: &Until,
-        mut ask: impl FnMut(Duration) -> Result<Vec<u8>, ClientError>,
-    ) -> Result<Vec<u8>, ClientError> {
-        let mut ask = || match until.left() {
-            Some(left) => ask(self.patience.timeout.min(left)),
-            None => Err(ClientError::Late(url.to_owned())),
+    fn with_tries(&self, url: &str, json: Option<&str>, most: u64, until: &Until) -> Result<Vec<u8>, ClientError> {
+        let late = || ClientError::Late(url.to_owned());
+        let ask = || {
+            let timeout = self.patience.timeout.min(until.left().ok_or_else(late)?);
+            let (client, url, json) = (self.clone(), url.to_owned(), json.map(str::to_owned));
+            aside(until, move || client.once(&url, json.as_deref(), most, timeout)).ok_or_else(late)?
         };
         let mut pause = self.patience.pause;
         for _ in 1..self.patience.tries {
@@ -193,6 +179,22 @@ impl Client {
             }
         }
         ask()
+    }
+
+    fn once(&self, url: &str, json: Option<&str>, most: u64, timeout: Duration) -> Result<Vec<u8>, ClientError> {
+        let (key, timeout) = (self.bearer.as_deref(), Some(timeout));
+        let sent = match json {
+            None => {
+                let request = self.agent.get(url).config().timeout_global(timeout).build();
+                key.into_iter().fold(request, |r, key| r.header("authorization", key)).call()
+            }
+            Some(json) => {
+                let request = self.agent.post(url).content_type("application/json");
+                let request = request.config().timeout_global(timeout).build();
+                key.into_iter().fold(request, |r, key| r.header("authorization", key)).send(json)
+            }
+        };
+        body(url, sent, most)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Asking servers: a blocking HTTP client whose every request is bounded in bytes, time and tries.
 
+mod aside;
 mod breaker;
 mod client;
 mod reach;
