@@ -1,6 +1,7 @@
 //! Which challenges run: those of the agreed state, as they are added, changed and removed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,10 +70,10 @@ pub async fn run(shared: Shared, stop: CancellationToken) -> Result<()> {
             stays
         });
         for spec in agreed {
-            if !running.contains_key(&spec.id) {
+            if let Entry::Vacant(place) = running.entry(spec.id) {
                 let token = stop.child_token();
                 services.spawn(serve(shared.clone(), spec.clone(), token.clone()));
-                running.insert(spec.id, Running { spec, stop: token });
+                place.insert(Running { spec, stop: token });
             }
         }
         tokio::select! {
@@ -92,7 +93,7 @@ async fn serve(shared: Shared, spec: ChallengeSpec, stop: CancellationToken) -> 
     let mut pause = TRY_AGAIN.0;
     let (rounds, checks) = loop {
         // Reads weights and large files, asks servers.
-        match tokio::task::block_in_place(|| prepare(&shared, &spec)) {
+        match tokio::task::block_in_place(|| prepare(&shared, &spec, &stop)) {
             Ok(ready) => break ready,
             Err(error) => {
                 let again_s = pause.as_secs();
@@ -107,11 +108,11 @@ async fn serve(shared: Shared, spec: ChallengeSpec, stop: CancellationToken) -> 
     };
     let meaning = &spec.rules.semantic;
     tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
-    tokio::try_join!(rounds.run(stop.clone()), checks.run(stop))?;
+    tokio::try_join!(rounds.run(), checks.run())?;
     Ok(())
 }
 
-fn prepare(shared: &Shared, spec: &ChallengeSpec) -> Result<(Rounds, Checks)> {
+fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> Result<(Rounds, Checks)> {
     let classifier = shared.outside.classifier(&spec.model, spec.model_digest)?;
     let source = source(shared, spec)?;
     let semantics = shared.outside.judge(&spec.rules.semantic, classifier.as_ref())?;
@@ -134,8 +135,10 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec) -> Result<(Rounds, Checks)> {
         network: shared.network.clone(),
         driver: shared.driver.clone(),
         counters: shared.counters.clone(),
+        stop: stop.clone(),
     };
-    let checks = Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics };
+    let checks =
+        Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics, stop: stop.clone() };
     Ok((rounds, checks))
 }
 

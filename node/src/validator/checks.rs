@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bytes_of;
 use super::challenges::Shared;
+use super::rounds::until;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -52,6 +53,8 @@ pub struct Checks {
     pub source: Arc<dyn ImageSource>,
     /// Its judge of meaning.
     pub semantics: Arc<dyn Semantics>,
+    /// The end.
+    pub stop: CancellationToken,
 }
 
 /// The judge whom a record quotes, where asking again may give another answer.
@@ -79,15 +82,15 @@ enum Outcome {
 }
 
 impl Checks {
-    /// Runs until `stop`.
+    /// Runs until the end.
     ///
     /// # Errors
     /// The disk.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
         let mut done: BTreeSet<RoundId> = BTreeSet::new();
         loop {
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(EVERY) => {}
             }
             let db = self.shared.agreed.database();
@@ -207,7 +210,7 @@ impl Checks {
             return Err(wrong);
         }
         let expected = tokio::task::block_in_place(|| {
-            let source = self.source.get(result.source_index)?;
+            let source = self.source.get_until(result.source_index, &until(FETCH, &self.stop))?;
             Ok(Transform::derive(&result.transform, &self.spec.rules.transform).apply(&source.pixels))
         });
         match expected.map_err(|error: SourceError| (error.one_image(), error)) {

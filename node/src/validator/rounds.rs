@@ -95,6 +95,8 @@ pub struct Rounds {
     pub driver: DriverHandle,
     /// What was done.
     pub counters: Arc<Counters>,
+    /// The end.
+    pub stop: CancellationToken,
 }
 
 /// The clean side of a round.
@@ -111,6 +113,12 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+/// What blocks for at most `limit`, and not beyond the end.
+pub(super) fn until(limit: Duration, stop: &CancellationToken) -> Until {
+    let stop = stop.clone();
+    Until::within(limit).unless(move || stop.is_cancelled())
+}
+
 /// Verdicts that count. One that the judge of meaning was away for does not, nor one where the model
 /// failed that fails at the clean image too: a device out of memory is no fault of the answers.
 fn judged(
@@ -119,8 +127,9 @@ fn judged(
     pngs: &[&[u8]],
     classifier: &dyn Classifier,
     semantics: &dyn Semantics,
+    until: Until,
 ) -> Result<Vec<Verdict>> {
-    let judge = Watched::new(semantics).until(Until::within(JUDGE_TIME));
+    let judge = Watched::new(semantics).until(until);
     let verdicts = verify_batch(rules, clean, label, pngs, classifier, &judge);
     if let Some(error) = judge.into_failure() {
         return Err(error.into());
@@ -132,11 +141,11 @@ fn judged(
 }
 
 impl Rounds {
-    /// Runs rounds until `stop`.
+    /// Runs rounds until the end.
     ///
     /// # Errors
     /// The traversal does not fit the image set, or the disk fails.
-    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
         // By the set: a challenge that is moved to another one and back goes on where it was.
         let key = format!("traversal/{}/{}", self.challenge, self.source.fingerprint());
         let mut traversal = match self.database.row::<Traversal>(&key)? {
@@ -160,7 +169,7 @@ impl Rounds {
                 RETRY
             };
             tokio::select! {
-                () = stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(started + pause) => {}
             }
         }
@@ -244,7 +253,7 @@ impl Rounds {
             wanted: &self.wanted,
         };
         let made = tokio::task::block_in_place(|| {
-            construction.run(&Until::within(construct::TIME), || {
+            construction.run(&until(construct::TIME, &self.stop), || {
                 let index = traversal.next();
                 self.database.put_row(key, traversal).map_err(|e| e.to_string())?;
                 Ok((index, TransformSecret(*random_seed())))
@@ -283,7 +292,8 @@ impl Rounds {
         loop {
             let clean = (&drawn.pixels, drawn.label);
             let judged = tokio::task::block_in_place(|| {
-                judged(&self.rules, clean, pngs, self.classifier.as_ref(), self.semantics.as_ref())
+                let until = until(JUDGE_TIME, &self.stop);
+                judged(&self.rules, clean, pngs, self.classifier.as_ref(), self.semantics.as_ref(), until)
             });
             match judged {
                 Ok(verdicts) => return Ok(verdicts),
@@ -368,7 +378,9 @@ mod tests {
         let mut answer = clean.clone();
         answer.rgb[0] += 1;
         let png = answer.encode_png().unwrap();
-        let of = |fails: &[u8]| judged(&Rules::subnet(), (&clean, 0), &[&png], &Fails(fails.to_vec()), &Exact);
+        let of = |fails: &[u8]| {
+            judged(&Rules::subnet(), (&clean, 0), &[&png], &Fails(fails.to_vec()), &Exact, Until::within(JUDGE_TIME))
+        };
         let reason = |judged: Result<Vec<Verdict>>| judged.unwrap()[0].reason;
         assert_eq!(reason(of(&[])), Reason::Success);
         assert_eq!(reason(of(&[21])), Reason::ModelInferenceFailed, "the answer's own fault");
