@@ -87,6 +87,14 @@ impl Preprocessing {
         Ok(cropped.f_mul(&scale)?.f_sub(&shift)?)
     }
 
+    /// Pixels of the largest picture on the way of an image of this height and width.
+    pub(crate) fn pixels(&self, height: i64, width: i64) -> i64 {
+        let (tall, wide) = self.resized(height.max(1), width.max(1));
+        [(height, width), (tall, wide), (self.crop, self.crop)]
+            .into_iter()
+            .fold(1, |most, (height, width)| most.max(height.saturating_mul(width)))
+    }
+
     /// Height and width after the resize.
     fn resized(&self, height: i64, width: i64) -> (i64, i64) {
         match self.resize {
