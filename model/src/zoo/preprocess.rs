@@ -106,9 +106,10 @@ impl Preprocessing {
 
     /// `1/(255·std)` and `mean/std`, each `1×3×1×1`.
     fn affine(&self, kind: Kind, device: Device) -> Result<(Tensor, Tensor), ModelError> {
-        let per_channel = |values: [f64; 3]| -> Result<Tensor, ModelError> {
-            Ok(Tensor::f_from_slice(&values)?.f_reshape([1_i64, 3, 1, 1])?.f_to_kind(kind)?.f_to_device(device)?)
-        };
+        // By operations alone: a trace would forget data.
+        let one = |value: f64| Tensor::f_full([1_i64, 1, 1, 1], value, (kind, device));
+        let per_channel =
+            |[r, g, b]: [f64; 3]| -> Result<Tensor, ModelError> { Ok(Tensor::f_cat(&[one(r)?, one(g)?, one(b)?], 1)?) };
         let scale = self.deviation.map(|deviation| 1.0 / (255.0 * deviation));
         let mut shift = self.mean;
         shift.iter_mut().zip(self.deviation).for_each(|(mean, deviation)| *mean /= deviation);

@@ -5,6 +5,9 @@
 //! (`torch.jit.trace` or `.script`, in evaluation mode, on the CPU) stays: operators run one by one,
 //! since the optimising executor rewrites a module after its first calls, and its results with it.
 //!
+//! A trace remembers operations, not data: a tensor that the traced code made from numbers of its own is
+//! memory without contents in the file, and the logits are wrong. Such tensors have to be made before.
+//!
 //! A TorchScript file is a program. It cannot reach the system, but it can loop for ever or ask for all
 //! memory: load only files of your own.
 

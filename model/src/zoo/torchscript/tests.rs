@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::tensor::input_gradient;
-use crate::zoo::fixtures::made_up;
+use crate::zoo::ZooClassifier;
+use crate::zoo::fixtures::{file, made_up, spec, written};
 use std::path::PathBuf;
 
 struct Module {
@@ -110,4 +111,19 @@ fn a_module_answers_several_threads_at_once() {
     let own = loaded(&module, 16).unwrap();
     let images: Vec<Pixels> = (0..4).map(|seed| pixels(16, seed)).collect();
     crate::zoo::fixtures::answers_alike_from_several_threads(&own, &images);
+}
+
+#[test]
+fn what_libtorch_traces_of_a_model_of_the_table_is_that_model() {
+    for name in ["test_vit.r160_in1k", "small/swin", "small/tf_efficientnet_b", "test_convnext.r160_in1k"] {
+        let spec = spec(name);
+        let weights = written(&file(&spec, |_| {}));
+        let model = ZooClassifier::load(&spec, std::slice::from_ref(&weights.path), None, Device::Cpu).unwrap();
+        let module = traced(&picture(40), &|x| model.forward(x).unwrap());
+        let module = CModule::load(&module.path).unwrap();
+        tch::jit::f_set_graph_executor_optimize(false).unwrap();
+        let x = picture(40).flip([3]);
+        let (found, expected) = tch::no_grad(|| (module.forward_ts(&[&x]).unwrap(), model.forward(&x).unwrap()));
+        assert!(found.allclose(&expected, 1e-5, 1e-5, false), "{name}");
+    }
 }
