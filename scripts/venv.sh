@@ -12,7 +12,8 @@ home="${XDG_CACHE_HOME:-$HOME/.cache}/perturb/python"
 want=$(cat "$here/requirements.txt" "$0" | cksum)
 if [ "$(cat "$home/.complete" 2>/dev/null)" != "$want" ]; then
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
-        echo "python peers: they need Python 3.11 or newer, $(python3 --version 2>&1 || true) is here; set PERTURB_PYTHON to one that has scripts/requirements.txt" >&2
+        echo "python peers: they need Python 3.11 or newer, here is $(python3 --version 2>&1 || true);" \
+            "set PERTURB_PYTHON to one that has scripts/requirements.txt" >&2
         exit 1
     }
     # Debian keeps what `venv` needs in a package of its own.

@@ -56,7 +56,7 @@ pub enum ModelError {
     /// A file's SHA-256 is not the expected one.
     #[error(
         "{origin} has SHA-256 {found}, but {expected} is expected: it is another file, or a damaged one; \
-         not used. `perturb model pull` fetches a damaged one again"
+         not used. `perturb model pull` mends what lies in the hub's cache"
     )]
     Digest {
         /// The file.

@@ -79,7 +79,7 @@ fn open_unchecked(
     }
     let path = Path::new(file);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, side, None, device)?)),
+        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, side, None, digest, device)?)),
         Some(_) => Ok(Box::new(TchClassifier::load(path, device)?)),
         None => Err(unknown()),
     }

@@ -51,8 +51,8 @@ def one(program, name, case, device):
             folder / "reference.safetensors",
         )
         del model, state
-        done = subprocess.run([program, "compare", name, str(folder), device], check=True, stdout=subprocess.PIPE, text=True)
-        return json.loads(done.stdout)
+        command = [program, "compare", name, str(folder), device]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def main():

@@ -164,30 +164,26 @@ pub fn pulled(spec: &ModelSpec, pin: Option<&Pin>, cache: &Cache) -> Result<Weig
 /// # Errors
 /// `NotHere` if there are none, with where they should be and how they get there.
 pub fn agreed(spec: &ModelSpec, digest: &[u8; 32], cache: &Cache) -> Result<Weights, HubError> {
-    let name = perturb_types::Digest(*digest).to_string();
-    let known = pins::known(spec.name)?.filter(|pin| pin.digest().is_ok_and(|pinned| pinned.0 == *digest));
-    let model = spec.name;
-    let (path, remedy) = match (spec.repository(), &known) {
-        (Some(repository), known) => {
-            let exactly = match known {
-                Some(_) => String::new(),
-                None => format!(" --revision COMMIT --sha256 {name}"),
-            };
-            let remedy = format!("`perturb model pull {model}{exactly}` gets them from {repository}");
-            (cache.repository(&repository)?.blobs.join(&name), remedy)
-        }
-        (None, _) => {
-            let path = cache.elsewhere(model);
-            let remedy = format!("`scripts/parity/torchvision_weights.py {model} {}` makes them", path.display());
-            (path, remedy)
-        }
+    let (model, sha256) = (spec.name, perturb_types::Digest(*digest).to_string());
+    let known = pins::known(model)?.filter(|pin| pin.digest().is_ok_and(|pinned| pinned.0 == *digest));
+    let (path, remedy) = if let Some(repository) = spec.repository() {
+        let exactly = match known {
+            Some(_) => String::new(),
+            None => format!(" --revision COMMIT --sha256 {sha256}"),
+        };
+        let remedy = format!("`perturb model pull {model}{exactly}` gets them from {repository}");
+        (cache.repository(&repository)?.blobs.join(&sha256), remedy)
+    } else {
+        let path = cache.elsewhere(model);
+        let remedy = format!("`scripts/parity/torchvision_weights.py {model} {}` makes them", path.display());
+        (path, remedy)
     };
     if path.is_file() {
         return Ok(Weights { files: vec![path], digest: *digest });
     }
     match known.map(|pin| pulled(spec, Some(&pin), cache)) {
         Some(Ok(weights)) => Ok(weights),
-        _ => Err(HubError::NotHere { model: model.to_owned(), digest: name, path, remedy }),
+        _ => Err(HubError::NotHere { model: model.to_owned(), digest: sha256, path, remedy }),
     }
 }
 

@@ -50,15 +50,17 @@ impl std::fmt::Debug for TorchScriptClassifier {
 }
 
 impl TorchScriptClassifier {
-    /// Loads a module and asks it once for the logits of a grey image with sides of `side` pixels.
+    /// Loads a module and asks it for the logits of one and of two grey images with sides of `side`
+    /// pixels. With `expected`, the file must have that SHA-256: nothing of another one is run.
     ///
     /// # Errors
-    /// `Read` if the file cannot be read; `TorchScript` if it holds no module of this form, or if TF32
-    /// is not off on a CUDA device.
+    /// `Read` if the file cannot be read; `Digest` if it is another one; `TorchScript` if it holds no
+    /// module of this form, or if TF32 is not off on a CUDA device.
     pub fn load(
         path: &Path,
         side: u32,
         preprocessing: Option<Preprocessing>,
+        expected: Option<[u8; 32]>,
         device: Device,
     ) -> Result<Self, ModelError> {
         let origin = path.display().to_string();
@@ -72,12 +74,20 @@ impl TorchScriptClassifier {
             // What grows meanwhile is cut off, and no module.
             .and_then(|(file, length)| file.take(length).read_to_end(&mut bytes))
             .map_err(failed)?;
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(ModelError::Digest {
+                origin,
+                found: perturb_types::Digest(digest).to_string(),
+                expected: perturb_types::Digest(expected).to_string(),
+            });
+        }
         let torch = |error: tch::TchError| refuse(ModelError::from(error).to_string());
         let mut module = CModule::load_data_on_device(&mut bytes.as_slice(), device).map_err(torch)?;
         module.f_set_eval().map_err(torch)?;
         let mut model = Self {
             name: path.file_stem().map_or_else(|| origin.clone(), |stem| stem.to_string_lossy().into_owned()),
-            digest: Sha256::digest(&bytes).into(),
+            digest,
             device,
             classes: 0,
             preprocessing,

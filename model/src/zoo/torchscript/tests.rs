@@ -24,7 +24,7 @@ fn traced(x: &Tensor, network: &dyn Fn(&Tensor) -> Tensor) -> Module {
 }
 
 fn loaded(module: &Module, side: u32) -> Result<TorchScriptClassifier, ModelError> {
-    TorchScriptClassifier::load(&module.path, side, None, Device::Cpu)
+    TorchScriptClassifier::load(&module.path, side, None, None, Device::Cpu)
 }
 
 fn picture(side: i64) -> Tensor {
@@ -67,6 +67,15 @@ fn what_is_no_module_is_an_error() {
         let error = loaded(&module, 20).unwrap_err();
         assert!(matches!(error, ModelError::TorchScript { .. }), "{error}");
     }
+}
+
+#[test]
+fn another_module_than_the_expected_is_not_run() {
+    // Running it would fail otherwise: it wants another side.
+    let module = traced(&picture(8), &|x| x.reshape([1, 192]));
+    let load = |expected| TorchScriptClassifier::load(&module.path, 9, None, expected, Device::Cpu).unwrap_err();
+    assert!(matches!(load(None), ModelError::TorchScript { .. }));
+    assert!(matches!(load(Some([7; 32])), ModelError::Digest { .. }));
 }
 
 #[test]
