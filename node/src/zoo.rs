@@ -59,6 +59,7 @@ fn weights(spec: &ModelSpec) -> &'static str {
 pub fn pull(model: &str, pin: Option<(&str, &str)>, folder: Option<PathBuf>) -> Result<()> {
     let spec = find(model)?;
     let pin = pin.map(|(revision, sha256)| Pin::single(revision, sha256)).transpose()?;
+    let cache = Cache::standard(folder)?;
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::no_length(),
         false => ProgressBar::hidden(),
@@ -68,7 +69,7 @@ pub fn pull(model: &str, pin: Option<(&str, &str)>, folder: Option<PathBuf>) -> 
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
-    let outcome = hub::pull(spec, pin.as_ref(), &Cache::standard(folder)?, &standard_endpoint(), |done, total| {
+    let outcome = hub::pull(spec, pin.as_ref(), &cache, &standard_endpoint(), |done, total| {
         if let Some(total) = total {
             bar.set_length(total);
         }
@@ -94,10 +95,11 @@ pub fn pull(model: &str, pin: Option<(&str, &str)>, folder: Option<PathBuf>) -> 
 pub fn verify(model: &str, files: Vec<PathBuf>, sha256: Option<String>, folder: Option<PathBuf>) -> Result<()> {
     let spec = find(model)?;
     let given = sha256.map(|text| text.to_ascii_lowercase().parse::<Digest>()).transpose()?;
+    let cache = || Cache::standard(folder);
     let files = match (files.is_empty(), given) {
         (false, _) => files,
-        (true, Some(digest)) => hub::agreed(spec, &digest.0, &Cache::standard(folder)?)?.files,
-        (true, None) => hub::pulled(spec, None, &Cache::standard(folder)?)?.files,
+        (true, Some(digest)) => hub::agreed(spec, &digest.0, &cache()?)?.files,
+        (true, None) => hub::pulled(spec, None, &cache()?)?.files,
     };
     let found = Digest(zoo::verify(spec, &files)?);
     let expected = match given {
