@@ -1,6 +1,7 @@
 //! The demo network behind the network's `Classifier` trait.
 
 use crate::error::{ModelError, WeightsError};
+use crate::file::open_regular;
 use crate::net::{ARCHITECTURE, DemoNet, tensor_specs};
 use crate::tensor::{to_rows, to_tensor};
 use crate::weights;
@@ -65,8 +66,8 @@ impl TchClassifier {
         let failed = |source| ModelError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         // One byte more than fits, so that a longer (or endless) file is recognised.
-        std::fs::File::open(path)
-            .and_then(|file| file.take(weights::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        open_regular(path, u64::MAX)
+            .and_then(|(file, _)| file.take(weights::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
             .map_err(failed)?;
         Self::from_bytes(&bytes, &path.display().to_string(), device)
     }

@@ -54,7 +54,10 @@ pub enum ModelError {
         name: String,
     },
     /// A file's SHA-256 is not the expected one.
-    #[error("{origin} has SHA-256 {found}, but {expected} is expected: it is another file, or a damaged one; not used")]
+    #[error(
+        "{origin} has SHA-256 {found}, but {expected} is expected: it is another file, or a damaged one; \
+         not used. `perturb model pull` mends what lies in the hub's cache"
+    )]
     Digest {
         /// The file.
         origin: String,
@@ -74,6 +77,9 @@ pub enum ModelError {
     /// An image or tensor that the model cannot take.
     #[error("model input: {0}")]
     Input(String),
+    /// Logits that are not one row for each image.
+    #[error("model output: {0}")]
+    Output(String),
     /// The asked-for device does not exist here.
     #[error(
         "CUDA device {asked} was asked for, but libtorch sees {available}; use the CPU or install the CUDA libtorch"
@@ -83,6 +89,18 @@ pub enum ModelError {
         asked: usize,
         /// Number of CUDA devices libtorch can use.
         available: usize,
+    },
+    /// The environment makes products of fp32 numbers less exact than fp32.
+    #[error(
+        "{variable}={value} makes products less exact than fp32, and verdicts with them; unset it, or set it to {harmless}"
+    )]
+    Precision {
+        /// The environment's variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+        /// A value that changes nothing.
+        harmless: &'static str,
     },
     /// Weights that could not be got.
     #[error(transparent)]

@@ -14,6 +14,7 @@
 //! - [`train`] draws the data, trains and measures; [`histogram`] tells how hard the images are.
 pub mod classifier;
 pub mod error;
+mod file;
 pub mod histogram;
 pub mod hub;
 pub mod net;

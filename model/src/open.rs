@@ -10,7 +10,8 @@
 
 use crate::classifier::{Differentiable, TchClassifier};
 use crate::error::ModelError;
-use crate::hub::{self, Cache};
+use crate::hub::{self, Cache, HubError};
+use crate::tensor::check_precision;
 use crate::zoo::{self, TorchScriptClassifier, ZooClassifier};
 use perturb_types::limits::MAX_IMAGE_SIDE;
 use std::path::{Path, PathBuf};
@@ -20,12 +21,24 @@ use tch::Device;
 const TRIAL_SIDE: u32 = 224;
 
 /// Opens a model by its name. With `digest`, weights in the cache are chosen by it and whatever is
-/// opened must have it: that is how a validator opens the model that its network agreed on.
+/// opened must have it: that is how a validator opens the model that its network agreed on. Without,
+/// weights in the cache must be the pinned ones.
 ///
 /// # Errors
 /// `UnknownModel`, `Digest` if the weights are others, or what loading them reports.
 pub fn open(name: &str, digest: Option<[u8; 32]>, device: Device) -> Result<Box<dyn Differentiable>, ModelError> {
-    let model = open_unchecked(name, digest, device)?;
+    open_in(name, digest, device, || Cache::standard(None))
+}
+
+/// As [`open()`], with weights from this cache; it is asked for only where it is needed.
+fn open_in(
+    name: &str,
+    digest: Option<[u8; 32]>,
+    device: Device,
+    cache: impl FnOnce() -> Result<Cache, HubError>,
+) -> Result<Box<dyn Differentiable>, ModelError> {
+    check_precision(device)?;
+    let model = open_unchecked(name, digest, device, cache)?;
     match digest.map(perturb_types::Digest) {
         Some(expected) if expected != model.digest() => Err(ModelError::Digest {
             origin: name.escape_default().take(80).collect(),
@@ -36,21 +49,26 @@ pub fn open(name: &str, digest: Option<[u8; 32]>, device: Device) -> Result<Box<
     }
 }
 
-fn open_unchecked(name: &str, digest: Option<[u8; 32]>, device: Device) -> Result<Box<dyn Differentiable>, ModelError> {
+fn open_unchecked(
+    name: &str,
+    digest: Option<[u8; 32]>,
+    device: Device,
+    cache: impl FnOnce() -> Result<Cache, HubError>,
+) -> Result<Box<dyn Differentiable>, ModelError> {
     let unknown = || ModelError::UnknownModel { name: name.escape_default().take(80).collect() };
     if name == "demo" {
         return Ok(Box::new(TchClassifier::embedded(device)?));
     }
     if let Some(spec) = zoo::find(name) {
-        let files = match digest {
-            Some(digest) => hub::agreed(spec, &digest, &Cache::standard())?,
-            None => hub::pulled(spec, None, &Cache::standard())?,
+        let weights = match digest {
+            Some(digest) => hub::agreed(spec, &digest, &cache()?)?,
+            None => hub::pulled(spec, None, &cache()?)?,
         };
-        return Ok(Box::new(ZooClassifier::load(spec, &files, device)?));
+        return Ok(Box::new(ZooClassifier::load(spec, &weights.files, Some(weights.digest), device)?));
     }
     if let Some((model, file)) = name.split_once('=') {
         let spec = zoo::find(model).ok_or_else(unknown)?;
-        return Ok(Box::new(ZooClassifier::load(spec, &[PathBuf::from(file)], device)?));
+        return Ok(Box::new(ZooClassifier::load(spec, &[PathBuf::from(file)], digest, device)?));
     }
     let (file, side) = match name.rsplit_once('@') {
         Some((file, side)) if file.ends_with(".pt") => (file, side.parse().map_err(|_| unknown())?),
@@ -61,35 +79,11 @@ fn open_unchecked(name: &str, digest: Option<[u8; 32]>, device: Device) -> Resul
     }
     let path = Path::new(file);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, side, None, device)?)),
+        Some("pt") => Ok(Box::new(TorchScriptClassifier::load(path, side, None, digest, device)?)),
         Some(_) => Ok(Box::new(TchClassifier::load(path, device)?)),
         None => Err(unknown()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn the_demo_opens_by_name_and_only_with_its_own_digest() {
-        let model = open("demo", None, Device::Cpu).unwrap();
-        let digest = model.digest().0;
-        assert!(open("demo", Some(digest), Device::Cpu).is_ok());
-        let error = open("demo", Some([7; 32]), Device::Cpu).err().unwrap();
-        assert!(matches!(error, ModelError::Digest { .. }), "{error}");
-    }
-
-    #[test]
-    fn unknown_names_and_absent_files_are_errors() {
-        for name in ["", "resnet", "resnet=file", "x.pt@0", "x.pt@side", "x.pt@99999999"] {
-            let error = open(name, None, Device::Cpu).err().unwrap();
-            assert!(matches!(error, ModelError::UnknownModel { .. }), "{error}");
-        }
-        for name in ["/none/x.pt", "/none/x.safetensors", "vit_small_patch16_224=/none/x.safetensors"] {
-            let error = open(name, None, Device::Cpu).err().unwrap();
-            assert!(matches!(error, ModelError::Read { .. }), "{error}");
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,8 @@ impl DeviceChoice {
     /// The torch device, after a check that it exists.
     ///
     /// # Errors
-    /// `NoDevice` if a CUDA device was asked for that libtorch does not see.
+    /// `NoDevice` if a CUDA device was asked for that libtorch does not see, `Precision` if the
+    /// environment makes libtorch round what it multiplies there.
     pub fn resolve(self) -> Result<Device, ModelError> {
         let available = || match Cuda::is_available() {
             true => usize::try_from(Cuda::device_count()).unwrap_or(0),
@@ -40,6 +41,7 @@ impl DeviceChoice {
                 return Err(ModelError::NoDevice { asked, available: available() });
             }
         };
+        check_precision(device)?;
         if device.is_cuda() {
             // Autotuning picks kernels by speed on the day: two runs could differ.
             Cuda::cudnn_set_benchmark(false);
@@ -65,6 +67,40 @@ impl std::str::FromStr for DeviceChoice {
             allowed: "cpu, auto, cuda or cuda:N",
         })
     }
+}
+
+/// Variables that make libtorch or its libraries round the factors of fp32 products, which no setting of
+/// a single operation takes back, and the value that does not.
+const ROUNDING_ON_CUDA: [(&str, &str); 2] = [("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "0"), ("NVIDIA_TF32_OVERRIDE", "0")];
+const ROUNDING_ON_CPU: [(&str, &str); 2] =
+    [("ONEDNN_DEFAULT_FPMATH_MODE", "STRICT"), ("DNNL_DEFAULT_FPMATH_MODE", "STRICT")];
+
+/// That the environment leaves fp32 products on this device alone.
+///
+/// # Errors
+/// `Precision` with the variable that does not.
+pub(crate) fn check_precision(device: Device) -> Result<(), ModelError> {
+    precise(device, |name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+}
+
+fn precise(device: Device, variable: impl Fn(&str) -> Option<String>) -> Result<(), ModelError> {
+    let rounding = if device.is_cuda() { ROUNDING_ON_CUDA } else { ROUNDING_ON_CPU };
+    for (name, harmless) in rounding {
+        if let Some(value) = variable(name).filter(|value| !value.is_empty() && !value.eq_ignore_ascii_case(harmless)) {
+            let value = value.escape_default().take(32).collect();
+            return Err(ModelError::Precision { variable: name, value, harmless });
+        }
+    }
+    Ok(())
+}
+
+/// The size of a tensor that someone else's code has made: of some kinds (nested ones) libtorch knows
+/// none, and says so.
+///
+/// # Errors
+/// `Torch` if it has none.
+pub(crate) fn shape(x: &Tensor) -> Result<Vec<i64>, ModelError> {
+    Ok(Vec::<i64>::try_from(x.f_internal_shape_as_tensor()?)?)
 }
 
 /// Sets how many threads torch uses for one operation, for the whole process (1 to
@@ -235,6 +271,32 @@ mod tests {
         assert!(error.contains("CUDA device 4096"), "{error}");
         assert_eq!(DeviceChoice::Cpu.resolve().unwrap(), Device::Cpu);
         assert!(DeviceChoice::Auto.resolve().is_ok());
+    }
+
+    #[test]
+    fn an_environment_that_rounds_products_is_refused() {
+        let with = |device, name: &'static str, value: &'static str| {
+            precise(device, move |asked| (asked == name).then(|| value.to_owned()))
+        };
+        let (cpu, cuda) = (Device::Cpu, Device::Cuda(0));
+        for (device, name, value) in [
+            (cuda, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1"),
+            (cuda, "NVIDIA_TF32_OVERRIDE", "1"),
+            (cpu, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
+            (cpu, "DNNL_DEFAULT_FPMATH_MODE", "any"),
+        ] {
+            let error = with(device, name, value).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name}={value}")), "{error}");
+        }
+        for (device, name, value) in [
+            (cuda, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "0"),
+            (cuda, "ONEDNN_DEFAULT_FPMATH_MODE", "BF16"),
+            (cpu, "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1"),
+            (cpu, "ONEDNN_DEFAULT_FPMATH_MODE", "strict"),
+            (cpu, "ONEDNN_DEFAULT_FPMATH_MODE", ""),
+        ] {
+            assert!(with(device, name, value).is_ok(), "{name}={value}");
+        }
     }
 
     #[test]

@@ -18,10 +18,6 @@ fn find(name: &str) -> Result<&'static ModelSpec> {
     Ok(zoo::find(name).ok_or_else(unknown)?)
 }
 
-fn cache(folder: Option<PathBuf>) -> Cache {
-    folder.map_or_else(Cache::standard, Cache::new)
-}
-
 /// The table of models.
 #[must_use]
 pub fn list() -> Table {
@@ -50,8 +46,9 @@ pub fn list() -> Table {
 fn weights(spec: &ModelSpec) -> &'static str {
     match (spec.origin, pins::known(spec.name)) {
         (Origin::Torchvision { .. }, _) => "torchvision",
-        (Origin::Hub, Some(_)) => "hub, pinned",
-        (Origin::Hub, None) => "hub, not pinned",
+        (Origin::Hub, Ok(Some(_))) => "hub, pinned",
+        (Origin::Hub, Ok(None)) => "hub, not pinned",
+        (Origin::Hub, Err(_)) => "hub, pins unreadable",
     }
 }
 
@@ -62,6 +59,7 @@ fn weights(spec: &ModelSpec) -> &'static str {
 pub fn pull(model: &str, pin: Option<(&str, &str)>, folder: Option<PathBuf>) -> Result<()> {
     let spec = find(model)?;
     let pin = pin.map(|(revision, sha256)| Pin::single(revision, sha256)).transpose()?;
+    let cache = Cache::standard(folder)?;
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::no_length(),
         false => ProgressBar::hidden(),
@@ -71,34 +69,42 @@ pub fn pull(model: &str, pin: Option<(&str, &str)>, folder: Option<PathBuf>) -> 
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
-    let outcome = hub::pull(spec, pin.as_ref(), &cache(folder), &standard_endpoint(), |done, total| {
+    let outcome = hub::pull(spec, pin.as_ref(), &cache, &standard_endpoint(), |done, total| {
         if let Some(total) = total {
             bar.set_length(total);
         }
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    let files = outcome?;
-    let digest = zoo::verify(spec, &files)?;
-    for file in &files {
+    let weights = outcome?;
+    let found = Digest(zoo::verify(spec, &weights.files)?);
+    if found != Digest(weights.digest) {
+        bail!("these files changed after they were fetched: their SHA-256 is {found}");
+    }
+    for file in &weights.files {
         println!("{}", file.display());
     }
-    println!("sha256    {}", Digest(digest));
+    println!("sha256    {found}");
     Ok(())
 }
 
-/// Checks weights against the table.
+/// Checks weights against the table: the given files, or what lies in the cache by this digest or the pin.
 ///
 /// # Errors
 /// What does not fit, or a digest that is another one.
 pub fn verify(model: &str, files: Vec<PathBuf>, sha256: Option<String>, folder: Option<PathBuf>) -> Result<()> {
     let spec = find(model)?;
-    let pin = pins::known(spec.name);
-    let files = if files.is_empty() { hub::pulled(spec, None, &cache(folder))? } else { files };
+    let given = sha256.map(|text| text.to_ascii_lowercase().parse::<Digest>()).transpose()?;
+    let cache = || Cache::standard(folder);
+    let files = match (files.is_empty(), given) {
+        (false, _) => files,
+        (true, Some(digest)) => hub::agreed(spec, &digest.0, &cache()?)?.files,
+        (true, None) => hub::pulled(spec, None, &cache()?)?.files,
+    };
     let found = Digest(zoo::verify(spec, &files)?);
-    let expected = match sha256 {
-        Some(text) => Some(text.parse::<Digest>()?),
-        None => pin.map(|pin| pin.digest()).transpose()?,
+    let expected = match given {
+        Some(digest) => Some(digest),
+        None => pins::known(spec.name)?.map(|pin| pin.digest()).transpose()?,
     };
     let parameters = zoo::parameters(spec);
     let trained: u64 = parameters.iter().filter(|p| p.kind == zoo::ParameterKind::Trained).map(|p| p.values()).sum();
@@ -126,7 +132,7 @@ pub fn inspect(model: &str, tensors: bool) -> Result<()> {
     if let Some(repository) = spec.repository() {
         println!("hub       {repository}");
     }
-    if let Some(pin) = pins::known(spec.name) {
+    if let Some(pin) = pins::known(spec.name)? {
         println!("revision  {}", pin.revision);
         for file in &pin.files {
             println!("sha256    {} {}", file.sha256, file.name);

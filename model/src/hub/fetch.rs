@@ -1,12 +1,12 @@
 //! Fetching a pinned file.
 
 use super::HubError;
-use super::cache::{Cache, digest, file_name};
+use super::cache::{Repository, file_name};
+use super::disk::{Partial, at};
 use super::pins::{PinnedFile, is_hex, shown};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use std::time::Duration;
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode};
 
 /// Where the hub is, unless `HF_ENDPOINT` says otherwise.
@@ -20,6 +20,33 @@ const CHUNK_BYTES: usize = 1 << 18;
 
 /// How long a connection, an answer's beginning and each piece of it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Fewest bytes a second on average, once [`PATIENCE`] has passed: half a gigabyte in nine hours. Each
+/// piece in time is not enough, a byte a minute would never end.
+const LEAST_RATE: u64 = 1 << 14;
+
+/// A file to fetch.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Where it goes.
+    pub(crate) folders: &'a Repository,
+    /// `OWNER/NAME`.
+    pub(crate) repository: &'a str,
+    /// A commit, or `main`.
+    pub(crate) revision: &'a str,
+    /// Its name and digest.
+    pub(crate) file: &'a PinnedFile,
+    /// Most bytes that it may have.
+    pub(crate) limit: u64,
+}
+
+/// What an answer brought.
+struct Received {
+    /// Bytes that were there before and stayed.
+    kept: u64,
+    /// The commit that the revision is.
+    commit: String,
+}
 
 /// A client of one hub.
 pub(crate) struct Client {
@@ -54,62 +81,76 @@ impl Client {
         Ok(Self { endpoint: endpoint.trim_end_matches('/').to_owned(), agent: config.into() })
     }
 
-    /// Fetches a file of at most `limit` bytes into the cache and gives its path there.
+    /// Fetches a file into the cache and gives its blob's path there.
     pub(crate) fn file(
         &self,
-        cache: &Cache,
-        repository: &str,
-        revision: &str,
-        file: &PinnedFile,
-        limit: u64,
+        wanted: &Wanted<'_>,
         progress: &mut impl FnMut(u64, Option<u64>),
-    ) -> Result<std::path::PathBuf, HubError> {
-        let folders = cache.repository(repository)?;
+    ) -> Result<PathBuf, HubError> {
+        let Wanted { folders, repository, revision, file, limit } = *wanted;
         let url = format!("{}/{repository}/resolve/{revision}/{}", self.endpoint, file_name(file)?);
-        let blob = folders.blobs.join(&file.sha256);
-        let partial = folders.blobs.join(format!("{}.incomplete", file.sha256));
+        let blob = folders.blob(file)?;
+        let lock = folders.lock(file)?;
         std::fs::create_dir_all(&folders.blobs).map_err(at(&folders.blobs))?;
-        let mut out = OpenOptions::new().read(true).append(true).create(true).open(&partial).map_err(at(&partial))?;
-        match out.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(HubError::Busy { path: partial }),
-            Err(TryLockError::Error(source)) => return Err(HubError::Io { path: partial, source }),
+        // A name of our own: what the hub's client has begun is the hub's client's.
+        let mut partial = Partial::open(folders.blobs.join(format!("{}.perturb.incomplete", file.sha256)))?;
+        if partial.length()? > limit {
+            partial.clear()?;
         }
-        let have = out.seek(SeekFrom::End(0)).map_err(at(&partial))?;
-        let (mut response, commit) = self.open(&url, have)?;
-        let begin = match response.status() {
-            StatusCode::PARTIAL_CONTENT => have,
-            // All of it is here already, or what is here is not its beginning: the digest will tell.
-            StatusCode::RANGE_NOT_SATISFIABLE => have,
-            StatusCode::OK => 0,
-            status => {
-                return Err(HubError::Answer { url, why: format!("HTTP status {}", status.as_u16()) });
-            }
-        };
-        let commit = match (commit, is_hex(revision, 40)) {
-            // Whatever the answer says: what was asked for is what its bytes are held against.
-            (_, true) => revision.to_owned(),
-            (Some(commit), false) => commit,
-            (None, false) => {
-                return Err(HubError::Answer { url, why: "the answer names no commit".to_owned() });
-            }
-        };
-        if begin < have {
-            out.set_len(begin).map_err(at(&partial))?;
+        let mut received = self.receive(&url, wanted, &mut partial, progress)?;
+        let mut found = partial.digest()?;
+        if found != file.sha256 && received.kept > 0 {
+            // What had arrived before may be the wrong part: a server answers for its own bytes only.
+            partial.clear()?;
+            received = self.receive(&url, wanted, &mut partial, progress)?;
+            found = partial.digest()?;
         }
-        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
-            let total = response.body().content_length().map(|length| begin + length);
-            let mut body = response.body_mut().as_reader();
-            copy(&mut body, &mut out, &partial, &url, begin, total, limit, progress)?;
-        }
-        out.sync_all().map_err(at(&partial))?;
-        let found = digest(&partial)?;
         if found != file.sha256 {
-            std::fs::remove_file(&partial).map_err(at(&partial))?;
+            partial.delete()?;
             return Err(HubError::Mismatch { origin: url, found, expected: file.sha256.clone() });
         }
-        std::fs::rename(&partial, &blob).map_err(at(&blob))?;
-        folders.link(revision, &commit, file)
+        partial.name(&blob)?;
+        folders.link(revision, &received.commit, file, &lock)?;
+        Ok(blob)
+    }
+
+    /// Asks for what is still missing and adds it to `partial`.
+    fn receive(
+        &self,
+        url: &str,
+        wanted: &Wanted<'_>,
+        partial: &mut Partial,
+        progress: &mut impl FnMut(u64, Option<u64>),
+    ) -> Result<Received, HubError> {
+        let have = partial.length()?;
+        let refuse = |why: String| HubError::Answer { url: url.to_owned(), why };
+        let (mut response, commit) = self.open(url, have)?;
+        let kept = match response.status() {
+            StatusCode::PARTIAL_CONTENT if have > 0 => have,
+            // All of it is here already, or what is here is not its beginning: the digest will tell.
+            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => have,
+            StatusCode::OK => 0,
+            status => return Err(refuse(format!("HTTP status {}", status.as_u16()))),
+        };
+        let commit = match (commit, is_hex(wanted.revision, 40)) {
+            // Whatever the answer says: what was asked for is what its bytes are held against.
+            (_, true) => wanted.revision.to_owned(),
+            (Some(commit), false) => commit,
+            (None, false) => return Err(refuse("the answer names no commit".to_owned())),
+        };
+        if kept < have {
+            partial.clear()?;
+        }
+        if response.status() != StatusCode::RANGE_NOT_SATISFIABLE {
+            let total = response.body().content_length().map(|length| kept.saturating_add(length));
+            let outcome = copy(&mut response.body_mut().as_reader(), partial, url, kept, total, wanted.limit, progress);
+            if matches!(outcome, Err(HubError::Answer { .. })) {
+                // What goes beyond the limit is no beginning of the file.
+                partial.clear()?;
+            }
+            outcome?;
+        }
+        Ok(Received { kept, commit })
     }
 
     /// Asks for a file from byte `from` on, following redirects; gives the commit that the hub named.
@@ -150,41 +191,58 @@ impl Client {
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(std::io::Error) -> HubError + use<> {
-    let path = path.to_owned();
-    move |source| HubError::Io { path, source }
-}
-
-/// Appends a body to a file, and stops at the limit.
-#[expect(clippy::too_many_arguments, reason = "the parts of one loop, called once")]
+/// Adds a body to what has arrived, and stops at the limit or where it comes too slowly.
 fn copy(
     body: &mut impl Read,
-    out: &mut File,
-    path: &Path,
+    partial: &mut Partial,
     url: &str,
-    begin: u64,
+    kept: u64,
     total: Option<u64>,
     limit: u64,
     progress: &mut impl FnMut(u64, Option<u64>),
 ) -> Result<(), HubError> {
+    let begin = Instant::now();
+    let broken = |why: String| HubError::Unavailable { url: url.to_owned(), why };
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut done = begin;
+    let mut done = kept;
     loop {
-        let read = body
-            .read(&mut chunk)
-            .map_err(|error| HubError::Unavailable { url: url.to_owned(), why: error.to_string() })?;
+        let read = body.read(&mut chunk).map_err(|error| broken(error.to_string()))?;
         if read == 0 {
-            let short = total.filter(|total| done < *total);
-            let cut =
-                |total| HubError::Unavailable { url: url.to_owned(), why: format!("{done} of {total} bytes came") };
-            return short.map_or(Ok(()), |total| Err(cut(total)));
+            return match total.filter(|total| done < *total) {
+                Some(total) => Err(broken(format!("{done} of {total} bytes came"))),
+                None => Ok(()),
+            };
         }
         done += read as u64;
         if done > limit {
             let why = format!("more than {limit} bytes, which is more than the model has");
             return Err(HubError::Answer { url: url.to_owned(), why });
         }
-        out.write_all(&chunk[..read]).map_err(at(path))?;
+        partial.append(&chunk[..read])?;
         progress(done, total);
+        if too_slow(done - kept, begin.elapsed()) {
+            return Err(broken(format!("less than {LEAST_RATE} bytes a second came")));
+        }
+    }
+}
+
+/// Whether so many bytes in this time are too few.
+fn too_slow(bytes: u64, elapsed: Duration) -> bool {
+    elapsed > PATIENCE && bytes < elapsed.as_secs().saturating_mul(LEAST_RATE)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_server_that_drips_is_given_up_after_a_while() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert!(!too_slow(1, Duration::from_secs(59)));
+        assert!(too_slow(1_000, minutes(2)));
+        assert!(too_slow(10 * 60 * LEAST_RATE - 1, minutes(10)));
+        assert!(!too_slow(10 * 60 * LEAST_RATE, minutes(10)));
+        assert!(!too_slow(500 << 20, minutes(60)));
     }
 }

@@ -1,21 +1,18 @@
 //! Weights from the hub, by pinned digest.
 //!
-//! The rules: a file is used only if its SHA-256 is the pinned one, whoever sent it and wherever it lay;
-//! what does not match is deleted and named. The cache is the hub's own, so that files which another
-//! program has fetched are found and ours are found by it:
+//! The rules: a file is used only if its SHA-256 is the pinned one, whoever sent it and wherever it lay.
+//! Looking for files reads none of them: [`Weights`] are names and the digest that whoever loads them
+//! holds against the very bytes it uses. What a server sends that does not match is deleted and named;
+//! what is damaged in the cache is fetched again.
 //!
-//! ```text
-//! models--timm--NAME/
-//!   blobs/SHA256                       the file (large files are named by their SHA-256 there)
-//!   blobs/SHA256.incomplete            what has arrived so far; a second try goes on from there
-//!   refs/main                          the commit that `main` was
-//!   snapshots/COMMIT/model.safetensors a link to the blob
-//! ```
+//! The cache is the hub's own ([`cache`] has the layout), so that files which another program has fetched
+//! are found and ours are found by it.
 //!
 //! [`pins`] holds the digests that this program knows. A model without one is not fetched unless the
 //! operator names revision and digest.
 
 pub mod cache;
+mod disk;
 pub mod fetch;
 pub mod pins;
 #[cfg(test)]
@@ -34,8 +31,9 @@ use tch::Device;
 pub enum HubError {
     /// Nobody has said which file is the right one.
     #[error(
-        "{model} is not pinned in this program: give --revision (a commit of {repository}) and --sha256 of \
-         model.safetensors, from a source that you trust"
+        "{model} is not pinned in this program: `perturb model pull {model} --revision COMMIT --sha256 DIGEST` \
+         fetches its model.safetensors from {repository}, with a digest from a source that you trust; a file is \
+         used by its path: `{model}=FILE` instead of the name"
     )]
     NotPinned {
         /// The model.
@@ -46,7 +44,8 @@ pub enum HubError {
     /// The weights are not on the hub.
     #[error(
         "{model} is torchvision's, whose weights are a pickle ({file}) that this program does not read: \
-         `scripts/parity/torchvision_weights.py {model} FILE` checks it and writes a safetensors file"
+         `scripts/parity/torchvision_weights.py {model} FILE` checks it and writes a safetensors file, which is \
+         used by its path: `{model}=FILE` instead of the name"
     )]
     NotOnHub {
         /// The model.
@@ -62,6 +61,27 @@ pub enum HubError {
         /// The cache's folder.
         cache: PathBuf,
     },
+    /// The weights that were agreed on are not here.
+    #[error("the weights of {model} with SHA-256 {digest} are not at {}; {remedy}", path.display())]
+    NotHere {
+        /// The model.
+        model: String,
+        /// The digest they must have, hexadecimal.
+        digest: String,
+        /// Where they were looked for.
+        path: PathBuf,
+        /// How they get there.
+        remedy: String,
+    },
+    /// The pins that this program was built with cannot be read.
+    #[error("the pins in this program cannot be read ({why}): build it from an unchanged checkout")]
+    Pins {
+        /// What is wrong.
+        why: String,
+    },
+    /// Nothing says where the cache is.
+    #[error("there is no home directory to keep weights in: set HOME, or XDG_CACHE_HOME to an absolute path")]
+    NoHome,
     /// A revision, digest or name that is none.
     #[error("`{value}` is no {what}")]
     Malformed {
@@ -97,9 +117,9 @@ pub enum HubError {
         expected: String,
     },
     /// Another process is fetching the same file.
-    #[error("another process is fetching {}", path.display())]
+    #[error("another process is fetching this file: it holds {}", path.display())]
     Busy {
-        /// The unfinished file.
+        /// The lock that it holds.
         path: PathBuf,
     },
     /// The cache cannot be read or written.
@@ -112,43 +132,63 @@ pub enum HubError {
     },
 }
 
-/// The file names of a model's weights in the cache, with the digests checked.
+/// Where weights lie, and the digest that they must have together. Nothing has been read: a file may
+/// change before it is, so that only the bytes that are used can be checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weights {
+    /// One file, or all shards in their order.
+    pub files: Vec<PathBuf>,
+    /// SHA-256 of the file; of several, that of their digests in order.
+    pub digest: [u8; 32],
+}
+
+/// A model's weights in the cache, by its pin: the given one, or the known one.
 ///
 /// # Errors
-/// `NotPinned`, `NotOnHub` or `NotPulled`; `Mismatch` if a file there is another one.
-pub fn pulled(spec: &ModelSpec, pin: Option<&Pin>, cache: &Cache) -> Result<Vec<PathBuf>, HubError> {
+/// `NotPinned`, `NotOnHub` or `NotPulled`.
+pub fn pulled(spec: &ModelSpec, pin: Option<&Pin>, cache: &Cache) -> Result<Weights, HubError> {
     let (repository, pin) = pinned(spec, pin)?;
-    let missing = || HubError::NotPulled { model: spec.name.to_owned(), cache: cache.root().to_owned() };
-    let found = |file: &PinnedFile| cache.find(&repository, &pin.revision, file)?.ok_or_else(missing);
-    pin.files.iter().map(found).collect()
+    let folders = cache.repository(&repository)?;
+    let missing = || HubError::NotPulled { model: spec.name.to_owned(), cache: cache.hub().to_owned() };
+    let found = |file: &PinnedFile| {
+        let blob = folders.blob(file)?;
+        if blob.is_file() { Ok(blob) } else { Err(missing()) }
+    };
+    Ok(Weights { files: pin.files.iter().map(found).collect::<Result<_, _>>()?, digest: pin.digest()?.0 })
 }
 
 /// The weights with this digest, which a network agreed on: of a hub model the blob of that name in its
-/// repository, or what its pin names; of another, `perturb/NAME.safetensors` in the cache's folder. The
-/// digest is checked by whoever loads them.
+/// repository, or the files of its pin if that is the pin's digest; of another model, `NAME.safetensors`
+/// in the folder of weights from elsewhere.
 ///
 /// # Errors
-/// `NotPulled` if there are none.
-pub fn agreed(spec: &ModelSpec, digest: &[u8; 32], cache: &Cache) -> Result<Vec<PathBuf>, HubError> {
-    let name = perturb_types::Digest(*digest).to_string();
-    let place = match spec.repository() {
-        Some(repository) => cache.repository(&repository)?.blobs.join(name),
-        None => cache.root().join("perturb").join(format!("{}.safetensors", spec.name)),
+/// `NotHere` if there are none, with where they should be and how they get there.
+pub fn agreed(spec: &ModelSpec, digest: &[u8; 32], cache: &Cache) -> Result<Weights, HubError> {
+    let (model, sha256) = (spec.name, perturb_types::Digest(*digest).to_string());
+    let known = pins::known(model)?.filter(|pin| pin.digest().is_ok_and(|pinned| pinned.0 == *digest));
+    let (path, remedy) = if let Some(repository) = spec.repository() {
+        let exactly = match known {
+            Some(_) => String::new(),
+            None => format!(" --revision COMMIT --sha256 {sha256}"),
+        };
+        let remedy = format!("`perturb model pull {model}{exactly}` gets them from {repository}");
+        (cache.repository(&repository)?.blobs.join(&sha256), remedy)
+    } else {
+        let path = cache.elsewhere(model);
+        let remedy = format!("`scripts/parity/torchvision_weights.py {model} {}` makes them", path.display());
+        (path, remedy)
     };
-    if place.is_file() {
-        return Ok(vec![place]);
+    if path.is_file() {
+        return Ok(Weights { files: vec![path], digest: *digest });
     }
-    match pulled(spec, None, cache) {
-        // Without the agreed file it does not matter which of these it is.
-        Err(HubError::NotPinned { .. } | HubError::NotOnHub { .. }) => {
-            Err(HubError::NotPulled { model: spec.name.to_owned(), cache: cache.root().to_owned() })
-        }
-        other => other,
+    match known.map(|pin| pulled(spec, Some(&pin), cache)) {
+        Some(Ok(weights)) => Ok(weights),
+        _ => Err(HubError::NotHere { model: model.to_owned(), digest: sha256, path, remedy }),
     }
 }
 
-/// Gets a model's weights into the cache, unless they are there; gives their paths. `progress` hears how
-/// many bytes of a file have arrived, and of how many if the server said so.
+/// Gets a model's weights into the cache, unless they are there. `progress` hears how many bytes of a
+/// file have arrived, and of how many if the server said so.
 ///
 /// # Errors
 /// As [`HubError`] says.
@@ -158,14 +198,23 @@ pub fn pull(
     cache: &Cache,
     endpoint: &str,
     mut progress: impl FnMut(u64, Option<u64>),
-) -> Result<Vec<PathBuf>, HubError> {
+) -> Result<Weights, HubError> {
     let (repository, pin) = pinned(spec, pin)?;
     let client = fetch::Client::new(endpoint)?;
-    let one = |file: &PinnedFile| match cache.find(&repository, &pin.revision, file)? {
-        Some(path) => Ok(path),
-        None => client.file(cache, &repository, &pin.revision, file, size_limit(spec), &mut progress),
+    let folders = cache.repository(&repository)?;
+    let (revision, limit) = (pin.revision.as_str(), crate::zoo::size_limit(spec));
+    let mut one = |file: &PinnedFile| {
+        if folders.holds(file, limit)? {
+            // Another snapshot may have brought it, or a fetch that ended before the link.
+            if pins::is_hex(revision, 40) && !folders.linked(revision, file) {
+                folders.link(revision, revision, file, &folders.lock(file)?)?;
+            }
+            return folders.blob(file);
+        }
+        let wanted = fetch::Wanted { folders: &folders, repository: &repository, revision, file, limit };
+        client.file(&wanted, &mut progress)
     };
-    pin.files.iter().map(one).collect()
+    Ok(Weights { files: pin.files.iter().map(&mut one).collect::<Result<_, _>>()?, digest: pin.digest()?.0 })
 }
 
 /// Loads a model whose weights are in the cache.
@@ -173,8 +222,8 @@ pub fn pull(
 /// # Errors
 /// As [`pulled`] and [`ZooClassifier::load`].
 pub fn load(spec: &ModelSpec, pin: Option<&Pin>, cache: &Cache, device: Device) -> Result<ZooClassifier, ModelError> {
-    let files = pulled(spec, pin, cache)?;
-    ZooClassifier::load(spec, &files, device)
+    let weights = pulled(spec, pin, cache)?;
+    ZooClassifier::load(spec, &weights.files, Some(weights.digest), device)
 }
 
 /// The repository, and the pin given or known.
@@ -183,15 +232,12 @@ fn pinned(spec: &ModelSpec, pin: Option<&Pin>) -> Result<(String, Pin), HubError
         crate::zoo::Origin::Torchvision { file } => HubError::NotOnHub { model: spec.name.to_owned(), file },
         crate::zoo::Origin::Hub => HubError::Malformed { what: "repository", value: spec.name.to_owned() },
     })?;
-    let pin = pin.cloned().or_else(|| pins::known(spec.name));
+    let pin = match pin {
+        Some(pin) => Some(pin.clone()),
+        None => pins::known(spec.name)?,
+    };
     match pin {
         Some(pin) => Ok((repository, pin)),
         None => Err(HubError::NotPinned { model: spec.name.to_owned(), repository }),
     }
-}
-
-/// Most bytes of one file of a model: its tensors, and a header for them.
-fn size_limit(spec: &ModelSpec) -> u64 {
-    let values: u64 = crate::zoo::parameters(spec).iter().map(crate::zoo::ParameterSpec::values).sum();
-    values.saturating_mul(8) + (16 << 20)
 }

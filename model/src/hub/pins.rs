@@ -37,19 +37,19 @@ pub struct PinnedFile {
 }
 
 impl Pin {
-    /// A pin of one file, as an operator gives it.
+    /// A pin of one file, as an operator gives it, in digits of either case.
     ///
     /// # Errors
     /// `Malformed` if the revision is no full commit or the digest no SHA-256.
     pub fn single(revision: &str, sha256: &str) -> Result<Self, HubError> {
-        if !is_hex(revision, 40) {
-            return Err(HubError::Malformed { what: "commit of 40 hexadecimal digits", value: shown(revision) });
+        let (revision, sha256) = (revision.to_ascii_lowercase(), sha256.to_ascii_lowercase());
+        if !is_hex(&revision, 40) {
+            return Err(HubError::Malformed { what: "commit of 40 hexadecimal digits", value: shown(&revision) });
         }
-        if !is_hex(sha256, 64) {
-            return Err(HubError::Malformed { what: "SHA-256 of 64 hexadecimal digits", value: shown(sha256) });
+        if !is_hex(&sha256, 64) {
+            return Err(HubError::Malformed { what: "SHA-256 of 64 hexadecimal digits", value: shown(&sha256) });
         }
-        let file = PinnedFile { name: SINGLE_FILE.to_owned(), sha256: sha256.to_owned() };
-        Ok(Self { revision: revision.to_owned(), files: vec![file] })
+        Ok(Self { revision, files: vec![PinnedFile { name: SINGLE_FILE.to_owned(), sha256 }] })
     }
 
     /// What [`crate::zoo::verify`] gives for these files: the digest of one, the digest of the digests
@@ -74,10 +74,19 @@ impl Pin {
 }
 
 /// The pin of a model, if this program knows one.
-#[must_use]
-pub fn known(model: &str) -> Option<Pin> {
-    static PINS: LazyLock<BTreeMap<String, Pin>> = LazyLock::new(|| serde_json::from_str(EMBEDDED).unwrap_or_default());
-    PINS.get(model).cloned()
+///
+/// # Errors
+/// `Pins` if the program was built with pins that cannot be read: then nothing counts as merely unpinned.
+pub fn known(model: &str) -> Result<Option<Pin>, HubError> {
+    static PINS: LazyLock<Result<BTreeMap<String, Pin>, String>> = LazyLock::new(|| read(EMBEDDED));
+    match &*PINS {
+        Ok(pins) => Ok(pins.get(model).cloned()),
+        Err(why) => Err(HubError::Pins { why: why.clone() }),
+    }
+}
+
+fn read(text: &str) -> Result<BTreeMap<String, Pin>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Whether a text is exactly so many lower-case hexadecimal digits.
@@ -97,14 +106,28 @@ mod tests {
 
     #[test]
     fn the_embedded_pins_are_whole_and_name_models_of_the_table() {
-        let pins: BTreeMap<String, Pin> = serde_json::from_str(EMBEDDED).unwrap();
-        for (model, pin) in pins {
+        for (model, pin) in read(EMBEDDED).unwrap() {
             let spec = crate::zoo::find(&model).unwrap();
             assert_eq!(spec.name, model);
             assert!(spec.repository().is_some(), "{model}");
             assert!(pin.revision == "main" || is_hex(&pin.revision, 40), "{model}");
             assert!(!pin.files.is_empty() && pin.files.iter().all(|file| is_hex(&file.sha256, 64)), "{model}");
         }
+    }
+
+    #[test]
+    fn broken_pins_are_an_error_and_not_the_absence_of_pins() {
+        assert!(known("swin_tiny_patch4_window7_224.ms_in1k").unwrap().is_some());
+        assert!(known("test_vit.r160_in1k").unwrap().is_none());
+        assert!(read("{").is_err());
+        assert!(read(r#"{"m": {"revision": "main"}}"#).is_err());
+    }
+
+    #[test]
+    fn digits_of_either_case_are_the_same_pin() {
+        let (commit, digest) = ("ab".repeat(20), "0f".repeat(32));
+        let upper = Pin::single(&commit.to_ascii_uppercase(), &digest.to_ascii_uppercase()).unwrap();
+        assert_eq!(upper, Pin::single(&commit, &digest).unwrap());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The layers that the networks share.
 //!
-//! Convolutions ask for deterministic kernels and never for TF32 (see [`crate::net`]); matrix products
-//! in libtorch use full fp32 unless told otherwise. Where no gradient is wanted, activations overwrite
+//! Convolutions ask for deterministic kernels and never for TF32 (see [`crate::net`]). Matrix products
+//! have no such argument: libtorch takes full fp32 unless the environment says otherwise, and
+//! [`crate::tensor`] refuses an environment that does. Where no gradient is wanted, activations overwrite
 //! their input: the values are the same and the memory is touched once less.
 
 use super::layout::{Layout, Parameters, Slot};

@@ -110,7 +110,7 @@ impl Layout {
     /// counter is absent), in the precision `kind` and on `device`.
     ///
     /// # Errors
-    /// `Input` if a tensor is missing, `Torch` if libtorch refuses.
+    /// `Input` if a tensor is missing or overflows, `Torch` if libtorch refuses.
     pub(crate) fn finish(
         &self,
         tensors: Vec<Option<Tensor>>,
@@ -131,8 +131,15 @@ impl Layout {
         for preparation in &self.preparations {
             prepare(preparation, &mut values)?;
         }
-        for value in values.iter_mut().filter(|value| value.defined()) {
+        for (value, spec) in values.iter_mut().zip(&self.specs).filter(|(value, _)| value.defined()) {
             *value = value.f_to_device(device)?.f_to_kind(kind)?.f_contiguous()?;
+            // Finite in the file, but perhaps not after what was worked into it, or in this precision.
+            if value.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+                return Err(ModelError::Input(format!(
+                    "tensor {} overflows once normalisation and scales are worked into it",
+                    spec.name
+                )));
+            }
         }
         Ok(Parameters(values))
     }
@@ -228,6 +235,22 @@ mod tests {
         let values = |slot| Vec::<f64>::try_from(parameters.get(slot).flatten(0, -1)).unwrap();
         assert_eq!(values(weight), [4.0, -3.0]);
         assert_eq!(values(bias), [-1.5, -2.0]);
+    }
+
+    #[test]
+    fn weights_that_overflow_only_once_they_are_folded_are_an_error() {
+        let mut layout = Layout::default();
+        let weight = layout.tensor("conv.weight", &[1, 1, 1, 1]);
+        layout.batch_norm("bn", weight, 1, 0.0);
+        let t = |value: f32| Some(Tensor::from_slice(&[value]));
+        let tensors = |gamma| {
+            let conv = Some(Tensor::from_slice(&[1e30_f32]).reshape([1, 1, 1, 1]));
+            vec![conv, t(gamma), t(0.0), t(0.0), t(1.0), None]
+        };
+        assert!(layout.finish(tensors(1e8), Kind::Float, Device::Cpu).is_ok());
+        let error = layout.finish(tensors(1e9), Kind::Float, Device::Cpu).err().unwrap().to_string();
+        assert!(error.contains("conv.weight overflows"), "{error}");
+        assert!(layout.finish(tensors(1e9), Kind::Double, Device::Cpu).is_ok());
     }
 
     #[test]

@@ -13,6 +13,8 @@
 
 pub(crate) mod convnext;
 pub(crate) mod efficientnet;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub(crate) mod layers;
 pub mod layout;
 pub mod preprocess;
@@ -37,7 +39,7 @@ pub use vit::VitConfig;
 
 use crate::classifier::Differentiable;
 use crate::error::ModelError;
-use crate::tensor::{to_rows, to_tensor};
+use crate::tensor::{shape, to_rows, to_tensor};
 use layout::{Layout, Parameters};
 use perturb_challenge::classifier::{Classifier, ClassifierError};
 use perturb_challenge::pixels::Pixels;
@@ -45,8 +47,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use tch::{Device, Kind, Tensor};
 
-/// Input pixels of the network that go into one forward pass: sixteen images of 480×480. Bounds the
-/// memory of a large request.
+/// Pixels that go into one forward pass: sixteen images of 480×480. Bounds the memory of a large
+/// request.
 const MAX_BATCH_PIXELS: i64 = 16 * 480 * 480;
 
 /// Images in one forward pass.
@@ -102,6 +104,11 @@ pub fn verify(spec: &ModelSpec, files: &[PathBuf]) -> Result<[u8; 32], ModelErro
     Ok(reader::read(spec.name, files, &parameters(spec), superfluous)?.digest)
 }
 
+/// Most bytes of one file of a model's weights.
+pub(crate) fn size_limit(spec: &ModelSpec) -> u64 {
+    reader::size_limit(&parameters(spec))
+}
+
 /// A model of the table with its weights. Shared freely between threads.
 pub struct ZooClassifier {
     spec: ModelSpec,
@@ -121,13 +128,20 @@ impl std::fmt::Debug for ZooClassifier {
 }
 
 impl ZooClassifier {
-    /// The model with the weights of `files` (one, or all shards in their order), in fp32.
+    /// The model with the weights of `files` (one, or all shards in their order), in fp32. With
+    /// `expected`, they must have that SHA-256 (as [`verify`] gives it): held against the bytes that
+    /// became the weights.
     ///
     /// # Errors
-    /// `Read` if a file cannot be read, `ZooWeights` with the first thing that does not fit, `Torch` if
-    /// the device cannot hold them.
-    pub fn load(spec: &ModelSpec, files: &[PathBuf], device: Device) -> Result<Self, ModelError> {
-        Self::load_as(spec, files, device, Kind::Float)
+    /// `Read` if a file cannot be read, `ZooWeights` with the first thing that does not fit, `Digest` if
+    /// they are other weights, `Torch` if the device cannot hold them.
+    pub fn load(
+        spec: &ModelSpec,
+        files: &[PathBuf],
+        expected: Option<[u8; 32]>,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        Self::load_as(spec, files, expected, device, Kind::Float)
     }
 
     /// The model computing in another precision; [`Differentiable::forward`] then takes and gives it.
@@ -135,10 +149,23 @@ impl ZooClassifier {
     ///
     /// # Errors
     /// As [`Self::load`].
-    pub fn load_as(spec: &ModelSpec, files: &[PathBuf], device: Device, kind: Kind) -> Result<Self, ModelError> {
+    pub fn load_as(
+        spec: &ModelSpec,
+        files: &[PathBuf],
+        expected: Option<[u8; 32]>,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, ModelError> {
         let mut layout = Layout::default();
         let network = Network::new(&spec.architecture, spec.classes, &mut layout);
         let contents = reader::read(spec.name, files, layout.specs(), spec.architecture.superfluous())?;
+        if let Some(expected) = expected.filter(|expected| *expected != contents.digest) {
+            return Err(ModelError::Digest {
+                origin: files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "),
+                found: perturb_types::Digest(contents.digest).to_string(),
+                expected: perturb_types::Digest(expected).to_string(),
+            });
+        }
         let parameters = Mutex::new(layout.finish(contents.tensors, kind, device)?);
         Ok(Self { spec: *spec, digest: contents.digest, device, kind, network, parameters })
     }
@@ -148,30 +175,43 @@ impl ZooClassifier {
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
     }
-
-    /// Logits of images of any sizes: equally sized neighbours share a batch.
-    fn infer(&self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let crop = self.spec.preprocessing.crop;
-        let fit = (MAX_BATCH_PIXELS / (crop * crop).max(1)).clamp(1, MAX_BATCH) as usize;
-        infer_batched(images, fit, self.device, |x| self.forward(&x.f_to_kind(self.kind)?))
-    }
 }
 
-/// Logits of images of any sizes, at most `fit` at once: equally sized neighbours share a batch.
+/// How many images of so many pixels go into one forward pass. The pixels are those of the largest
+/// picture on the way: as it comes, resized, or cut.
+fn fit(pixels: i64) -> usize {
+    (MAX_BATCH_PIXELS / pixels.max(1)).clamp(1, MAX_BATCH) as usize
+}
+
+/// Logits of images of any sizes: equally sized neighbours share a batch. `pixels` says what an image of
+/// this height and width takes; each image must get `classes` logits.
 fn infer_batched(
     images: &[&Pixels],
-    fit: usize,
+    classes: usize,
     device: Device,
+    pixels: impl Fn(i64, i64) -> i64,
     forward: impl Fn(&Tensor) -> Result<Tensor, ModelError>,
 ) -> Result<Vec<Vec<f32>>, ModelError> {
     let mut rows = Vec::with_capacity(images.len());
     for group in images.chunk_by(|a, b| (a.width, a.height) == (b.width, b.height)) {
-        for batch in group.chunks(fit.max(1)) {
+        let (height, width) = group.first().map_or((1, 1), |image| (image.height, image.width));
+        for batch in group.chunks(fit(pixels(height.into(), width.into()))) {
             let x = to_tensor(batch, device)?;
-            rows.extend(to_rows(&tch::no_grad(|| forward(&x))?)?);
+            let logits = tch::no_grad(|| forward(&x))?;
+            check_shape(&logits, batch.len(), classes)?;
+            rows.extend(to_rows(&logits)?);
         }
     }
     Ok(rows)
+}
+
+/// That a tensor is `images`×`classes`.
+fn check_shape(logits: &Tensor, images: usize, classes: usize) -> Result<(), ModelError> {
+    let size = shape(logits)?;
+    if size == [images as i64, classes as i64] {
+        return Ok(());
+    }
+    Err(ModelError::Output(format!("shape {size:?} for {images} images, expected [{images}, {classes}]")))
 }
 
 impl Differentiable for ZooClassifier {
@@ -201,6 +241,8 @@ impl Classifier for ZooClassifier {
     }
 
     fn logits(&self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ClassifierError> {
-        self.infer(images).map_err(|error| ClassifierError(error.to_string()))
+        let pixels = |height, width| self.spec.preprocessing.pixels(height, width);
+        infer_batched(images, self.classes(), self.device, pixels, |x| self.forward(&x.f_to_kind(self.kind)?))
+            .map_err(|error| ClassifierError(error.to_string()))
     }
 }

@@ -87,6 +87,14 @@ impl Preprocessing {
         Ok(cropped.f_mul(&scale)?.f_sub(&shift)?)
     }
 
+    /// Pixels of the largest picture on the way of an image of this height and width.
+    pub(crate) fn pixels(&self, height: i64, width: i64) -> i64 {
+        let (tall, wide) = self.resized(height.max(1), width.max(1));
+        [(height, width), (tall, wide), (self.crop, self.crop)]
+            .into_iter()
+            .fold(1, |most, (height, width)| most.max(height.saturating_mul(width)))
+    }
+
     /// Height and width after the resize.
     fn resized(&self, height: i64, width: i64) -> (i64, i64) {
         match self.resize {
@@ -98,9 +106,10 @@ impl Preprocessing {
 
     /// `1/(255·std)` and `mean/std`, each `1×3×1×1`.
     fn affine(&self, kind: Kind, device: Device) -> Result<(Tensor, Tensor), ModelError> {
-        let per_channel = |values: [f64; 3]| -> Result<Tensor, ModelError> {
-            Ok(Tensor::f_from_slice(&values)?.f_reshape([1_i64, 3, 1, 1])?.f_to_kind(kind)?.f_to_device(device)?)
-        };
+        // By operations alone: a trace would forget data.
+        let one = |value: f64| Tensor::f_full([1_i64, 1, 1, 1], value, (kind, device));
+        let per_channel =
+            |[r, g, b]: [f64; 3]| -> Result<Tensor, ModelError> { Ok(Tensor::f_cat(&[one(r)?, one(g)?, one(b)?], 1)?) };
         let scale = self.deviation.map(|deviation| 1.0 / (255.0 * deviation));
         let mut shift = self.mean;
         shift.iter_mut().zip(self.deviation).for_each(|(mean, deviation)| *mean /= deviation);

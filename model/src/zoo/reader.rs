@@ -8,6 +8,7 @@
 
 use super::layout::{ParameterKind, ParameterSpec};
 use crate::error::{ModelError, WeightsError};
+use crate::file::open_regular;
 use crate::weights::{Entry, check_ranges, malformed, parse_header, printable};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -21,6 +22,12 @@ const MAX_HEADER_BYTES: u64 = 4 << 20;
 
 /// Most shards of a model.
 const MAX_FILES: usize = 64;
+
+/// Most bytes of a tensor that is passed over: a Swin's largest mask takes 2 MB.
+const MAX_SUPERFLUOUS_BYTES: u64 = 16 << 20;
+
+/// Bytes that a file may have for its header and for tensors that are passed over.
+const SPARE_BYTES: u64 = 16 << 20;
 
 /// Bytes read at once where they are not kept.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -60,6 +67,13 @@ impl From<tch::TchError> for Fault {
     fn from(error: tch::TchError) -> Self {
         Self::Torch(error)
     }
+}
+
+/// Most bytes of one file of a model with these tensors: twice what they take as 32-bit floats (a
+/// counter has eight bytes), and something for the rest.
+pub(crate) fn size_limit(specs: &[ParameterSpec]) -> u64 {
+    let values = specs.iter().fold(0_u64, |sum, spec| sum.saturating_add(spec.values()));
+    values.saturating_mul(8).saturating_add(SPARE_BYTES)
 }
 
 /// Reads exactly the parameters `specs` of the model `model` from `files`. Tensors whose name contains
@@ -121,8 +135,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads one file to its end and gives its SHA-256.
     fn file(&mut self, path: &Path) -> Result<[u8; 32], Fault> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+        let (file, length) = open_regular(path, size_limit(self.specs))?;
         let mut input = Hashed { inner: BufReader::with_capacity(1 << 20, file), hash: Sha256::new() };
         let mut prefix = [0; 8];
         input.read_exact(&mut prefix)?;
@@ -148,6 +161,9 @@ impl Reader<'_> {
         let bytes = entry.data_offsets.1 - entry.data_offsets.0;
         let Some(&at) = self.index.get(name) else {
             if self.superfluous.iter().any(|part| name.contains(part)) {
+                if bytes > MAX_SUPERFLUOUS_BYTES {
+                    return Err(malformed(format!("tensor {} has {bytes} bytes", printable(name))).into());
+                }
                 return input.skip(bytes);
             }
             return Err(WeightsError::Unknown { name: printable(name), found: short(&entry.shape) }.into());
@@ -214,3 +230,6 @@ impl Hashed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,13 +154,13 @@ fn from_windows(x: &Tensor, window: i64, height: i64, width: i64) -> Result<Tens
 fn apart(stage: &Stage, shift: i64, kind: Kind, device: Device) -> Result<Tensor, ModelError> {
     let (side, window) = (stage.side, stage.window);
     // The strip of a row or column: untouched windows, the last window's old part, what was rolled in.
-    let strip = |at: i64| i64::from(at >= side - window) + i64::from(at >= side - shift);
-    let regions: Vec<i64> =
-        (0..side).flat_map(|row| (0..side).map(move |column| 3 * strip(row) + strip(column))).collect();
-    let regions = Tensor::f_from_slice(&regions)?.f_reshape([1, side, side, 1])?;
+    // By operations alone: a trace would forget data.
+    let at = Tensor::f_arange(side, (Kind::Int64, device))?;
+    let strip = at.f_ge(side - window)?.f_to_kind(Kind::Int64)?.f_add(&at.f_ge(side - shift)?)?;
+    let regions = strip.f_mul_scalar(3)?.f_unsqueeze(1)?.f_add(&strip)?.f_reshape([1, side, side, 1])?;
     let regions = to_windows(&regions, window)?.f_squeeze_dim(2)?;
     let differ = regions.f_unsqueeze(1)?.f_ne_tensor(&regions.f_unsqueeze(2)?)?;
-    Ok(differ.f_to_kind(kind)?.f_mul_scalar(APART)?.f_unsqueeze(1)?.f_to_device(device)?)
+    Ok(differ.f_to_kind(kind)?.f_mul_scalar(APART)?.f_unsqueeze(1)?)
 }
 
 impl Block {
