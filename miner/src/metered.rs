@@ -1,6 +1,6 @@
 //! Budget and deadline, enforced inside the model.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use perturb_challenge::pixels::Pixels;
 
@@ -23,12 +23,17 @@ pub struct Metered<M> {
     deadline: Option<Instant>,
     clock: fn() -> Instant,
     spent: Spent,
+    /// What a forward pass cost in the last call.
+    forward: Option<Duration>,
 }
+
+/// A backward pass costs about as much as two forward passes.
+const BACKWARD: usize = 2;
 
 impl<M: Model> Metered<M> {
     /// Allows `budget` passes (forwards plus backwards) until `deadline`.
     pub fn new(inner: M, budget: u64, deadline: Option<Instant>) -> Self {
-        Self { inner, budget, deadline, clock: Instant::now, spent: Spent::default() }
+        Self { inner, budget, deadline, clock: Instant::now, spent: Spent::default(), forward: None }
     }
 
     /// The same, on another clock.
@@ -55,22 +60,40 @@ impl<M: Model> Metered<M> {
         self.spent.backwards += backwards;
         Ok(())
     }
+
+    /// Makes a call that is charged for, and remembers what it cost.
+    fn timed<T>(
+        &mut self,
+        forwards: usize,
+        backwards: usize,
+        call: impl FnOnce(&mut M) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        self.charge(forwards, backwards)?;
+        let began = (self.clock)();
+        let out = call(&mut self.inner)?;
+        let passes = u32::try_from(forwards + BACKWARD * backwards).unwrap_or(u32::MAX).max(1);
+        self.forward = Some((self.clock)().saturating_duration_since(began) / passes);
+        Ok(out)
+    }
 }
 
 impl<M: Model> Model for Metered<M> {
     fn logits(&mut self, images: &[&Pixels]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.charge(images.len(), 0)?;
-        self.inner.logits(images)
+        self.timed(images.len(), 0, |model| model.logits(images))
     }
 
     fn float_logits(&mut self, images: &[&Levels]) -> Result<Vec<Vec<f32>>, ModelError> {
-        self.charge(images.len(), 0)?;
-        self.inner.float_logits(images)
+        self.timed(images.len(), 0, |model| model.float_logits(images))
     }
 
     fn gradients(&mut self, images: &[&Levels], pulls: &[Pull]) -> Result<Passes, ModelError> {
-        self.charge(images.len(), pulls.len())?;
-        self.inner.gradients(images, pulls)
+        self.timed(images.len(), pulls.len(), |model| model.gradients(images, pulls))
+    }
+
+    fn forwards_left(&self) -> usize {
+        let (Some(deadline), Some(forward)) = (self.deadline, self.forward) else { return usize::MAX };
+        let left = deadline.saturating_duration_since((self.clock)());
+        usize::try_from(left.as_nanos() / forward.as_nanos().max(1)).unwrap_or(usize::MAX)
     }
 }
 
@@ -103,5 +126,27 @@ mod tests {
         let mut m = Metered::new(Linear::new(vec![1.0; 3]), 9, Some(Instant::now()));
         assert_eq!(m.logits(&[&image]), Err(ModelError::Deadline));
         assert_eq!(m.spent(), Spent::default());
+    }
+
+    /// A clock on which every look takes ten milliseconds.
+    fn slow() -> Instant {
+        use std::sync::OnceLock;
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static START: OnceLock<Instant> = OnceLock::new();
+        static LOOKS: AtomicU64 = AtomicU64::new(0);
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+        *START.get_or_init(Instant::now) + Duration::from_millis(10 * looks)
+    }
+
+    #[test]
+    fn what_a_pass_cost_tells_how_many_still_fit() {
+        let image = Pixels::new(1, 1, vec![1, 2, 3]).unwrap();
+        let deadline = Some(slow() + Duration::from_millis(100));
+        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 9, deadline).with_clock(slow);
+        assert_eq!(m.forwards_left(), usize::MAX, "nothing is known yet");
+        m.logits(&[&image, &image]).unwrap();
+        // Looks at 10, 20 and 30 ms, 5 ms a pass; the next look at 40 ms leaves 60.
+        assert_eq!(m.forwards_left(), 12);
+        assert_eq!(Metered::new(Linear::new(vec![1.0; 3]), 9, None).forwards_left(), usize::MAX);
     }
 }

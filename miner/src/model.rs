@@ -83,12 +83,17 @@ pub trait Model {
     fn float_logits(&mut self, images: &[&Levels]) -> Result<Vec<Vec<f32>>, ModelError>;
 
     /// Logits of each image and the gradients that `pulls` ask for: one forward pass an image, one
-    /// backward pass a pull.
+    /// backward pass a pull. Where an image's logits are not finite its losses are NaN and their gradients 0.
     ///
     /// # Errors
-    /// Budget or deadline spent, a pull that names no image or no class, a logit that is not
-    /// finite, or the model's own failure.
+    /// Budget or deadline spent, a pull that names no image or no class, or the model's own failure.
     fn gradients(&mut self, images: &[&Levels], pulls: &[Pull]) -> Result<Passes, ModelError>;
+
+    /// How many forward passes may be begun at once and still end in time, judged by the last ones; `usize::MAX`
+    /// where nothing hurries.
+    fn forwards_left(&self) -> usize {
+        usize::MAX
+    }
 }
 
 impl<M: Model + ?Sized> Model for &mut M {
@@ -102,5 +107,9 @@ impl<M: Model + ?Sized> Model for &mut M {
 
     fn gradients(&mut self, images: &[&Levels], pulls: &[Pull]) -> Result<Passes, ModelError> {
         (**self).gradients(images, pulls)
+    }
+
+    fn forwards_left(&self) -> usize {
+        (**self).forwards_left()
     }
 }

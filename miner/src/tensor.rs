@@ -97,6 +97,7 @@ impl TensorModel {
         let z = tch::with_grad(|| model.forward(&leaf)).map_err(failed)?;
         let rows = z.f_detach().map_err(failed).and_then(|z| to_rows(&z).map_err(failed))?;
         let classes = rows.first().map_or(0, Vec::len);
+        let finite: Vec<bool> = rows.iter().map(|row| row.iter().all(|z| z.is_finite())).collect();
         let rounds = pulls.iter().map(Vec::len).max().unwrap_or(0);
         let mut found = Vec::new();
         for round in 0..rounds {
@@ -105,6 +106,11 @@ impl TensorModel {
             let mut values = vec![0_f32; rows.len()];
             for (i, pulls) in pulls.iter().enumerate() {
                 let Some((_, pull)) = pulls.get(round) else { continue };
+                // An image that is too much for the arithmetic must not take the rest of the batch with it.
+                if !finite[i] {
+                    values[i] = f32::NAN;
+                    continue;
+                }
                 let (value, slope) = pull
                     .loss
                     .at(&rows[i], pull.label)
@@ -125,8 +131,11 @@ impl TensorModel {
                 gradient.f_permute([0_i64, 2, 3, 1].as_slice())?.f_contiguous()?.f_flatten(1, -1)
             };
             let gradients = back().map_err(failed).and_then(|g| to_rows(&g).map_err(failed))?;
-            for (i, gradient) in gradients.into_iter().enumerate() {
+            for (i, mut gradient) in gradients.into_iter().enumerate() {
                 if let Some((at, _)) = pulls[i].get(round) {
+                    if !finite[i] {
+                        gradient.fill(0.0);
+                    }
                     found.push((*at, Pulled { value: values[i], gradient }));
                 }
             }

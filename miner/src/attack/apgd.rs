@@ -10,7 +10,8 @@
 //! ```
 //!
 //! η starts at 2ε. Checkpoints as in the authors' code: the first after ⌊0.22·N⌋ steps, each interval
-//! ⌊0.03·N⌋ shorter than the one before but at least ⌊0.06·N⌋. N = 100 steps, one random start.
+//! ⌊0.03·N⌋ shorter than the one before but at least ⌊0.06·N⌋. N = 100 steps, one random
+//! start, uniform in the ball (the authors' code also scales it until it touches the ball's surface).
 //!
 //! f is cross-entropy or DLR, or with [`Aim::Targeted`] targeted DLR towards each of the nine best
 //! other classes of the clean image in turn (section 5 of the paper). Every iterate that flips is
@@ -140,7 +141,7 @@ impl Apgd {
             aim,
             epsilon: options.epsilon,
             steps: options.steps.unwrap_or(100).min(MAX_STEPS),
-            restarts: options.restarts.unwrap_or(1).min(MAX_STEPS),
+            restarts: options.restarts.unwrap_or(1).clamp(1, MAX_STEPS),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use perturb_challenge::pixels::Pixels;
 
-use super::{Attack, Context, Options};
+use super::{Attack, Context, MAX_STEPS, Options};
 use crate::loss::Loss;
 use crate::model::{Levels, ModelError};
 
@@ -23,7 +23,7 @@ impl Baseline {
     /// With these options; ten steps where nothing is said.
     #[must_use]
     pub fn new(options: &Options) -> Self {
-        Self { steps: options.steps.unwrap_or(10) }
+        Self { steps: options.steps.unwrap_or(10).min(MAX_STEPS) }
     }
 }
 

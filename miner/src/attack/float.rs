@@ -34,7 +34,12 @@ pub(super) fn linf(x: &Levels, clean: &Pixels) -> f32 {
 
 /// A stream of this image's own; `start` tells the random starts of one attack apart.
 pub(super) fn stream(context: &Context<'_>, task: usize, start: u32) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(mix(context.task(task).salt ^ 0x7065_7274, u64::from(start) << 32 | task as u64))
+    seeded(context.task(task).salt, task, start)
+}
+
+/// The stream of a miner's number, an index and a start.
+pub(super) fn seeded(salt: u64, index: usize, start: u32) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(mix(salt ^ 0x7065_7274, u64::from(start) << 32 | index as u64))
 }
 
 /// A point drawn uniformly from the ball around `clean`.

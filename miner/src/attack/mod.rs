@@ -47,13 +47,13 @@ pub const MAX_STEPS: u32 = 100_000;
 /// What can be set on an attack; what is not set is the authors' own default.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
-    /// Radius of the ball, 8-bit levels.
+    /// Radius of the ball, 8-bit levels; `square`, which lives on the grid, takes it down to a whole level.
     pub epsilon: Option<f32>,
     /// Steps, iterations or queries.
     pub steps: Option<u32>,
     /// Step size: for `pgd` a share of the radius, for `fmn` its α in units of the pixel range.
     pub step_size: Option<f32>,
-    /// Starts.
+    /// Starts; none at all would find nothing, so 0 is 1.
     pub restarts: Option<u32>,
 }
 

@@ -34,7 +34,7 @@ impl Pgd {
             epsilon: options.epsilon,
             steps: options.steps.unwrap_or(40).min(MAX_STEPS),
             step_size: options.step_size.unwrap_or(1.0 / 30.0),
-            restarts: options.restarts.unwrap_or(1).min(MAX_STEPS),
+            restarts: options.restarts.unwrap_or(1).clamp(1, MAX_STEPS),
         }
     }
 

@@ -98,7 +98,7 @@ impl Square {
         Self {
             epsilon: options.epsilon,
             queries: options.steps.unwrap_or(5000).min(MAX_STEPS),
-            restarts: options.restarts.unwrap_or(1).min(MAX_STEPS),
+            restarts: options.restarts.unwrap_or(1).clamp(1, MAX_STEPS),
         }
     }
 

@@ -90,7 +90,7 @@ impl Fab {
             targeted,
             epsilon: options.epsilon,
             steps: options.steps.unwrap_or(100).min(MAX_STEPS),
-            restarts: options.restarts.unwrap_or(1).min(MAX_STEPS),
+            restarts: options.restarts.unwrap_or(1).clamp(1, MAX_STEPS),
         }
     }
 

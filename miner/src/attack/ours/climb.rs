@@ -1,18 +1,23 @@
-//! The search for a flip inside the box of one level.
+//! One climb towards a flip inside the box of one level, along one loss.
 //!
 //! A latent point u in the box −k..k, rounded, is the candidate; u follows APGD's step (Croce and Hein
-//! 2020, Algorithm 1) on the gradient taken at the candidate. Progress is the lead of the best other
-//! class, whichever loss is being climbed: the margin first, then cross-entropy (which pulls on all
-//! classes), then the difference to the best and to the second-best other class of the best point so far.
+//! 2020, Algorithm 1) on the gradient taken at the candidate, from a start that it is given. Progress is the
+//! value of the loss that is climbed; every few steps, where it swings or is stuck, the step is halved and the
+//! climb goes back to its best point.
 //!
 //! At a *tight* level the gates forbid the dense change. There the slopes are averaged over the visited
 //! points and the candidate is the order's longest prefix that passes.
+//!
+//! A climb ends when its steps are used up, or as hopeless: when by the linearisation at its best point more
+//! levels are missing than its remaining steps ever made up for.
 
 use perturb_challenge::pixels::Pixels;
 
 use super::super::float::sign;
+use super::aims::{gain, missing};
 use super::edits::{Change, Order};
-use crate::loss::{Loss, others};
+use crate::loss::Loss;
+use crate::model::Pulled;
 
 /// Share of the last step in the next one is 1 − this.
 const ALPHA: f32 = 0.75;
@@ -23,42 +28,53 @@ const RHO: f32 = 0.75;
 /// Steps between two looks at the progress.
 const INTERVAL: u32 = 5;
 
-/// Steps halved below this share of the level move nothing on the grid any more.
-const LEAST_STEP: f32 = 0.2;
+/// The first step, in half sides of the box. APGD's 2 crosses the box at once and forgets the start, which here
+/// is a good one: with 1 flips come in half as many steps, and some levels lower.
+const FIRST_STEP: f32 = 1.0;
 
-/// What a climb says next.
-pub(super) enum Next {
-    /// Look here, along this loss.
-    At(Change, Loss),
-    /// There is no flip to be had here.
-    GiveUp,
+/// After so many gradients, the levels that may still be missing: of the climbs that flip, hardly any misses
+/// more at that point.
+const HOPE: [(u32, f32); 3] = [(5, 0.8), (10, 0.5), (16, 0.3)];
+
+/// Slopes of the past that a tight level's average holds.
+const MEMORY: u32 = 5;
+
+/// Where a climb begins, and along what.
+pub(super) struct Start {
+    pub loss: Loss,
+    /// The point, in levels from the clean image; clipped to the box.
+    pub from: Vec<f32>,
+    /// The slope that edits are ranked by.
+    pub slope: Vec<f32>,
+    pub steps: u32,
 }
 
 /// One climb.
 pub(super) struct Climb {
     pub level: u8,
-    /// Milliseconds at which it began.
-    pub began: f64,
+    pub loss: Loss,
     /// The squares that the gates allow, where that is less than a dense change has.
-    tight: Option<u64>,
+    pub tight: Option<u64>,
+    /// The current candidate.
+    pub change: Change,
+    /// The slope of the start; at a tight level, averaged with those seen.
+    pub slope: Vec<f32>,
+    /// The fewest levels missing at any point so far.
+    pub missing: f32,
+    /// The point with the best value.
+    pub best_latent: Vec<f32>,
     steps: u32,
-    starts: u32,
-    start: u32,
     taken: u32,
     since: u32,
     rises: u32,
     step: f32,
     latent: Vec<f32>,
     previous: Vec<f32>,
-    loss: Loss,
     last: f32,
     best: f32,
     best_at_check: f32,
-    best_latent: Vec<f32>,
-    best_logits: Vec<f32>,
-    best_slope: Vec<f32>,
+    best_gradient: Vec<f32>,
     halved: bool,
-    salt: u64,
 }
 
 /// `into ← (1 − share)·into + share·from`, each scaled to unit L1 so that neither drowns the other.
@@ -71,98 +87,88 @@ pub(super) fn blend(into: &mut [f32], from: &[f32], share: f32) {
 }
 
 impl Climb {
-    /// A climb from `from` (clipped to the box) with `tight` squares, if the level is a tight one.
-    pub fn new(level: u8, tight: Option<u64>, from: &Change, limits: super::Ours, salt: u64, began: f64) -> Self {
+    /// A climb at `level`; the first candidate is the start itself, or `dense` at a tight level.
+    pub fn new(level: u8, start: Start, tight: Option<(u64, Change)>) -> Self {
         let most = f32::from(level);
-        let latent: Vec<f32> = from.by.iter().map(|d| f32::from(*d).clamp(-most, most)).collect();
+        let mut latent = start.from;
+        latent.iter_mut().for_each(|u| *u = u.clamp(-most, most));
+        let (tight, change) = match tight {
+            Some((squares, change)) => (Some(squares), change),
+            None => (None, rounded(&latent)),
+        };
         Self {
             level,
-            began,
+            loss: start.loss,
             tight,
-            steps: limits.steps,
-            starts: limits.starts.max(1),
-            start: 0,
+            change,
+            slope: start.slope,
+            missing: f32::INFINITY,
+            best_latent: latent.clone(),
+            steps: start.steps,
             taken: 0,
             since: 0,
             rises: 0,
-            step: 2.0 * most,
+            step: FIRST_STEP * most,
             previous: latent.clone(),
-            best_latent: latent.clone(),
             latent,
-            loss: Loss::Margin,
             last: f32::NEG_INFINITY,
             best: f32::NEG_INFINITY,
             best_at_check: f32::NEG_INFINITY,
-            best_logits: Vec::new(),
-            best_slope: Vec::new(),
+            best_gradient: Vec::new(),
             halved: true,
-            salt,
         }
     }
 
-    /// The candidate of the latent point, or at a tight level of the averaged `slope`.
-    pub fn candidate(&self, clean: &Pixels, slope: &[f32], cost: Option<&[f32]>) -> Change {
-        if let Some(squares) = self.tight {
-            return Order::new(clean, slope, self.level, cost, self.salt).prefix(clean.rgb.len(), squares);
-        }
-        Change { by: self.latent.iter().map(|u| u.round() as i16).collect() }
-    }
-
-    /// The loss of a start.
-    fn loss_of(&self, label: u16) -> Loss {
-        let others = others(&self.best_logits, label);
-        let towards = |rank: usize| others.get(rank).map_or(Loss::Margin, |&target| Loss::Difference { target });
-        match self.start % 4 {
-            1 => Loss::CrossEntropy,
-            2 => towards(1),
-            3 => towards(2),
-            _ => Loss::Margin,
-        }
-    }
-
-    /// Takes in what was seen at the candidate; `lead` is that of the best other class. `slope` is the
-    /// search's average, which takes part in it.
-    pub fn see(
-        &mut self,
-        clean: &Pixels,
-        label: u16,
-        (logits, lead): (Vec<f32>, f32),
-        gradient: &[f32],
-        (slope, cost): (&mut Vec<f32>, Option<&[f32]>),
-    ) -> Next {
+    /// Takes in what was seen at the candidate and moves on; `false` where the climb is over.
+    pub fn see(&mut self, clean: &Pixels, seen: Pulled, cost: Option<&[f32]>, salt: u64) -> bool {
         self.taken += 1;
         self.since += 1;
-        self.rises += u32::from(lead > self.last);
-        self.last = lead;
-        if lead > self.best {
-            self.best = lead;
-            self.best_latent.clone_from(&self.latent);
-            self.best_logits = logits;
-            self.best_slope = gradient.to_vec();
+        self.rises += u32::from(seen.value > self.last);
+        self.last = seen.value;
+        // Cross-entropy is no lead, and its distance from a flip unknown.
+        if matches!(self.loss, Loss::Margin | Loss::Difference { .. }) {
+            self.missing = self.missing.min(self.missing_at(clean, &seen));
+            if HOPE.iter().any(|&(taken, most)| self.taken >= taken && self.missing > most) {
+                return false;
+            }
         }
-        let mut gradient = gradient;
-        let stored;
-        if self.since >= INTERVAL && self.check() {
-            stored = self.best_slope.clone();
-            gradient = &stored;
-        }
-        // The steps from here on rise too slowly to get there: leave it, unless another loss may help.
-        if (self.taken >= self.steps || self.step < LEAST_STEP * f32::from(self.level)) && !self.restart(label) {
-            return Next::GiveUp;
+        if self.taken >= self.steps {
+            return false;
         }
         if self.tight.is_some() {
-            blend(slope, gradient, 1.0 / (self.taken + 1).min(5) as f32);
+            blend(&mut self.slope, &seen.gradient, 1.0 / (self.taken + 1).min(MEMORY) as f32);
         } else {
-            self.go(clean, gradient);
+            self.go(clean, seen);
         }
-        Next::At(self.candidate(clean, slope, cost), self.loss)
+        self.change = match self.tight {
+            Some(squares) => Order::new(clean, &self.slope, self.level, cost, salt).prefix(clean.rgb.len(), squares),
+            None => rounded(&self.latent),
+        };
+        true
+    }
+
+    fn missing_at(&self, clean: &Pixels, seen: &Pulled) -> f32 {
+        if self.tight.is_none() {
+            return missing(clean, seen.value, &seen.gradient);
+        }
+        let reach = gain(&seen.gradient, &self.change);
+        if reach > 0.0 { f32::from(self.level) * (-f64::from(seen.value) / reach) as f32 } else { f32::INFINITY }
     }
 
     /// APGD's step.
-    fn go(&mut self, clean: &Pixels, gradient: &[f32]) {
+    fn go(&mut self, clean: &Pixels, seen: Pulled) {
+        let mut gradient = seen.gradient;
+        if seen.value > self.best {
+            self.best = seen.value;
+            self.best_latent.clone_from(&self.latent);
+            self.best_gradient.clone_from(&gradient);
+        }
+        if self.since >= INTERVAL && self.check() {
+            gradient.clone_from(&self.best_gradient);
+        }
         let most = f32::from(self.level);
         let alpha = if self.taken > 1 { ALPHA } else { 1.0 };
-        let values = self.latent.iter_mut().zip(&mut self.previous).zip(gradient).zip(&clean.rgb);
+        let values = self.latent.iter_mut().zip(&mut self.previous).zip(&gradient).zip(&clean.rgb);
         for (((u, previous), g), c) in values {
             let (low, high) = (-most.min(f32::from(*c)), most.min(f32::from(255 - *c)));
             let momentum = *u - *previous;
@@ -185,21 +191,10 @@ impl Climb {
         }
         self.halved
     }
+}
 
-    /// Begins again from the best point with the next loss; `false` where there is none left.
-    fn restart(&mut self, label: u16) -> bool {
-        self.start += 1;
-        if self.start >= self.starts {
-            return false;
-        }
-        self.loss = self.loss_of(label);
-        (self.taken, self.since, self.rises) = (0, 0, 0);
-        self.step = f32::from(self.level);
-        self.halved = true;
-        self.latent.clone_from(&self.best_latent);
-        self.previous.clone_from(&self.best_latent);
-        true
-    }
+fn rounded(latent: &[f32]) -> Change {
+    Change { by: latent.iter().map(|u| u.round() as i16).collect() }
 }
 
 #[cfg(test)]
@@ -207,35 +202,53 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn limits() -> super::super::Ours {
-        super::super::Ours { steps: 10, starts: 2 }
+    fn start(loss: Loss, steps: u32) -> Start {
+        Start { loss, from: vec![0.0; 3], slope: vec![0.0; 3], steps }
+    }
+
+    fn seen(value: f32, gradient: [f32; 3]) -> Pulled {
+        Pulled { value, gradient: gradient.to_vec() }
     }
 
     #[test]
     fn a_step_fills_the_box_along_the_gradient_and_leaves_alone_what_has_none() {
         let clean = Pixels::new(1, 1, vec![100, 255, 100]).unwrap();
-        let mut c = Climb::new(2, None, &Change::none(3), limits(), 0, 0.0);
-        let mut slope = vec![0.0; 3];
-        let Next::At(change, loss) = c.see(&clean, 0, (vec![1.0, 0.0], -1.0), &[-0.5, 3.0, 0.0], (&mut slope, None))
-        else {
-            panic!("gave up");
-        };
-        assert_eq!((change.by, loss), (vec![-2, 0, 0], Loss::Margin));
+        let mut c = Climb::new(2, start(Loss::Margin, 10), None);
+        assert!(c.see(&clean, seen(-1.0, [-0.5, 3.0, 0.0]), None, 0));
+        assert_eq!(c.change.by, [-2, 0, 0]);
     }
 
     #[test]
-    fn a_climb_without_progress_tries_another_loss_and_then_ends() {
+    fn a_climb_swinging_between_two_points_halves_its_step_and_goes_back_to_the_better() {
         let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
-        let mut c = Climb::new(1, None, &Change::none(3), limits(), 0, 0.0);
-        let mut slope = vec![0.0; 3];
-        let mut losses = Vec::new();
-        while let Next::At(_, loss) =
-            c.see(&clean, 0, (vec![1.0, 0.0, 0.5], -0.5), &[1.0, -1.0, 1.0], (&mut slope, None))
-        {
-            losses.push(loss);
-            assert!(losses.len() < 40);
+        let mut c = Climb::new(1, start(Loss::CrossEntropy, 24), None);
+        for n in 0..INTERVAL {
+            let up = if n % 2 == 0 { 1.0 } else { -1.0 };
+            assert!(c.see(&clean, seen(up, [up; 3]), None, 0));
         }
-        assert!(losses.contains(&Loss::Margin) && losses.contains(&Loss::CrossEntropy));
+        assert_eq!((c.step, c.best), (FIRST_STEP / 2.0, 1.0));
+        assert_eq!(c.best_latent, [0.0; 3], "the first of equal points");
+    }
+
+    #[test]
+    fn a_climb_ends_with_its_steps_and_sooner_where_too_much_is_missing() {
+        let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
+        let steps = |loss, value: f32| {
+            let mut c = Climb::new(1, start(loss, 20), None);
+            (1..40).find(|_| !c.see(&clean, seen(value, [1.0, -1.0, 1.0]), None, 0)).unwrap()
+        };
+        let towards = Loss::Difference { target: 1 };
+        // Levels missing: 1, 0.6, 0.4 and 0.2.
+        assert_eq!([-3.0, -1.8, -1.2, -0.6].map(|v| steps(towards, v)), [5, 10, 16, 20]);
+        assert_eq!(steps(Loss::CrossEntropy, -3.0), 20, "cross-entropy is no lead");
+    }
+
+    #[test]
+    fn at_a_tight_level_the_candidate_keeps_to_the_allowed_squares() {
+        let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
+        let mut c = Climb::new(3, start(Loss::Margin, 10), Some((4, Change::none(3))));
+        assert!(c.see(&clean, seen(-1.0, [9.0, 1.0, -0.1]), None, 0));
+        assert_eq!(c.change.by, [2, 0, 0]);
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! candidate, so that its forward pass judges it as well. For each image:
 //!
 //! 1. **Survey**: one gradient at the clean image, then one batch with a ladder of top-|slope| prefixes
-//!    at the lowest level and the densest change that the gates allow at higher ones. After two calls of
-//!    the model there mostly is an answer, whatever the deadline does.
-//! 2. **Climb** ([`climb`]): inside the box of a lower level, sign steps with momentum on the margin,
-//!    steps halved where they swing (as APGD does), other losses and targets where it is stuck; down from
-//!    the level that flipped, for as long as a level is worth the time ([`pace`]). Where the PSNR or SSIM
-//!    gate forbids dense changes, the candidate is the prefix that just passes.
-//! 3. **Shrink** ([`search`]): the gradient at the flip ranks all edits again; shorter prefixes of the
+//!    and the densest changes at the lowest levels. Mostly there is a flip at the lowest level now. If not, the
+//!    slopes of five classes tell which are nearest ([`aims`]), and a second batch tries the densest changes
+//!    towards those at about the levels that they are away.
+//! 2. **Climb** ([`climb`]): inside the box of the level below the flip, sign steps with momentum towards each
+//!    of the nearest classes (steps halved where they swing, as APGD does), given up where too much is
+//!    missing for the steps that are left; cross-entropy and a random start where little is missing. For as
+//!    long as a level is worth the time ([`pace`]). Without a flip, all levels in turn. Where the PSNR or
+//!    SSIM gate forbids dense changes, the candidate is the prefix that just passes ([`room`]).
+//! 3. **Shrink** ([`shrink`]): the gradient at the flip ranks all edits again; shorter prefixes of the
 //!    blended order and prunings by signed contribution are tried side by side in one batch; the sparsest
 //!    flip is the next one to shrink.
 //!
@@ -18,12 +20,18 @@
 //! Orders are blurred, and two values toggled, by the miner's salt: two miners never give the same bytes.
 //! The images of a batch go through the model together, whatever step each of them is at.
 
+mod aims;
 mod climb;
 mod edits;
 mod pace;
+mod room;
 mod search;
+mod shrink;
+mod ssim;
 
-use super::{Attack, Context};
+use perturb_challenge::pixels::Pixels;
+
+use super::{Ask, Attack, Context, Reply};
 use crate::loss::Loss;
 use crate::model::{Levels, ModelError};
 use pace::Pace;
@@ -32,15 +40,15 @@ use search::{Search, Told, Want};
 /// Level first, then sparsity.
 #[derive(Clone, Copy, Debug)]
 pub struct Ours {
-    /// Gradients in the box of one level from one start.
+    /// Gradients of one climb.
     pub steps: u32,
-    /// Starts in the box of one level, each with another loss.
-    pub starts: u32,
+    /// Climbs at a level while there is no flip.
+    pub starts: usize,
 }
 
 impl Default for Ours {
     fn default() -> Self {
-        Self { steps: 24, starts: 4 }
+        Self { steps: 24, starts: 12 }
     }
 }
 
@@ -53,17 +61,17 @@ impl Attack for Ours {
         let mut searches: Vec<Search<'_>> =
             (0..context.len()).map(|i| Search::new(context.task(i), context.criterion(), *self)).collect();
         let mut wants: Vec<Want> = searches.iter_mut().map(Search::begin).collect();
-        let mut pace = Pace { now: context.elapsed_ms(), round: 0.0 };
+        let images = context.len().max(1) as f64;
+        let mut before = context.elapsed_ms();
         loop {
-            let mut slopes: Vec<(usize, Levels, Loss)> = Vec::new();
+            let mut slopes: Vec<(usize, Pixels, Levels, Vec<Loss>)> = Vec::new();
             let mut offers = Vec::new();
             let mut shares = Vec::new();
-            let mut gradient_images = Vec::new();
             for (i, want) in wants.iter_mut().enumerate() {
                 match std::mem::replace(want, Want::Done) {
-                    Want::Gradient { at, loss } => {
-                        slopes.push((i, Levels::from(&at), loss));
-                        gradient_images.push(at);
+                    Want::Gradient { at, losses } => {
+                        let levels = Levels::from(&at);
+                        slopes.push((i, at, levels, losses));
                     }
                     Want::Offer(images) => {
                         shares.push((i, images.len()));
@@ -72,16 +80,19 @@ impl Attack for Ours {
                     Want::Done => {}
                 }
             }
-            if slopes.is_empty() && shares.is_empty() {
+            let active = slopes.len() + shares.len();
+            if active == 0 {
                 return Ok(());
             }
             // Candidates first: what they are worth is kept even if the deadline cuts the rest off.
             let trials = context.offer(offers)?;
-            let asks: Vec<_> = slopes.iter().map(|(i, x, loss)| (*i, x, *loss)).collect();
-            let seen = if asks.is_empty() { Vec::new() } else { context.gradient(&asks)? };
+            let asks: Vec<Ask<'_>> =
+                slopes.iter().map(|(task, _, at, losses)| Ask { task: *task, at, losses }).collect();
+            let seen = if asks.is_empty() { Vec::new() } else { context.gradients(&asks)? };
             let now = context.elapsed_ms();
-            pace = Pace { now, round: now - pace.now };
-            for (((i, _, _), image), (logits, pulled)) in slopes.iter().zip(&gradient_images).zip(seen) {
+            let pace = Pace { now, round: (now - before) * images / active as f64 };
+            before = now;
+            for ((i, image, _, _), Reply { logits, pulled }) in slopes.iter().zip(seen) {
                 let trial = context.judge_known(*i, image, &logits);
                 wants[*i] = searches[*i].step(Told::Gradient { logits, pulled, trial }, pace);
             }

@@ -9,15 +9,16 @@ use perturb_types::{Measurement, Millionths};
 
 use crate::criterion::Criterion;
 
-/// Part of what a level is worth that may be spent on trying to reach it: most tries fail.
-const STAKE: f64 = 0.3;
+/// Part of what a level is worth that may be spent on trying to reach it, by the climbs that failed there:
+/// most tries fail, and later ones more often.
+const STAKE: [f64; 3] = [0.3, 0.1, 0.03];
 
 /// The clock as a search sees it, milliseconds for this image.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// Since the start.
+    /// Since the start, as the answers are timed: shared among all images.
     pub now: f64,
-    /// What the last round of the model cost.
+    /// What a round of the model costs: shared among the images that took part.
     pub round: f64,
 }
 
@@ -43,15 +44,23 @@ pub(super) fn worth_shrinking(criterion: &dyn Criterion, m: &Measurement, cut: f
     criterion.value(&less, ms(pace.now + pace.round)) > criterion.value(m, ms(pace.now))
 }
 
-/// Milliseconds that going down from `level` to `lower` may take; infinite where time costs nothing.
-pub(super) fn allowance(criterion: &dyn Criterion, channels: usize, level: u8, lower: u8, pace: Pace) -> f64 {
+/// Milliseconds that going down from a level to a lower one may take after so many climbs `tried` in vain;
+/// infinite where time costs nothing.
+pub(super) fn allowance(
+    criterion: &dyn Criterion,
+    channels: usize,
+    (level, lower): (u8, u8),
+    tried: usize,
+    pace: Pace,
+) -> f64 {
     /// Long enough for the score's millionths to show it.
     const PROBE_MS: f64 = 1000.0;
     let dense = |k: u8| measured(channels, k, channels as u64 * u64::from(k).pow(2));
     let value = |k, at| f64::from(criterion.value(&dense(k), ms(at)));
     let gain = value(lower, pace.now) - value(level, pace.now);
     let cost = (value(level, pace.now) - value(level, pace.now + PROBE_MS)) / PROBE_MS;
-    if cost > 0.0 { STAKE * gain.max(0.0) / cost } else { f64::INFINITY }
+    let stake = STAKE[tried.min(STAKE.len() - 1)];
+    if cost > 0.0 { stake * gain.max(0.0) / cost } else { f64::INFINITY }
 }
 
 #[cfg(test)]
@@ -81,13 +90,13 @@ mod tests {
         assert!(!sparsity_counts(&c, CHANNELS, 1));
         assert!(!worth_shrinking(&c, &measured(CHANNELS, 1, 9000), 0.9, Pace { now: 0.0, round: 1.0 }));
         // One level is worth 9.15 s of the 60.
-        let allowed = allowance(&c, CHANNELS, 2, 1, Pace::default());
-        assert!((allowed / STAKE - 9150.0).abs() < 30.0, "{allowed}");
+        let allowed = allowance(&c, CHANNELS, (2, 1), 0, Pace::default());
+        assert!((allowed / STAKE[0] - 9150.0).abs() < 30.0, "{allowed}");
     }
 
     #[test]
     fn without_a_price_on_time_nothing_hurries() {
         let c = crate::criterion::WithinBall { levels: 8 };
-        assert_eq!(allowance(&c, CHANNELS, 2, 1, Pace::default()), f64::INFINITY);
+        assert_eq!(allowance(&c, CHANNELS, (2, 1), 0, Pace::default()), f64::INFINITY);
     }
 }

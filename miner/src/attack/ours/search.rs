@@ -5,38 +5,42 @@ use perturb_challenge::pixels::Pixels;
 use perturb_types::Measurement;
 
 use super::Ours;
-use super::climb::{Climb, Next, blend};
-use super::edits::{Change, Order, pruned};
+use super::aims::{Aim, CLASSES, NEAREST};
+use super::climb::{Climb, Start, blend};
+use super::edits::{Change, pruned};
 use super::pace::{self, Pace};
-use crate::attack::context::mix;
+use super::room::Room;
+use super::shrink::Cuts;
+use crate::attack::float::seeded;
 use crate::attack::{Task, Trial};
 use crate::criterion::Criterion;
-use crate::loss::Loss;
+use crate::loss::{Loss, others};
 use crate::model::Pulled;
+use rand::Rng;
 
 /// Shares of a dense change that the survey tries at the lowest level, thousandths.
 const RUNGS: [u64; 4] = [10, 50, 150, 400];
 
-/// Shares of the squares that a round of shrinking tries to take away, before scaling.
-const CUTS: [f64; 4] = [0.6, 0.4, 0.2, 0.1];
+/// Aims whose dense changes are surveyed.
+const SURVEYED: usize = 2;
 
-/// Scale of the cuts: at first, at most (nine tenths go), and the least that is tried.
-const SCALE: (f64, f64, f64) = (1.5, 1.5, 0.08);
+/// Levels missing below which a level is worth more starts than one towards each aim.
+const NEAR: f32 = 0.35;
 
-/// Values that a miner toggles in its every candidate.
-const MARKS: u64 = 2;
+/// Starts of that kind: cross-entropy from the nearest point, then from a random one.
+const MORE: usize = 2;
 
-/// Halvings of the squares until the SSIM gate lets a change pass.
-const GATE_TRIES: u32 = 7;
+/// Shares that are left of a change which flips but fails a gate, thousandths.
+const TRIMS: [u64; 5] = [950, 900, 800, 700, 500];
 
 /// What a search wants of the model.
 pub(super) enum Want {
-    /// Loss and gradient at a candidate.
+    /// Losses and gradients at a candidate.
     Gradient {
         /// The candidate.
         at: Pixels,
-        /// The loss.
-        loss: Loss,
+        /// The losses.
+        losses: Vec<Loss>,
     },
     /// The verdict on candidates.
     Offer(Vec<Pixels>),
@@ -50,8 +54,8 @@ pub(super) enum Told {
     Gradient {
         /// Logits at the candidate.
         logits: Vec<f32>,
-        /// Loss and gradient.
-        pulled: Pulled,
+        /// Each loss and its gradient.
+        pulled: Vec<Pulled>,
         /// The verdict on the candidate.
         trial: Trial,
     },
@@ -62,10 +66,16 @@ pub(super) enum Told {
 enum Phase {
     /// Waits for the gradient at the clean image.
     Clean,
-    /// Waits for a first batch; a second one would begin at this level.
-    Survey(Vec<Change>, u8),
+    /// Waits for the first batch.
+    Survey(Vec<Change>),
+    /// Waits for the slopes of more classes at the clean image.
+    Aims(Vec<u16>),
+    /// Waits for the second batch, along the aims.
+    SurveyAims(Vec<Change>),
     /// Waits for the gradient at a climb's candidate.
-    Climb(Box<Climb>, Change),
+    Climb(Box<Climb>),
+    /// Waits for the verdicts on parts of a climb's candidate which flips but fails a gate.
+    Trim(Box<Climb>, Pulled, Vec<Change>),
     /// Waits for the gradient at the flip.
     Look,
     /// Waits for the verdicts on shorter changes.
@@ -77,6 +87,8 @@ enum Phase {
 struct Flip {
     change: Change,
     measurement: Measurement,
+    /// Whether the slope is one taken there.
+    seen: bool,
 }
 
 /// One image's search.
@@ -85,37 +97,43 @@ pub(super) struct Search<'a> {
     criterion: &'a dyn Criterion,
     limits: Ours,
     phase: Phase,
-    /// Average of the slopes seen, what edits are ranked by.
+    room: Room<'a>,
+    /// Classes to head for, nearest first, and more whose slope is not known yet.
+    aims: Vec<Aim>,
+    others: Vec<u16>,
+    /// What edits are ranked by.
     slope: Vec<f32>,
-    /// Values that this miner toggles.
-    marks: Vec<(usize, i16)>,
     flip: Option<Flip>,
-    /// The highest level known to have no flip.
-    failed: u8,
-    /// The squares that the gates allow at a level, once known.
-    allowed: Vec<Option<u64>>,
-    /// Cost of a change of each value in SSIM, once that gate was seen to bind.
-    cost: Option<Vec<f32>>,
-    scale: f64,
-    last_cut: f64,
+    /// Climbs given up, by level.
+    tried: Vec<usize>,
+    /// Milliseconds spent on climbs, by level.
+    spent: Vec<f64>,
+    /// The point nearest to a flip in the level at hand, and the levels missing there.
+    nearest: Option<(f32, Vec<f32>)>,
+    cuts: Cuts,
+    /// Milliseconds of the last gradient and of the last offer.
+    gradient_ms: f64,
+    offer_ms: f64,
 }
 
 impl<'a> Search<'a> {
     pub fn new(task: Task<'a>, criterion: &'a dyn Criterion, limits: Ours) -> Self {
-        let (lowest, _) = criterion.levels();
         Self {
             task,
             criterion,
             limits,
             phase: Phase::Clean,
+            room: Room::new(task, criterion),
+            aims: Vec::new(),
+            others: Vec::new(),
             slope: Vec::new(),
-            marks: Vec::new(),
             flip: None,
-            failed: lowest.saturating_sub(1),
-            allowed: vec![None; 256],
-            cost: None,
-            scale: SCALE.0,
-            last_cut: CUTS[1],
+            tried: vec![0; 256],
+            spent: vec![0.0; 256],
+            nearest: None,
+            cuts: Cuts::default(),
+            gradient_ms: 0.0,
+            offer_ms: 0.0,
         }
     }
 
@@ -125,33 +143,41 @@ impl<'a> Search<'a> {
             self.phase = Phase::Over;
             return Want::Done;
         }
-        Want::Gradient { at: self.task.clean.clone(), loss: Loss::Margin }
+        Want::Gradient { at: self.task.clean.clone(), losses: vec![Loss::Margin] }
     }
 
     /// Goes on with what it was told.
     pub fn step(&mut self, told: Told, pace: Pace) -> Want {
+        match &told {
+            Told::Gradient { .. } => self.gradient_ms = pace.round,
+            Told::Offer(_) => self.offer_ms = pace.round,
+        }
         match (std::mem::replace(&mut self.phase, Phase::Over), told) {
-            (Phase::Clean, Told::Gradient { pulled, .. }) => {
-                self.slope = pulled.gradient;
-                self.choose_marks();
-                self.survey_lowest(pace)
+            (Phase::Clean, Told::Gradient { logits, pulled, .. }) => self.began(&logits, pulled, pace),
+            (Phase::Survey(changes), Told::Offer(trials)) => {
+                self.take_best(changes, &trials);
+                self.more_aims(pace)
             }
-            (Phase::Survey(changes, next), Told::Offer(trials)) => {
-                let lowest = self.take_best(changes, &trials);
-                if lowest {
-                    self.shrink_or_end(pace)
-                } else if self.flip.is_none() {
-                    self.survey_from(next, pace)
-                } else {
-                    self.descend(pace)
+            (Phase::Aims(targets), Told::Gradient { pulled, .. }) => self.aimed(targets, pulled, pace),
+            (Phase::SurveyAims(changes), Told::Offer(trials)) => {
+                self.take_best(changes, &trials);
+                self.descend(pace)
+            }
+            (Phase::Climb(climb), Told::Gradient { mut pulled, trial, .. }) => match pulled.pop() {
+                Some(seen) => self.climbed(climb, seen, trial, pace),
+                None => Want::Done,
+            },
+            (Phase::Trim(climb, seen, changes), Told::Offer(trials)) => {
+                self.take_best(changes, &trials);
+                let done = self.flip.as_ref().is_some_and(|f| f.measurement.level <= climb.level);
+                if done { self.descend(pace) } else { self.climb_on(climb, seen, pace) }
+            }
+            (Phase::Look, Told::Gradient { mut pulled, .. }) => {
+                if let (Some(flip), Some(seen)) = (&mut self.flip, pulled.pop()) {
+                    blend(&mut self.slope, &seen.gradient, 0.5);
+                    flip.seen = true;
                 }
-            }
-            (Phase::Climb(climb, change), Told::Gradient { logits, pulled, trial }) => {
-                self.climbed(climb, change, logits, &pulled, trial, pace)
-            }
-            (Phase::Look, Told::Gradient { pulled, .. }) => {
-                blend(&mut self.slope, &pulled.gradient, 0.5);
-                self.shorten(pace)
+                self.shrink_or_end(pace)
             }
             (Phase::Shrink(changes), Told::Offer(trials)) => self.shrunk(changes, &trials, pace),
             _ => Want::Done,
@@ -162,320 +188,264 @@ impl<'a> Search<'a> {
         self.task.clean.rgb.len()
     }
 
-    /// The candidate of a change: the miner's marks toggled.
-    fn candidate(&self, change: &Change) -> Pixels {
-        let mut change = change.clone();
-        for &(i, by) in &self.marks {
-            change.by[i] = if change.by[i] == 0 { by } else { 0 };
-        }
-        change.apply(self.task.clean)
-    }
-
-    fn passes(&self, change: &Change) -> bool {
-        self.criterion.gates(self.task.clean, &self.candidate(change)).is_some()
-    }
-
-    /// Two values of the weaker half of those in the model's view that can move.
-    fn choose_marks(&mut self) {
-        if self.task.salt == 0 {
-            return;
-        }
-        let clean = &self.task.clean.rgb;
-        let movable = |i: &usize| if self.slope[*i] > 0.0 { clean[*i] < 255 } else { clean[*i] > 0 };
-        let mut view: Vec<usize> = (0..clean.len()).filter(|i| self.slope[*i] != 0.0).filter(movable).collect();
-        if view.is_empty() {
-            return;
-        }
-        let half = view.len() / 2;
-        view.select_nth_unstable_by(half, |a, b| self.slope[*a].abs().total_cmp(&self.slope[*b].abs()).then(a.cmp(b)));
-        // The order within the half is the selection's own: by index it is everybody's.
-        view.truncate(half.max(1));
-        view.sort_unstable();
-        let pick = |n: u64| view[(mix(self.task.salt, n ^ 0x6d61_726b) % view.len() as u64) as usize];
-        self.marks = (0..MARKS).map(pick).map(|i| (i, if self.slope[i] > 0.0 { 1 } else { -1 })).collect();
-        self.marks.sort_unstable();
-        self.marks.dedup();
-    }
-
-    fn order(&self, level: u8) -> Order {
-        let cost = if level > 1 { self.cost.as_deref() } else { None };
-        Order::new(self.task.clean, &self.slope, level, cost, self.task.salt)
-    }
-
-    /// The densest change up the slope at `level` that passes the gates; `None` where hardly anything
-    /// does. What the gates allow there is remembered.
-    fn densest(&mut self, level: u8) -> Option<Change> {
-        let clean = self.task.clean;
-        let dense = Change::dense(clean, &self.slope, level);
-        let all = dense.squares();
-        let known = self.allowed[usize::from(level)];
-        let mut squares = known.unwrap_or_else(|| self.criterion.most_squares(self.channels()));
-        if all == 0 {
-            return None;
-        }
-        if all.saturating_add(MARKS) <= squares {
-            if self.passes(&dense) {
-                self.allowed[usize::from(level)] = Some(u64::MAX);
-                return Some(dense);
-            }
-            // Not PSNR's doing: from here on edits go where SSIM minds them least.
-            squares = all;
-            if level > 1 && self.cost.is_none() {
-                self.cost = Some(ssim_cost(clean));
-            }
-        }
-        let order = self.order(level);
-        for _ in 0..GATE_TRIES {
-            // A mark may add a value.
-            let change = order.prefix(self.channels(), squares.saturating_sub(MARKS));
-            if change.squares() == 0 {
-                return None;
-            }
-            if self.passes(&change) {
-                self.allowed[usize::from(level)] = Some(squares);
-                return Some(change);
-            }
-            squares = squares * 7 / 10;
-        }
-        None
-    }
-
-    /// The first batch: the ladder and the densest change at the lowest level, and the densest above it.
-    fn survey_lowest(&mut self, pace: Pace) -> Want {
+    /// The first batch: the ladder and the densest change at the lowest level, and the densest above it, all
+    /// towards the best other class: mostly that is all there is to it.
+    fn began(&mut self, logits: &[f32], mut pulled: Vec<Pulled>, pace: Pace) -> Want {
+        let Some(seen) = pulled.pop() else { return Want::Done };
+        self.slope.clone_from(&seen.gradient);
+        self.room.choose_marks(&self.slope);
+        let ranked = others(logits, self.task.label);
+        let mut targets = ranked.into_iter().take(CLASSES);
+        let Some(first) = targets.next() else { return Want::Done };
+        self.aims.push(Aim::new(self.task.clean, first, seen.value, seen.gradient));
         let (lowest, highest) = self.criterion.levels();
         let mut changes = Vec::new();
         if pace::sparsity_counts(self.criterion, self.channels(), lowest) {
-            let order = self.order(lowest);
+            let order = self.room.order(&self.slope, lowest);
             let all = Change::dense(self.task.clean, &self.slope, lowest).squares();
             changes.extend(RUNGS.iter().map(|r| order.prefix(self.channels(), all * r / 1000)));
         }
         for level in lowest..=highest.min(lowest.saturating_add(1)) {
-            changes.extend(self.densest(level));
+            changes.extend(self.room.densest(&self.slope, level));
         }
-        self.survey(changes, lowest.saturating_add(2), pace)
+        self.others = targets.collect();
+        self.offer(changes, Phase::Survey, pace)
     }
 
-    /// The second batch: the densest changes from `level` on, every level at first, then half as much
-    /// again each time.
-    fn survey_from(&mut self, mut level: u8, pace: Pace) -> Want {
-        let (_, highest) = self.criterion.levels();
+    /// Asks for the slopes of more classes, unless a lower level is not worth that.
+    fn more_aims(&mut self, pace: Pace) -> Want {
+        let targets = std::mem::take(&mut self.others);
+        // Each is a backward pass, about two thirds of a gradient.
+        let dear = self.gradient_ms * (1.0 + targets.len() as f64) * 2.0 / 3.0;
+        if targets.is_empty() {
+            return self.survey_aims(pace);
+        }
+        match self.next_level() {
+            Some(level) if self.allowance(level, pace) > dear => {
+                let losses = targets.iter().map(|&target| Loss::Difference { target }).collect();
+                self.phase = Phase::Aims(targets);
+                Want::Gradient { at: self.task.clean.clone(), losses }
+            }
+            _ => self.descend(pace),
+        }
+    }
+
+    fn aimed(&mut self, targets: Vec<u16>, pulled: Vec<Pulled>, pace: Pace) -> Want {
+        let clean = self.task.clean;
+        let seen = targets.into_iter().zip(pulled);
+        self.aims.extend(seen.map(|(target, p)| Aim::new(clean, target, p.value, p.gradient)));
+        self.aims.sort_by(|a, b| a.missing.total_cmp(&b.missing).then(a.target.cmp(&b.target)));
+        self.survey_aims(pace)
+    }
+
+    /// The second batch: dense changes towards the nearest classes, at levels about as many as are missing.
+    fn survey_aims(&mut self, pace: Pace) -> Want {
+        let (lowest, highest) = self.criterion.levels();
+        let below = self.flip.as_ref().map_or(highest, |f| f.measurement.level.saturating_sub(1));
+        let near = self.aims.first().map_or(highest, |a| a.missing.ceil().clamp(0.0, 255.0) as u8);
+        let mut levels = [near.saturating_sub(1), near, near.saturating_add(1), near.saturating_add(3), highest]
+            .map(|level| level.clamp(lowest, highest))
+            .to_vec();
+        levels.dedup();
+        levels.retain(|level| *level <= below);
         let mut changes = Vec::new();
-        while level <= highest && level < u8::MAX {
-            changes.extend(self.densest(level));
-            level = level.saturating_add((level / 3).max(1));
+        for at in 0..self.aims.len().min(SURVEYED) {
+            let slope = std::mem::take(&mut self.aims[at].slope);
+            changes.extend(levels.iter().filter_map(|level| self.room.densest(&slope, *level)));
+            self.aims[at].slope = slope;
         }
-        self.survey(changes, u8::MAX, pace)
+        self.offer(changes, Phase::SurveyAims, pace)
     }
 
-    fn survey(&mut self, mut changes: Vec<Change>, next: u8, pace: Pace) -> Want {
+    /// Offers the candidates of `changes`; goes on to the next level where there are none.
+    fn offer(&mut self, mut changes: Vec<Change>, phase: fn(Vec<Change>) -> Phase, pace: Pace) -> Want {
         changes.retain(|c| c.squares() > 0);
         changes.dedup();
         if changes.is_empty() {
             return self.descend(pace);
         }
-        let images = changes.iter().map(|c| self.candidate(c)).collect();
-        self.phase = Phase::Survey(changes, next);
+        let images = changes.iter().map(|c| self.room.candidate(c)).collect();
+        self.phase = phase(changes);
         Want::Offer(images)
     }
 
-    /// Keeps the flip of the lowest level, and of those the sparsest; whether its level is the lowest
-    /// that counts.
-    fn take_best(&mut self, changes: Vec<Change>, trials: &[Trial]) -> bool {
-        let accepted = changes.into_iter().zip(trials).filter(|(_, t)| t.worth.is_some()).map(|(c, _)| c);
-        for change in accepted {
-            self.keep(change);
+    /// Keeps the flip of the lowest level, and of those the sparsest.
+    fn take_best(&mut self, changes: Vec<Change>, trials: &[Trial]) {
+        for (change, _) in changes.into_iter().zip(trials).filter(|(_, t)| t.worth.is_some()) {
+            self.keep(change, false);
         }
-        let (lowest, _) = self.criterion.levels();
-        self.flip.as_ref().is_some_and(|f| f.measurement.level <= lowest)
     }
 
-    fn keep(&mut self, change: Change) {
-        let image = self.candidate(&change);
-        let Some(measurement) = self.criterion.gates(self.task.clean, &image) else { return };
+    fn keep(&mut self, change: Change, seen: bool) {
+        let Some(measurement) = self.room.measure(&change) else { return };
         let rank = |m: &Measurement| (m.level, m.sum_squares);
         if self.flip.as_ref().is_none_or(|f| rank(&measurement) < rank(&f.measurement)) {
-            self.flip = Some(Flip { change, measurement });
+            self.flip = Some(Flip { change, measurement, seen });
+            self.nearest = None;
         }
     }
 
-    /// The next level to climb in, below the flip (or the highest, without one).
+    /// The level to climb in next: the one below the flip. Without a flip, of the levels that allow anything
+    /// the one with the fewest climbs, highest first: where the gates forbid dense changes a lower level may
+    /// have a flip that a higher one has not.
     fn next_level(&self) -> Option<u8> {
-        let (_, highest) = self.criterion.levels();
-        let Some(flip) = &self.flip else { return (self.failed < highest).then_some(highest) };
-        let hit = flip.measurement.level;
-        let between = hit.checked_sub(self.failed).filter(|d| *d > 1)?;
-        // Level by level near the bottom, halving the distance above.
-        Some(if between <= 3 { hit - 1 } else { self.failed + between / 2 })
+        let (lowest, highest) = self.criterion.levels();
+        if let Some(flip) = &self.flip {
+            let level = flip.measurement.level.checked_sub(1).filter(|l| *l >= lowest)?;
+            return (self.tried[usize::from(level)] < self.starts(level)).then_some(level);
+        }
+        let open = (lowest..=highest).rev().find(|l| self.room.is_open(*l)).unwrap_or(lowest);
+        let levels = (open..=highest).rev().filter(|l| self.tried[usize::from(*l)] < self.limits.starts);
+        levels.min_by_key(|l| self.tried[usize::from(*l)])
+    }
+
+    /// Aims at a level.
+    fn aims_at(&self, level: u8) -> usize {
+        if self.room.tight(level).is_some() { self.aims.len() } else { self.aims.len().min(NEAREST) }
+    }
+
+    /// Starts at a level below a flip.
+    fn starts(&self, level: u8) -> usize {
+        let near = self.nearest.as_ref().is_some_and(|(missing, _)| *missing < NEAR);
+        self.aims_at(level) + if near { MORE } else { 0 }
+    }
+
+    /// Milliseconds that the next climb at `level` may take.
+    fn allowance(&self, level: u8, pace: Pace) -> f64 {
+        let Some(flip) = &self.flip else { return f64::INFINITY };
+        let (hit, tried) = (flip.measurement.level, self.tried[usize::from(level)]);
+        pace::allowance(self.criterion, self.channels(), (hit, level), tried, pace) - self.spent[usize::from(level)]
     }
 
     fn descend(&mut self, pace: Pace) -> Want {
-        let Some(level) = self.next_level() else { return self.shrink_or_end(pace) };
-        if let Some(flip) = &self.flip {
-            let hit = flip.measurement.level;
-            if pace::allowance(self.criterion, self.channels(), hit, level, pace) <= pace.round {
-                return self.shrink_or_end(pace);
+        while let Some(level) = self.next_level() {
+            if self.allowance(level, pace) <= self.gradient_ms {
+                break;
             }
+            let Some(climb) = self.climb(level) else {
+                self.tried[usize::from(level)] = usize::MAX;
+                continue;
+            };
+            return self.look_at(climb);
         }
-        let Some(dense) = self.densest(level) else {
-            self.failed = level;
-            return self.descend(pace);
-        };
-        let allowed = self.allowed[usize::from(level)].filter(|a| *a < u64::MAX);
-        let from = self.flip.as_ref().map_or(&dense, |f| &f.change);
-        let tight = allowed.map(|a| a.saturating_sub(MARKS));
-        let climb = Climb::new(level, tight, from, self.limits, self.task.salt, pace.now);
-        let change = if tight.is_some() { dense } else { climb.candidate(self.task.clean, &self.slope, None) };
-        let at = self.candidate(&change);
-        self.phase = Phase::Climb(Box::new(climb), change);
-        Want::Gradient { at, loss: Loss::Margin }
+        self.shrink_or_end(pace)
     }
 
-    fn climbed(
-        &mut self,
-        mut climb: Box<Climb>,
-        change: Change,
-        logits: Vec<f32>,
-        pulled: &Pulled,
-        trial: Trial,
-        pace: Pace,
-    ) -> Want {
+    fn look_at(&mut self, climb: Climb) -> Want {
+        let (at, losses) = (self.room.candidate(&climb.change), vec![climb.loss]);
+        self.phase = Phase::Climb(Box::new(climb));
+        Want::Gradient { at, losses }
+    }
+
+    /// The next climb at a level: towards each aim, then by cross-entropy from the nearest point so far, then
+    /// towards each aim from random points.
+    fn climb(&mut self, level: u8) -> Option<Climb> {
+        let nearest = self.aims.first()?.slope.clone();
+        self.room.densest(&nearest, level)?;
+        let (tried, count) = (self.tried[usize::from(level)], self.aims_at(level));
+        let aim = self.ranked(level).get(tried % count.max(1)).and_then(|at| self.aims.get(*at))?;
+        let towards = Loss::Difference { target: aim.target };
+        let slope = aim.slope.clone();
+        let dense = |slope: &[f32]| -> Vec<f32> {
+            Change::dense(self.task.clean, slope, level).by.iter().map(|d| f32::from(*d)).collect()
+        };
+        let steps = self.limits.steps;
+        let start = if tried < count {
+            Start { loss: towards, from: dense(&slope), slope, steps }
+        } else if tried == count {
+            let from = self.nearest.as_ref().map_or_else(|| dense(&nearest), |(_, latent)| latent.clone());
+            Start { loss: Loss::CrossEntropy, from, slope: nearest, steps }
+        } else {
+            let mut rng = seeded(self.task.salt, usize::from(level), tried as u32);
+            let most = f32::from(level);
+            let from = slope.iter().map(|_| rng.random_range(-most..=most)).collect();
+            Start { loss: towards, from, slope, steps: steps.saturating_mul(2) }
+        };
+        let dense = self.room.densest(&start.slope, level)?;
+        let tight = self.room.tight(level).map(|squares| (squares, dense));
+        Some(Climb::new(level, start, tight))
+    }
+
+    /// The aims by what a level allows of them.
+    fn ranked(&mut self, level: u8) -> Vec<usize> {
+        let mut at: Vec<usize> = (0..self.aims.len()).collect();
+        if self.room.tight(level).is_some() {
+            let room = &mut self.room;
+            let reach = |a: &Aim| room.densest(&a.slope, level).map_or(f32::INFINITY, |c| a.missing_with(&c, level));
+            let missing: Vec<f32> = self.aims.iter().map(reach).collect();
+            at.sort_by(|a, b| missing[*a].total_cmp(&missing[*b]));
+        }
+        at
+    }
+
+    fn climbed(&mut self, climb: Box<Climb>, seen: Pulled, trial: Trial, pace: Pace) -> Want {
+        let level = climb.level;
+        self.spent[usize::from(level)] += pace.round;
         if trial.worth.is_some() {
-            blend(&mut self.slope, &pulled.gradient, 0.5);
-            self.keep(change);
+            self.slope = climb.slope;
+            blend(&mut self.slope, &seen.gradient, 0.5);
+            self.keep(climb.change, true);
             return self.descend(pace);
         }
-        let spent = pace.now - climb.began;
-        let too_long = self.flip.as_ref().is_some_and(|f| {
-            spent > pace::allowance(self.criterion, self.channels(), f.measurement.level, climb.level, pace)
-        });
-        let lead = trial.lead.map_or(f32::NEG_INFINITY, |l| l as f32 / 1e6);
-        let cost = if climb.level > 1 { self.cost.as_deref() } else { None };
-        let next =
-            climb.see(self.task.clean, self.task.label, (logits, lead), &pulled.gradient, (&mut self.slope, cost));
-        match next {
-            Next::At(change, loss) if !too_long => {
-                let at = self.candidate(&change);
-                self.phase = Phase::Climb(climb, change);
-                Want::Gradient { at, loss }
-            }
-            _ => {
-                self.failed = self.failed.max(climb.level);
-                self.descend(pace)
-            }
+        if trial.lead.is_some_and(|lead| lead > 0) && self.room.measure(&climb.change).is_none() {
+            // What the gates allow was measured along another direction.
+            let squares = climb.change.squares();
+            let targets = TRIMS.map(|t| squares * t / 1000);
+            let changes = pruned(&climb.change, &seen.gradient, &targets, self.task.salt);
+            let images = changes.iter().map(|c| self.room.candidate(c)).collect();
+            self.room.tighten(level, targets[TRIMS.len() / 2]);
+            self.phase = Phase::Trim(climb, seen, changes);
+            return Want::Offer(images);
         }
+        self.climb_on(climb, seen, pace)
+    }
+
+    fn climb_on(&mut self, mut climb: Box<Climb>, seen: Pulled, pace: Pace) -> Want {
+        let level = climb.level;
+        climb.tight = self.room.tight(level);
+        let goes_on = climb.see(self.task.clean, seen, self.room.cost(level), self.task.salt);
+        if goes_on && self.allowance(level, pace) > self.gradient_ms {
+            return self.look_at(*climb);
+        }
+        if self.nearest.as_ref().is_none_or(|(missing, _)| climb.missing < *missing) {
+            self.nearest = Some((climb.missing, climb.best_latent));
+        }
+        self.tried[usize::from(level)] = self.tried[usize::from(level)].saturating_add(1);
+        self.descend(pace)
     }
 
     fn shrink_or_end(&mut self, pace: Pace) -> Want {
         let Some(flip) = &self.flip else { return Want::Done };
-        let cut = (self.last_cut * self.scale).min(0.9);
-        if flip.change.squares() <= 1 || !pace::worth_shrinking(self.criterion, &flip.measurement, cut, pace) {
+        let look = if flip.seen { 0.0 } else { self.gradient_ms };
+        let cost = Pace { round: look + self.offer_ms, ..pace };
+        if flip.change.squares() <= 1
+            || !pace::worth_shrinking(self.criterion, &flip.measurement, self.cuts.hoped(), cost)
+        {
             return Want::Done;
         }
-        let at = self.candidate(&flip.change);
-        self.phase = Phase::Look;
-        Want::Gradient { at, loss: Loss::Margin }
-    }
-
-    /// One batch of shorter changes.
-    fn shorten(&mut self, pace: Pace) -> Want {
-        let Some(flip) = &self.flip else { return Want::Done };
-        let cut = (self.last_cut * self.scale).min(0.9);
-        if !pace::worth_shrinking(self.criterion, &flip.measurement, cut, pace) {
-            return Want::Done;
+        if !flip.seen {
+            let at = self.room.candidate(&flip.change);
+            self.phase = Phase::Look;
+            return Want::Gradient { at, losses: vec![Loss::Margin] };
         }
-        let (channels, squares) = (self.channels(), flip.change.squares());
-        let mut targets: Vec<u64> = CUTS
-            .iter()
-            .map(|c| squares - ((squares as f64 * (c * self.scale).min(0.9)) as u64).clamp(1, squares - 1))
-            .collect();
-        // Falling, for the pruning: the least is taken away first.
-        targets.reverse();
-        targets.dedup();
-        let order = self.order(flip.measurement.level);
+        // Shorter changes, by pruning the flip and by the order alone.
+        let targets = self.cuts.targets(flip.change.squares());
+        let order = self.room.order(&self.slope, flip.measurement.level);
         let mut changes = pruned(&flip.change, &self.slope, &targets, self.task.salt);
-        changes.extend(targets.iter().map(|t| order.prefix(channels, *t)));
+        changes.extend(targets.iter().map(|t| order.prefix(self.channels(), *t)));
         changes.retain(|c| c.squares() > 0);
         if changes.is_empty() {
             return Want::Done;
         }
-        let images = changes.iter().map(|c| self.candidate(c)).collect();
+        let images = changes.iter().map(|c| self.room.candidate(c)).collect();
         self.phase = Phase::Shrink(changes);
         Want::Offer(images)
     }
 
     fn shrunk(&mut self, changes: Vec<Change>, trials: &[Trial], pace: Pace) -> Want {
-        let before = self.flip.as_ref().map_or(0, |f| f.change.squares());
+        let squares = |search: &Self| search.flip.as_ref().map_or(0, |f| f.change.squares());
+        let before = squares(self);
         self.take_best(changes, trials);
-        let after = self.flip.as_ref().map_or(0, |f| f.change.squares());
-        if after < before {
-            let cut = 1.0 - after as f64 / before.max(1) as f64;
-            // The longest cut worked: try longer ones; a short one: stay near it.
-            self.scale = (self.scale * if cut > CUTS[1] * self.scale { 1.5 } else { 0.8 }).min(SCALE.1);
-            self.last_cut = (0.7 * cut / self.scale).clamp(CUTS[3], CUTS[0]);
-            return self.shrink_or_end(pace);
-        }
-        self.scale /= 3.0;
-        // Nothing shorter than one square, and nothing that would not be seen in the score.
-        let longest = before as f64 * CUTS[0] * self.scale;
-        if self.scale < SCALE.2 || longest < 1.0 {
-            return Want::Done;
-        }
-        self.last_cut = CUTS[2];
-        self.shorten(pace)
-    }
-}
-
-/// 1/(2σ² + c₂) with σ² the variance of the 11×11 window around each value: to first order what a squared
-/// level there takes from the SSIM of its windows.
-fn ssim_cost(clean: &Pixels) -> Vec<f32> {
-    /// c₂ of SSIM in squared levels: 0.03² · 255².
-    const C2: f64 = 58.5225;
-    const REACH: usize = 5;
-    let (width, height) = (clean.width as usize, clean.height as usize);
-    let mut cost = vec![0.0_f32; clean.rgb.len()];
-    // Sums over the rectangle above and left of a corner, one row and column more than the image.
-    let stride = width + 1;
-    for channel in 0..3 {
-        let mut sums = vec![(0.0_f64, 0.0_f64); stride * (height + 1)];
-        for y in 0..height {
-            for x in 0..width {
-                let v = f64::from(clean.rgb[(y * width + x) * 3 + channel]);
-                let (up, left, both) = (sums[y * stride + x + 1], sums[(y + 1) * stride + x], sums[y * stride + x]);
-                sums[(y + 1) * stride + x + 1] = (v + up.0 + left.0 - both.0, v * v + up.1 + left.1 - both.1);
-            }
-        }
-        for y in 0..height {
-            for x in 0..width {
-                let (top, bottom) = (y.saturating_sub(REACH), (y + REACH + 1).min(height));
-                let (left, right) = (x.saturating_sub(REACH), (x + REACH + 1).min(width));
-                let at = |y: usize, x: usize| sums[y * stride + x];
-                let (a, b, c, d) = (at(bottom, right), at(top, right), at(bottom, left), at(top, left));
-                // Beyond the border SSIM sees zeros, over a window of always 121 values.
-                let (sum, squares) = (a.0 - b.0 - c.0 + d.0, a.1 - b.1 - c.1 + d.1);
-                let variance = (squares / 121.0 - (sum / 121.0).powi(2)).max(0.0);
-                cost[(y * width + x) * 3 + channel] = (1.0 / (2.0 * variance + C2)) as f32;
-            }
-        }
-    }
-    cost
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn ssim_minds_a_change_less_where_the_image_is_busy() {
-        let rgb = (0..40 * 40)
-            .flat_map(|p| {
-                let busy = p % 40 >= 20 && (p % 40 + p / 40) % 2 == 0;
-                [if busy { 190 } else { 128 }; 3]
-            })
-            .collect();
-        let cost = ssim_cost(&Pixels::new(40, 40, rgb).unwrap());
-        let at = |x: usize, y: usize| cost[(y * 40 + x) * 3];
-        assert!(at(8, 20) > 10.0 * at(30, 20));
-        assert!((at(8, 20) - 1.0 / 58.5225).abs() < 1e-6, "a flat window has no variance");
+        if self.cuts.learn(before, squares(self)) { self.shrink_or_end(pace) } else { Want::Done }
     }
 }
