@@ -1,22 +1,22 @@
 //! One image's search, as a machine: what it wants next follows from what it was told last. It computes
 //! and decides; the model is asked by whoever drives it, for many images at once.
 
+mod starts;
+
 use perturb_challenge::pixels::Pixels;
 use perturb_types::Measurement;
 
 use super::Ours;
-use super::aims::{Aim, CLASSES, NEAREST};
-use super::climb::{Climb, Start, blend};
+use super::aims::{Aim, CLASSES};
+use super::climb::{Climb, blend};
 use super::edits::{Change, pruned};
 use super::pace::{self, Pace};
 use super::room::Room;
 use super::shrink::Cuts;
-use crate::attack::float::seeded;
 use crate::attack::{Task, Trial};
 use crate::criterion::Criterion;
 use crate::loss::{Loss, others};
 use crate::model::Pulled;
-use rand::Rng;
 
 /// Shares of a dense change that the survey tries at the lowest level, thousandths.
 const RUNGS: [u64; 4] = [10, 50, 150, 400];
@@ -24,21 +24,8 @@ const RUNGS: [u64; 4] = [10, 50, 150, 400];
 /// Aims whose dense changes are surveyed.
 const SURVEYED: usize = 2;
 
-/// Levels missing below which a level is worth more starts than one towards each aim.
-const NEAR: f32 = 0.35;
-
-/// Starts of that kind, beside those towards each aim by [`WIDE`] steps: cross-entropy from the nearest point,
-/// and one from a random point.
-const MORE: usize = 2;
-
 /// Gradients below which a climb is not worth beginning: sooner no hopeless one is known for what it is.
 const LEAST_CLIMB: f64 = 5.0;
-
-/// First steps of a climb, in half sides of the box. Narrow ones keep the start, which is a good one, and mostly
-/// flip in half as many steps; wide ones cross the box at once, as APGD's do, and get to some flips that the
-/// others never see.
-const NARROW: f32 = 1.0;
-const WIDE: f32 = 2.0;
 
 /// Shares that are left of a change which flips but fails a gate, thousandths.
 const TRIMS: [u64; 5] = [950, 900, 800, 700, 500];
@@ -309,18 +296,6 @@ impl<'a> Search<'a> {
         levels.min_by_key(|l| self.tried[usize::from(*l)])
     }
 
-    /// Aims at a level.
-    fn aims_at(&self, level: u8) -> usize {
-        if self.room.tight(level).is_some() { self.aims.len() } else { self.aims.len().min(NEAREST) }
-    }
-
-    /// Starts at a level below a flip.
-    fn starts(&self, level: u8) -> usize {
-        let near = self.nearest.as_ref().is_some_and(|(missing, _)| *missing < NEAR);
-        let aims = self.aims_at(level);
-        if near { 2 * aims + MORE } else { aims }
-    }
-
     /// Milliseconds that the next climb at `level` may take.
     fn allowance(&self, level: u8, pace: Pace) -> f64 {
         let Some(flip) = &self.flip else { return f64::INFINITY };
@@ -347,50 +322,6 @@ impl<'a> Search<'a> {
         let (at, losses) = (self.room.candidate(&climb.change), vec![climb.loss]);
         self.phase = Phase::Climb(Box::new(climb));
         Want::Gradient { at, losses }
-    }
-
-    /// The next climb at a level: towards each aim by narrow steps, by cross-entropy from the nearest point so
-    /// far, towards each aim by wide steps, and then from random points.
-    fn climb(&mut self, level: u8) -> Option<Climb> {
-        let nearest = self.aims.first()?.slope.clone();
-        self.room.densest(&nearest, level)?;
-        let (tried, count) = (self.tried[usize::from(level)], self.aims_at(level));
-        // Past the one by cross-entropy, the aims come round again.
-        let round = if tried > count { tried - count - 1 } else { tried };
-        let aim = self.ranked(level).get(round % count.max(1)).and_then(|at| self.aims.get(*at))?;
-        let towards = Loss::Difference { target: aim.target };
-        let slope = aim.slope.clone();
-        let dense = |slope: &[f32]| -> Vec<f32> {
-            Change::dense(self.task.clean, slope, level).by.iter().map(|d| f32::from(*d)).collect()
-        };
-        let steps = self.limits.steps;
-        let start = if tried == count {
-            let from = self.nearest.as_ref().map_or_else(|| dense(&nearest), |(_, latent)| latent.clone());
-            Start { loss: Loss::CrossEntropy, from, slope: nearest, first: WIDE, steps }
-        } else if tried <= 2 * count {
-            let first = if tried < count { NARROW } else { WIDE };
-            Start { loss: towards, from: dense(&slope), slope, first, steps }
-        } else {
-            let mut rng = seeded(self.task.salt, usize::from(level), tried as u32);
-            let most = f32::from(level);
-            let from = slope.iter().map(|_| rng.random_range(-most..=most)).collect();
-            Start { loss: towards, from, slope, first: WIDE, steps: steps.saturating_mul(2) }
-        };
-        let dense = self.room.densest(&start.slope, level)?;
-        let tight = self.room.tight(level).map(|squares| (squares, dense));
-        Some(Climb::new(level, start, tight))
-    }
-
-    /// The aims by what a level allows of them.
-    fn ranked(&mut self, level: u8) -> Vec<usize> {
-        let mut at: Vec<usize> = (0..self.aims.len()).collect();
-        if self.room.tight(level).is_some() {
-            let room = &mut self.room;
-            let reach = |a: &Aim| room.densest(&a.slope, level).map_or(f32::INFINITY, |c| a.missing_with(&c, level));
-            let missing: Vec<f32> = self.aims.iter().map(reach).collect();
-            at.sort_by(|a, b| missing[*a].total_cmp(&missing[*b]));
-        }
-        at
     }
 
     fn climbed(&mut self, climb: Box<Climb>, seen: Pulled, trial: Trial, pace: Pace) -> Want {
