@@ -127,6 +127,18 @@ fn every_attack_flips_a_linear_model_at_the_lowest_level_that_can() {
 }
 
 #[test]
+fn zero_starts_are_one() {
+    let clean = busy();
+    let criterion = RuleCriterion::new(Rules::subnet());
+    for name in ["pgd", "apgd-ce", "fab"] {
+        let mut model = Linear::with_margin(uneven(), &clean, 12.0);
+        let attack = by_name(name, &Options { restarts: Some(0), ..Options::default() }).unwrap();
+        let context = Context::new(&mut model, &criterion, vec![Task { clean: &clean, label: 0, salt: 0 }]);
+        assert!(run(attack.as_ref(), context).unwrap()[0].is_some(), "{name}");
+    }
+}
+
+#[test]
 fn square_needs_nothing_but_logits() {
     let clean = image(128);
     let (found, spent) =

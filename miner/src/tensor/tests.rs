@@ -84,6 +84,20 @@ fn images_of_a_batch_keep_their_own_losses_whatever_their_sizes() {
     assert!(m.gradients(&views, &[pull(0, 99, Loss::Margin)]).is_err());
 }
 
+#[test]
+fn an_image_without_finite_logits_spoils_nobody_elses_gradient() {
+    let mut m = model();
+    let (good, label) = images(&mut m, 0, 1).remove(0);
+    let good = Levels::from(&good);
+    let bad = Levels { rgb: vec![f32::NAN; good.rgb.len()], ..good.clone() };
+    let pulls = [pull(0, 0, Loss::Margin), pull(1, label, Loss::Margin)];
+    let both = m.gradients(&[&bad, &good], &pulls).unwrap();
+    let alone = m.gradients(&[&good], &[pull(0, label, Loss::Margin)]).unwrap();
+    assert!(both.pulled[0].value.is_nan() && both.pulled[0].gradient.iter().all(|g| *g == 0.0));
+    assert!((both.pulled[1].value - alone.pulled[0].value).abs() < 1e-4);
+    assert!(both.pulled[1].gradient.iter().all(|g| g.is_finite()));
+}
+
 /// The demo classifier on a device that holds two images at once.
 struct Small {
     inner: TchClassifier,

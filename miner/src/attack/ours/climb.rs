@@ -28,10 +28,6 @@ const RHO: f32 = 0.75;
 /// Steps between two looks at the progress.
 const INTERVAL: u32 = 5;
 
-/// The first step, in half sides of the box. APGD's 2 crosses the box at once and forgets the start, which here
-/// is a good one: with 1 flips come in half as many steps, and some levels lower.
-const FIRST_STEP: f32 = 1.0;
-
 /// After so many gradients, the levels that may still be missing: of the climbs that flip, hardly any misses
 /// more at that point.
 const HOPE: [(u32, f32); 3] = [(5, 0.8), (10, 0.5), (16, 0.3)];
@@ -46,6 +42,8 @@ pub(super) struct Start {
     pub from: Vec<f32>,
     /// The slope that edits are ranked by.
     pub slope: Vec<f32>,
+    /// The first step, in half sides of the box.
+    pub first: f32,
     pub steps: u32,
 }
 
@@ -108,7 +106,7 @@ impl Climb {
             taken: 0,
             since: 0,
             rises: 0,
-            step: FIRST_STEP * most,
+            step: start.first * most,
             previous: latent.clone(),
             latent,
             last: f32::NEG_INFINITY,
@@ -203,7 +201,7 @@ mod tests {
     use super::*;
 
     fn start(loss: Loss, steps: u32) -> Start {
-        Start { loss, from: vec![0.0; 3], slope: vec![0.0; 3], steps }
+        Start { loss, from: vec![0.0; 3], slope: vec![0.0; 3], first: 1.0, steps }
     }
 
     fn seen(value: f32, gradient: [f32; 3]) -> Pulled {
@@ -226,7 +224,7 @@ mod tests {
             let up = if n % 2 == 0 { 1.0 } else { -1.0 };
             assert!(c.see(&clean, seen(up, [up; 3]), None, 0));
         }
-        assert_eq!((c.step, c.best), (FIRST_STEP / 2.0, 1.0));
+        assert_eq!((c.step, c.best), (0.5, 1.0));
         assert_eq!(c.best_latent, [0.0; 3], "the first of equal points");
     }
 

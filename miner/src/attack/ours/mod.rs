@@ -9,7 +9,8 @@
 //!    towards those at about the levels that they are away.
 //! 2. **Climb** ([`climb`]): inside the box of the level below the flip, sign steps with momentum towards each
 //!    of the nearest classes (steps halved where they swing, as APGD does), given up where too much is
-//!    missing for the steps that are left; cross-entropy and a random start where little is missing. For as
+//!    missing for the steps that are left; then cross-entropy, wider steps and a random start where little is
+//!    missing. For as
 //!    long as a level is worth the time ([`pace`]). Without a flip, all levels in turn. Where the PSNR or
 //!    SSIM gate forbids dense changes, the candidate is the prefix that just passes ([`room`]).
 //! 3. **Shrink** ([`shrink`]): the gradient at the flip ranks all edits again; shorter prefixes of the

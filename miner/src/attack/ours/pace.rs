@@ -9,8 +9,8 @@ use perturb_types::{Measurement, Millionths};
 
 use crate::criterion::Criterion;
 
-/// Part of what a level is worth that may be spent on trying to reach it, by the climbs that failed there:
-/// most tries fail, and later ones more often.
+/// Part of what a level is worth that one climb there may cost, by the climbs that failed before it: about the
+/// share of such climbs that flip. What those before it have cost is gone either way.
 const STAKE: [f64; 3] = [0.3, 0.1, 0.03];
 
 /// The clock as a search sees it, milliseconds for this image.
@@ -44,7 +44,7 @@ pub(super) fn worth_shrinking(criterion: &dyn Criterion, m: &Measurement, cut: f
     criterion.value(&less, ms(pace.now + pace.round)) > criterion.value(m, ms(pace.now))
 }
 
-/// Milliseconds that going down from a level to a lower one may take after so many climbs `tried` in vain;
+/// Milliseconds that a climb from a level to a lower one may take after so many `tried` in vain;
 /// infinite where time costs nothing.
 pub(super) fn allowance(
     criterion: &dyn Criterion,

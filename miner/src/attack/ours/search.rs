@@ -1,22 +1,22 @@
 //! One image's search, as a machine: what it wants next follows from what it was told last. It computes
 //! and decides; the model is asked by whoever drives it, for many images at once.
 
+mod starts;
+
 use perturb_challenge::pixels::Pixels;
 use perturb_types::Measurement;
 
 use super::Ours;
-use super::aims::{Aim, CLASSES, NEAREST};
-use super::climb::{Climb, Start, blend};
+use super::aims::{Aim, CLASSES};
+use super::climb::{Climb, blend};
 use super::edits::{Change, pruned};
 use super::pace::{self, Pace};
 use super::room::Room;
 use super::shrink::Cuts;
-use crate::attack::float::seeded;
 use crate::attack::{Task, Trial};
 use crate::criterion::Criterion;
 use crate::loss::{Loss, others};
 use crate::model::Pulled;
-use rand::Rng;
 
 /// Shares of a dense change that the survey tries at the lowest level, thousandths.
 const RUNGS: [u64; 4] = [10, 50, 150, 400];
@@ -24,11 +24,8 @@ const RUNGS: [u64; 4] = [10, 50, 150, 400];
 /// Aims whose dense changes are surveyed.
 const SURVEYED: usize = 2;
 
-/// Levels missing below which a level is worth more starts than one towards each aim.
-const NEAR: f32 = 0.35;
-
-/// Starts of that kind: cross-entropy from the nearest point, then from a random one.
-const MORE: usize = 2;
+/// Gradients below which a climb is not worth beginning: sooner no hopeless one is known for what it is.
+const LEAST_CLIMB: f64 = 5.0;
 
 /// Shares that are left of a change which flips but fails a gate, thousandths.
 const TRIMS: [u64; 5] = [950, 900, 800, 700, 500];
@@ -106,8 +103,8 @@ pub(super) struct Search<'a> {
     flip: Option<Flip>,
     /// Climbs given up, by level.
     tried: Vec<usize>,
-    /// Milliseconds spent on climbs, by level.
-    spent: Vec<f64>,
+    /// Milliseconds spent on the climb at hand.
+    spent: f64,
     /// The point nearest to a flip in the level at hand, and the levels missing there.
     nearest: Option<(f32, Vec<f32>)>,
     cuts: Cuts,
@@ -129,7 +126,7 @@ impl<'a> Search<'a> {
             slope: Vec::new(),
             flip: None,
             tried: vec![0; 256],
-            spent: vec![0.0; 256],
+            spent: 0.0,
             nearest: None,
             cuts: Cuts::default(),
             gradient_ms: 0.0,
@@ -299,33 +296,23 @@ impl<'a> Search<'a> {
         levels.min_by_key(|l| self.tried[usize::from(*l)])
     }
 
-    /// Aims at a level.
-    fn aims_at(&self, level: u8) -> usize {
-        if self.room.tight(level).is_some() { self.aims.len() } else { self.aims.len().min(NEAREST) }
-    }
-
-    /// Starts at a level below a flip.
-    fn starts(&self, level: u8) -> usize {
-        let near = self.nearest.as_ref().is_some_and(|(missing, _)| *missing < NEAR);
-        self.aims_at(level) + if near { MORE } else { 0 }
-    }
-
     /// Milliseconds that the next climb at `level` may take.
     fn allowance(&self, level: u8, pace: Pace) -> f64 {
         let Some(flip) = &self.flip else { return f64::INFINITY };
         let (hit, tried) = (flip.measurement.level, self.tried[usize::from(level)]);
-        pace::allowance(self.criterion, self.channels(), (hit, level), tried, pace) - self.spent[usize::from(level)]
+        pace::allowance(self.criterion, self.channels(), (hit, level), tried, pace)
     }
 
     fn descend(&mut self, pace: Pace) -> Want {
         while let Some(level) = self.next_level() {
-            if self.allowance(level, pace) <= self.gradient_ms {
+            if self.allowance(level, pace) <= LEAST_CLIMB * self.gradient_ms {
                 break;
             }
             let Some(climb) = self.climb(level) else {
                 self.tried[usize::from(level)] = usize::MAX;
                 continue;
             };
+            self.spent = 0.0;
             return self.look_at(climb);
         }
         self.shrink_or_end(pace)
@@ -337,50 +324,9 @@ impl<'a> Search<'a> {
         Want::Gradient { at, losses }
     }
 
-    /// The next climb at a level: towards each aim, then by cross-entropy from the nearest point so far, then
-    /// towards each aim from random points.
-    fn climb(&mut self, level: u8) -> Option<Climb> {
-        let nearest = self.aims.first()?.slope.clone();
-        self.room.densest(&nearest, level)?;
-        let (tried, count) = (self.tried[usize::from(level)], self.aims_at(level));
-        let aim = self.ranked(level).get(tried % count.max(1)).and_then(|at| self.aims.get(*at))?;
-        let towards = Loss::Difference { target: aim.target };
-        let slope = aim.slope.clone();
-        let dense = |slope: &[f32]| -> Vec<f32> {
-            Change::dense(self.task.clean, slope, level).by.iter().map(|d| f32::from(*d)).collect()
-        };
-        let steps = self.limits.steps;
-        let start = if tried < count {
-            Start { loss: towards, from: dense(&slope), slope, steps }
-        } else if tried == count {
-            let from = self.nearest.as_ref().map_or_else(|| dense(&nearest), |(_, latent)| latent.clone());
-            Start { loss: Loss::CrossEntropy, from, slope: nearest, steps }
-        } else {
-            let mut rng = seeded(self.task.salt, usize::from(level), tried as u32);
-            let most = f32::from(level);
-            let from = slope.iter().map(|_| rng.random_range(-most..=most)).collect();
-            Start { loss: towards, from, slope, steps: steps.saturating_mul(2) }
-        };
-        let dense = self.room.densest(&start.slope, level)?;
-        let tight = self.room.tight(level).map(|squares| (squares, dense));
-        Some(Climb::new(level, start, tight))
-    }
-
-    /// The aims by what a level allows of them.
-    fn ranked(&mut self, level: u8) -> Vec<usize> {
-        let mut at: Vec<usize> = (0..self.aims.len()).collect();
-        if self.room.tight(level).is_some() {
-            let room = &mut self.room;
-            let reach = |a: &Aim| room.densest(&a.slope, level).map_or(f32::INFINITY, |c| a.missing_with(&c, level));
-            let missing: Vec<f32> = self.aims.iter().map(reach).collect();
-            at.sort_by(|a, b| missing[*a].total_cmp(&missing[*b]));
-        }
-        at
-    }
-
     fn climbed(&mut self, climb: Box<Climb>, seen: Pulled, trial: Trial, pace: Pace) -> Want {
         let level = climb.level;
-        self.spent[usize::from(level)] += pace.round;
+        self.spent += pace.round;
         if trial.worth.is_some() {
             self.slope = climb.slope;
             blend(&mut self.slope, &seen.gradient, 0.5);
@@ -404,7 +350,7 @@ impl<'a> Search<'a> {
         let level = climb.level;
         climb.tight = self.room.tight(level);
         let goes_on = climb.see(self.task.clean, seen, self.room.cost(level), self.task.salt);
-        if goes_on && self.allowance(level, pace) > self.gradient_ms {
+        if goes_on && self.allowance(level, pace) > self.spent + self.gradient_ms {
             return self.look_at(*climb);
         }
         if self.nearest.as_ref().is_none_or(|(missing, _)| climb.missing < *missing) {
