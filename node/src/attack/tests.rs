@@ -25,7 +25,7 @@ fn an_attack_leaves_pictures_and_a_page_and_the_verifier_accepts_what_it_wrote()
     let folder = tempfile::tempdir().unwrap();
     let mut images = Vec::new();
     // The same name in two folders.
-    for (sub, index) in [("a", 0), ("b", 1)] {
+    for (sub, index) in [("a", 1), ("b", 2)] {
         let path = folder.path().join(sub).join("image.png");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, demo::draw(77, index).0.encode_png().unwrap()).unwrap();
