@@ -93,7 +93,10 @@ fn gradients(model: &Arc<dyn Differentiable>, images: &[Pixels]) -> Outcome<()> 
         let at: Vec<Levels> = images.iter().cycle().take(batch).map(Levels::from).collect();
         let at: Vec<&Levels> = at.iter().collect();
         let pulls: Vec<Pull> = (0..batch).map(|image| Pull { image, label: 0, loss: Loss::Margin }).collect();
-        let speed = rate(batch, || Ok(drop(tensor.gradients(&at, &pulls)?)))?;
+        let speed = rate(batch, || {
+            tensor.gradients(&at, &pulls)?;
+            Ok(())
+        })?;
         println!("| {batch} | {speed:.0} |");
     }
     Ok(())

@@ -163,6 +163,7 @@ class Bench:
             if self.args.only and not any(word in peer.name for word in self.args.only.split(",")):
                 continue
             rows[peer.name] = {}
+            began = time.monotonic()
             for setting in peer.settings:
                 try:
                     # Imports and first calls are nobody's fault.
@@ -171,7 +172,7 @@ class Bench:
                     rows[peer.name][setting.label] = self.setting(setting, model, named, paths, x, y)
                 except Exception as error:  # a peer that breaks is a row that says so, not the end of the night
                     print(f"{peer.name}, {setting.label}: {error!r}", file=sys.stderr)
-            print(f"{name}: {peer.name} done", file=sys.stderr, flush=True)
+            print(f"{name}: {peer.name}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         return {"images": len(x), "rows": rows}
 
 
