@@ -5,6 +5,7 @@
 //! this miner and this image, and that the model is the one at hand.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use crate::criterion::RuleCriterion;
 use crate::drill::Drill;
 use crate::metered::Metered;
 use crate::model::Model;
+use crate::turn::{Turn, Waiting};
 
 /// Answers kept until their image is fetched: a validator fetches at once, so a few per validator
 /// of the largest set suffice.
@@ -61,6 +63,8 @@ pub struct Service {
     models: Vec<Mutex<Loaded>>,
     /// Digests of their weights, in order.
     digests: Vec<Digest>,
+    /// Challenges that wait for a model.
+    waiting: AtomicU32,
     drill: Drill,
     answers: Mutex<VecDeque<(RoundId, Digest, Vec<u8>)>>,
     counts: Mutex<Counts>,
@@ -88,6 +92,7 @@ impl Service {
             pair,
             attack,
             digests: models.iter().map(|m| m.digest).collect(),
+            waiting: AtomicU32::new(0),
             models: models.into_iter().map(Mutex::new).collect(),
             drill,
             answers: Mutex::new(VecDeque::new()),
@@ -174,8 +179,13 @@ impl Service {
                 let named: String = c.model.chars().take(64).collect();
                 return Err(Refusal(Decline::UnknownModel, format!("`{named}` with these weights is not here")));
             };
+            let wait = Waiting::new(&self.waiting);
             let mut loaded = lock(loaded);
-            let mut model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
+            drop(wait);
+            let began = Instant::now();
+            let left = (received + allowed).saturating_duration_since(began);
+            let turn = Turn::new(&mut *loaded.model, &self.waiting, began, left, Instant::now);
+            let mut model = Metered::new(turn, PASS_BUDGET, Some(received + allowed));
             let criterion = RuleCriterion::new(rules);
             let task = Task { clean: &clean, label: c.label, salt: self.salt(&round) };
             // The validator's clock runs since the challenge came in, not since the model was free.

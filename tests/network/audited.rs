@@ -21,7 +21,6 @@ impl Drop for Kept {
 fn kept(at: &Path) -> Kept {
     let mut child = perturb(&["localnet", "--dir", at.to_str().unwrap(), "--epochs", "2", "--seed", "7", "--keep"])
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let out = BufReader::new(child.stdout.take().unwrap());
