@@ -108,7 +108,13 @@ async fn serve(shared: Shared, spec: ChallengeSpec, stop: CancellationToken) -> 
     };
     let meaning = &spec.rules.semantic;
     tracing::info!(challenge = %spec.id, model = %spec.model, source = %spec.source, %meaning, "running a challenge");
-    tokio::try_join!(rounds.run(), checks.run())?;
+    // Each on a task of its own: where one computes or waits for a server, the other goes on.
+    let mut parts = JoinSet::new();
+    parts.spawn(rounds.run());
+    parts.spawn(checks.run());
+    while let Some(ended) = parts.join_next().await {
+        ended??;
+    }
     Ok(())
 }
 
