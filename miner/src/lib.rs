@@ -24,7 +24,6 @@ pub mod model;
 pub mod rounding;
 pub mod service;
 pub mod tensor;
-mod turn;
 
 pub use attack::{Attack, Context};
 pub use criterion::{Criterion, RuleCriterion};

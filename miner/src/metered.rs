@@ -1,5 +1,11 @@
 //! Budget and deadline, enforced inside the model.
+//!
+//! A model may be wanted by several searches at once, each of whose clocks runs while it waits. A search
+//! that finds nothing goes on to its deadline, which would cost the others their answers: while n of them
+//! wait, it has 1/(n + 1) of its time.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use perturb_challenge::pixels::Pixels;
@@ -21,6 +27,8 @@ pub struct Metered<M> {
     inner: M,
     budget: u64,
     deadline: Option<Instant>,
+    /// When this search's turn began, and how many wait for theirs.
+    turn: Option<(Instant, Arc<AtomicU32>)>,
     clock: fn() -> Instant,
     spent: Spent,
     /// What a forward pass cost in the last call.
@@ -33,7 +41,8 @@ const BACKWARD: usize = 2;
 impl<M: Model> Metered<M> {
     /// Allows `budget` passes (forwards plus backwards) until `deadline`.
     pub fn new(inner: M, budget: u64, deadline: Option<Instant>) -> Self {
-        Self { inner, budget, deadline, clock: Instant::now, spent: Spent::default(), forward: None }
+        let spent = Spent::default();
+        Self { inner, budget, deadline, turn: None, clock: Instant::now, spent, forward: None }
     }
 
     /// The same, on another clock.
@@ -43,13 +52,28 @@ impl<M: Model> Metered<M> {
         self
     }
 
+    /// The same, from now on for a share of the time while others wait for the model.
+    #[must_use]
+    pub fn sharing(mut self, waiting: Arc<AtomicU32>) -> Self {
+        self.turn = Some(((self.clock)(), waiting));
+        self
+    }
+
+    /// The moment at which it is over, as things stand.
+    fn end(&self) -> Option<Instant> {
+        let deadline = self.deadline?;
+        let Some((began, waiting)) = &self.turn else { return Some(deadline) };
+        let share = deadline.saturating_duration_since(*began) / waiting.load(Ordering::SeqCst).saturating_add(1);
+        Some(*began + share)
+    }
+
     /// What was spent so far.
     pub fn spent(&self) -> Spent {
         self.spent
     }
 
     fn charge(&mut self, forwards: usize, backwards: usize) -> Result<(), ModelError> {
-        if self.deadline.is_some_and(|d| (self.clock)() >= d) {
+        if self.end().is_some_and(|end| (self.clock)() >= end) {
             return Err(ModelError::Deadline);
         }
         let (forwards, backwards) = (forwards as u64, backwards as u64);
@@ -91,8 +115,8 @@ impl<M: Model> Model for Metered<M> {
     }
 
     fn forwards_left(&self) -> usize {
-        let (Some(deadline), Some(forward)) = (self.deadline, self.forward) else { return usize::MAX };
-        let left = deadline.saturating_duration_since((self.clock)());
+        let (Some(end), Some(forward)) = (self.end(), self.forward) else { return usize::MAX };
+        let left = end.saturating_duration_since((self.clock)());
         usize::try_from(left.as_nanos() / forward.as_nanos().max(1)).unwrap_or(usize::MAX)
     }
 }
@@ -126,6 +150,34 @@ mod tests {
         let mut m = Metered::new(Linear::new(vec![1.0; 3]), 9, Some(Instant::now()));
         assert_eq!(m.logits(&[&image]), Err(ModelError::Deadline));
         assert_eq!(m.spent(), Spent::default());
+    }
+
+    thread_local! {
+        static HAND: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// A clock whose hand, in milliseconds, the test moves.
+    fn moved() -> Instant {
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_millis(HAND.get())
+    }
+
+    #[test]
+    fn a_search_has_its_share_of_the_time_while_others_wait() {
+        let image = Pixels::new(1, 1, vec![1, 2, 3]).unwrap();
+        let waiting = Arc::new(AtomicU32::new(0));
+        // Ten milliseconds have passed before its turn, sixty are left.
+        let deadline = Some(moved() + Duration::from_millis(70));
+        HAND.set(10);
+        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 99, deadline).with_clock(moved).sharing(waiting.clone());
+        let mut at = |hand, others| {
+            HAND.set(hand);
+            waiting.store(others, Ordering::SeqCst);
+            m.logits(&[&image]).is_ok()
+        };
+        assert!(at(69, 0) && at(39, 1) && at(29, 2));
+        assert!(!at(70, 0) && !at(40, 1) && !at(30, 2));
+        assert!(at(40, 0), "who no longer waits no longer counts");
     }
 
     /// A clock on which every look takes ten milliseconds.

@@ -5,8 +5,8 @@
 //! this miner and this image, and that the model is the one at hand.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use perturb_challenge::pixels::{Pixels, PngLimits};
@@ -21,7 +21,6 @@ use crate::criterion::RuleCriterion;
 use crate::drill::Drill;
 use crate::metered::Metered;
 use crate::model::Model;
-use crate::turn::{Turn, Waiting};
 
 /// Answers kept until their image is fetched: a validator fetches at once, so a few per validator
 /// of the largest set suffice.
@@ -43,6 +42,27 @@ pub struct Loaded {
     pub model: Box<dyn Model + Send>,
 }
 
+/// A model, and how many challenges wait for it: attacks on one model take turns.
+struct Held {
+    digest: Digest,
+    waiting: Arc<AtomicU32>,
+    loaded: Mutex<Loaded>,
+}
+
+impl Held {
+    fn new(loaded: Loaded) -> Self {
+        Self { digest: loaded.digest, waiting: Arc::default(), loaded: Mutex::new(loaded) }
+    }
+
+    /// The model, when it is this one's turn.
+    fn take(&self) -> MutexGuard<'_, Loaded> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let loaded = lock(&self.loaded);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        loaded
+    }
+}
+
 /// What the service did so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -59,12 +79,7 @@ pub struct Service {
     network: NetworkId,
     pair: HotkeyPair,
     attack: Box<dyn Attack>,
-    /// Each with a lock of its own: attacks on one model take turns.
-    models: Vec<Mutex<Loaded>>,
-    /// Digests of their weights, in order.
-    digests: Vec<Digest>,
-    /// Challenges that wait for a model.
-    waiting: AtomicU32,
+    models: Vec<Held>,
     drill: Drill,
     answers: Mutex<VecDeque<(RoundId, Digest, Vec<u8>)>>,
     counts: Mutex<Counts>,
@@ -91,9 +106,7 @@ impl Service {
             network,
             pair,
             attack,
-            digests: models.iter().map(|m| m.digest).collect(),
-            waiting: AtomicU32::new(0),
-            models: models.into_iter().map(Mutex::new).collect(),
+            models: models.into_iter().map(Held::new).collect(),
             drill,
             answers: Mutex::new(VecDeque::new()),
             counts: Mutex::default(),
@@ -174,18 +187,13 @@ impl Service {
         let found = if self.drill.is_garbage() {
             None
         } else {
-            let Some(loaded) = self.digests.iter().position(|d| c.model_digest == d.0).and_then(|i| self.models.get(i))
-            else {
+            let Some(held) = self.models.iter().find(|held| c.model_digest == held.digest.0) else {
                 let named: String = c.model.chars().take(64).collect();
                 return Err(Refusal(Decline::UnknownModel, format!("`{named}` with these weights is not here")));
             };
-            let wait = Waiting::new(&self.waiting);
-            let mut loaded = lock(loaded);
-            drop(wait);
-            let began = Instant::now();
-            let left = (received + allowed).saturating_duration_since(began);
-            let turn = Turn::new(&mut *loaded.model, &self.waiting, began, left, Instant::now);
-            let mut model = Metered::new(turn, PASS_BUDGET, Some(received + allowed));
+            let mut loaded = held.take();
+            let model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
+            let mut model = model.sharing(held.waiting.clone());
             let criterion = RuleCriterion::new(rules);
             let task = Task { clean: &clean, label: c.label, salt: self.salt(&round) };
             // The validator's clock runs since the challenge came in, not since the model was free.
