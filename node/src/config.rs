@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use perturb_model::{DeviceChoice, ModelError};
 use perturb_storage::{Options, Retention};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,14 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The device that models run on.
+    ///
+    /// # Errors
+    /// A text that names none, or one that is not here.
+    pub fn device(&self) -> Result<tch::Device, ModelError> {
+        self.device.parse::<DeviceChoice>()?.resolve()
+    }
+
     /// What a validator keeps of the past.
     pub fn retention(&self) -> Retention {
         let blocks_epochs = self.keep_block_epochs.unwrap_or(u64::MAX);

@@ -12,7 +12,7 @@ use perturb_miner::drill::Drill;
 use perturb_miner::service::Loaded;
 use perturb_miner::tensor::TensorModel;
 use perturb_miner::{Service, attack};
-use perturb_model::{DeviceChoice, Differentiable};
+use perturb_model::Differentiable;
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, Protocol};
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -38,7 +38,7 @@ fn drill(config: &Config) -> Result<Drill> {
 /// The models of the genesis file's challenges, with exactly the agreed weights, and those of the
 /// configuration.
 fn models(config: &Config, genesis: &Genesis) -> Result<Vec<Loaded>> {
-    let device = config.device.parse::<DeviceChoice>()?.resolve()?;
+    let device = config.device()?;
     let agreed = genesis.challenges.iter().map(|c| (c.model.as_str(), Some(c.model_digest.0)));
     let named = config.models.iter().map(|name| (name.as_str(), None));
     let mut models: Vec<Loaded> = Vec::new();

@@ -16,7 +16,6 @@ use perturb_challenge::source::ImageSource;
 use perturb_challenge::source::open::{Places, open};
 use perturb_challenge::source::parquet::hub;
 
-use perturb_model::DeviceChoice;
 use perturb_types::Digest;
 
 use crate::cli::ImagesArgs;
@@ -72,7 +71,7 @@ impl Outside {
         let key = config.llm_key_file.as_deref().map(key).transpose()?;
         let folder = &config.data_dir;
         Ok(Self {
-            device: config.device.parse::<DeviceChoice>()?.resolve()?,
+            device: config.device()?,
             opened: Arc::default(),
             places: Places {
                 hub: hub::cache(|name| std::env::var_os(name)),
@@ -126,10 +125,11 @@ impl Outside {
     pub fn judge(&self, rule: &SemanticRule, classifier: &dyn Classifier) -> Result<Arc<dyn Semantics>> {
         Ok(match rule {
             SemanticRule::None | SemanticRule::Exact => Arc::new(Exact),
-            SemanticRule::Wordnet if classifier.classes() == IMAGENET_CLASSES => Arc::new(Wordnet),
+            SemanticRule::Wordnet if classifier.classes() == Wordnet::CLASSES => Arc::new(Wordnet),
             SemanticRule::Wordnet => bail!(
-                "meaning by wordnet is known of ImageNet's {IMAGENET_CLASSES} classes; the model has {}, for which \
+                "meaning by wordnet is known of ImageNet's {} classes; the model has {}, for which \
                  `semantic` is `exact` or `llm:MODEL`",
+                Wordnet::CLASSES,
                 classifier.classes()
             ),
             SemanticRule::Llm { model } => {
@@ -142,12 +142,10 @@ impl Outside {
     }
 }
 
-const IMAGENET_CLASSES: usize = 1000;
-
 /// The names of a classifier's classes, where they are known by their number.
 pub fn labels(classifier: &dyn Classifier) -> Option<Labels> {
     match classifier.classes() {
-        IMAGENET_CLASSES => Some(Labels::imagenet()),
+        Wordnet::CLASSES => Some(Labels::imagenet()),
         n if n == perturb_challenge::demo::CLASSES => Some(Labels::demo()),
         _ => None,
     }

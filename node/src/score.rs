@@ -8,7 +8,7 @@ use perturb_challenge::classifier::Classifier;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::report::{Model, report};
 use perturb_challenge::rules::Rules;
-use perturb_challenge::semantics::wordnet::{Wordnet, graph};
+use perturb_challenge::semantics::wordnet::Wordnet;
 use perturb_challenge::semantics::{Exact, Semantics};
 use perturb_types::limits;
 use tch::Device;
@@ -55,7 +55,7 @@ fn rules(args: &ScoreArgs) -> Result<Rules> {
 /// The judge of meaning that fits a model: WordNet knows ImageNet's classes; another model's labels mean
 /// what their numbers say.
 pub fn natural(classifier: &dyn Classifier) -> &'static dyn Semantics {
-    if classifier.classes() == graph().class_names().len() { &Wordnet } else { &Exact }
+    if classifier.classes() == Wordnet::CLASSES { &Wordnet } else { &Exact }
 }
 
 /// Clean image, adversarial image and milliseconds of each line.

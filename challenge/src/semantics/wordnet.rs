@@ -110,6 +110,11 @@ impl Graph {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wordnet;
 
+impl Wordnet {
+    /// Classes of the classifiers that it can judge: ImageNet's.
+    pub const CLASSES: usize = 1000;
+}
+
 impl Semantics for Wordnet {
     fn name(&self) -> &str {
         "wordnet"
@@ -133,7 +138,7 @@ mod tests {
     fn the_embedded_graph_is_whole_and_carries_its_notice() {
         let g = graph();
         assert_eq!((g.parents.len(), g.parents.values().map(Vec::len).sum::<usize>()), (1860, 1937));
-        assert_eq!(g.classes.len(), 1000);
+        assert_eq!(g.classes.len(), Wordnet::CLASSES);
         assert!(g.classes.is_sorted());
         assert!(g.parents.values().flatten().all(|p| g.parents.contains_key(p)), "every hypernym is there");
         let roots: Vec<_> = g.parents.iter().filter(|(_, p)| p.is_empty()).map(|(o, _)| *o).collect();

@@ -35,11 +35,10 @@ fn labels(model: &dyn Differentiable, images: &[&Pixels]) -> Result<Vec<u16>> {
     Ok(rows.iter().map(best).collect())
 }
 
-/// One image with its place in the output folder.
+/// One image's file, and its name in the output folder.
 struct Item {
     path: PathBuf,
     stem: String,
-    clean: Pixels,
 }
 
 fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
@@ -47,16 +46,16 @@ fn items(paths: &[PathBuf]) -> Result<Vec<Item>> {
         bail!("{} images; at most {MAX_IMAGES} in one call", paths.len());
     }
     let mut taken = BTreeSet::new();
-    let item = |path: &PathBuf| -> Result<Item> {
+    let item = |path: &PathBuf| {
         let plain = path.file_stem().map_or_else(|| "image".to_owned(), |s| s.to_string_lossy().into_owned());
         // Files of one name from several folders do not overwrite each other's answers.
         let numbered = (2..).map(|n| format!("{plain}-{n}"));
         let free = std::iter::once(plain.clone()).chain(numbered).find(|s| !taken.contains(s));
         let stem = free.unwrap_or_default();
         taken.insert(stem.clone());
-        Ok(Item { path: path.clone(), stem, clean: read_clean(path)? })
+        Item { path: path.clone(), stem }
     };
-    paths.iter().map(item).collect()
+    Ok(paths.iter().map(item).collect())
 }
 
 /// Everything that stays the same from batch to batch.
@@ -96,7 +95,9 @@ impl Run {
     /// Attacks a batch and has the verifier judge what came of it.
     fn batch(&mut self, batch: &[Item]) -> Result<Vec<Outcome>> {
         let count = batch.len() as u32;
-        let cleans: Vec<&Pixels> = batch.iter().map(|i| &i.clean).collect();
+        // A batch's pictures are held, not all.
+        let pictures: Vec<Pixels> = batch.iter().map(|i| read_clean(&i.path)).collect::<Result<_>>()?;
+        let cleans: Vec<&Pixels> = pictures.iter().collect();
         let labels = labels(self.classifier.as_ref(), &cleans)?;
         let started = Instant::now();
         let deadline = started + self.budget * count;
@@ -111,14 +112,15 @@ impl Run {
         let judge = Model { classifier, semantics: natural(classifier) };
         batch
             .iter()
+            .zip(&pictures)
             .zip(found)
             .zip(labels)
-            .map(|((item, found), label)| {
+            .map(|(((item, clean), found), label)| {
                 let adversarial = found.map(|f| f.image);
                 let verdict = match &adversarial {
                     Some(image) => {
                         let png = image.encode_png()?;
-                        Some(report(&self.rules, &item.clean, &png, Some(&judge), each_ms.ceil() as u32))
+                        Some(report(&self.rules, clean, &png, Some(&judge), each_ms.ceil() as u32))
                     }
                     None => None,
                 };
@@ -130,7 +132,7 @@ impl Run {
                     forwards: spent.forwards as f64 / f64::from(count),
                     backwards: spent.backwards as f64 / f64::from(count),
                     verdict,
-                    clean: item.clean.clone(),
+                    clean: clean.clone(),
                     adversarial,
                 })
             })

@@ -246,10 +246,8 @@ impl<'a> Search<'a> {
         levels.dedup();
         levels.retain(|level| *level <= below);
         let mut changes = Vec::new();
-        for at in 0..self.aims.len().min(SURVEYED) {
-            let slope = std::mem::take(&mut self.aims[at].slope);
-            changes.extend(levels.iter().filter_map(|level| self.room.densest(&slope, *level)));
-            self.aims[at].slope = slope;
+        for aim in self.aims.iter().take(SURVEYED) {
+            changes.extend(levels.iter().filter_map(|level| self.room.densest(&aim.slope, *level)));
         }
         self.offer(changes, Phase::SurveyAims, pace)
     }
