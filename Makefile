@@ -119,7 +119,8 @@ bench-gpu: setup
 # What ours is worth beside the public libraries: a table in bench/attacks.md. Fails where a peer wins.
 bench-attacks: build
 	@python=$$(scripts/venv.sh) && $$python scripts/bench_attacks/bench.py --perturb $(BIN)/perturb \
-		--weights model/weights/demo.safetensors --cache $(CARGO_TARGET_DIR)/../bench-attacks --images $(IMAGES)
+		--weights model/weights/demo.safetensors --cache $(CARGO_TARGET_DIR)/../bench-attacks --images $(IMAGES) \
+		$(if $(RESUME),--resume)
 
 train-demo: build
 	$(BIN)/perturb model train-demo

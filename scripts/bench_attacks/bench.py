@@ -159,21 +159,29 @@ class Bench:
         named = "demo" if name == "demo" else f"{script}@{SIDE}"
         paths, x, y = self.subjects(model)
         rows = {f"perturb {a}": {a: self.ours(a, named, paths)} for a in self.args.ours.split(",")}
+        kept = self.cache / f"rows-{name}-{len(x)}-{self.args.batch}-{self.args.threads}.json"
+        done = json.loads(kept.read_text()) if self.args.resume and kept.exists() else {}
         for peer in peers.all_peers():
             if self.args.only and not any(word in peer.name for word in self.args.only.split(",")):
                 continue
-            rows[peer.name] = {}
-            began = time.monotonic()
-            for setting in peer.settings:
-                try:
-                    # Imports and first calls are nobody's fault.
-                    level = 1 if setting.ball else None
-                    setting.run(Counted(model).eval(), x[:1].float() / 255, y[:1], level)
-                    rows[peer.name][setting.label] = self.setting(setting, model, named, paths, x, y)
-                except Exception as error:  # a peer that breaks is a row that says so, not the end of the night
-                    print(f"{peer.name}, {setting.label}: {error!r}", file=sys.stderr)
-            print(f"{name}: {peer.name}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            if peer.name not in done:
+                began = time.monotonic()
+                done[peer.name] = self.peer(peer, model, named, paths, x, y)
+                kept.write_text(json.dumps(done))
+                print(f"{name}: {peer.name}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            rows[peer.name] = done[peer.name]
         return {"images": len(x), "rows": rows}
+
+    def peer(self, peer, model, named, paths, x, y):
+        rows = {}
+        for setting in peer.settings:
+            try:
+                # Imports and first calls are nobody's fault.
+                setting.run(Counted(model).eval(), x[:1].float() / 255, y[:1], 1 if setting.ball else None)
+                rows[setting.label] = self.setting(setting, model, named, paths, x, y)
+            except Exception as error:  # a peer that breaks is a row that says so, not the end of the night
+                print(f"{peer.name}, {setting.label}: {error!r}", file=sys.stderr)
+        return rows
 
 
 def summary(reports, forwards, backwards, ms):
@@ -232,6 +240,8 @@ def main():
     parse.add_argument("--models", default=",".join(models.NAMES))
     parse.add_argument("--ours", default=",".join(OURS), help="attacks of this library to run")
     parse.add_argument("--only", default="", help="only peers whose name holds one of these words")
+    parse.add_argument("--resume", action="store_true",
+                       help="peers whose rows an earlier run over as many images left in the cache are not run again")
     parse.add_argument("--images", type=int, default=100)
     parse.add_argument("--train", type=int, default=6000)
     parse.add_argument("--batch", type=int, default=25)
