@@ -1,15 +1,15 @@
-//! One climb towards a flip inside the box of one level, along one loss.
+//! One climb inside the box of one level, towards one class.
 //!
 //! A latent point u in the box −k..k, rounded, is the candidate; u follows APGD's step (Croce and Hein
-//! 2020, Algorithm 1) on the gradient taken at the candidate, from a start that it is given. Progress is the
-//! value of the loss that is climbed; every few steps, where it swings or is stuck, the step is halved and the
+//! 2020, Algorithm 1) on the gradient of z_t − z_y taken at the candidate, from a start that it is given. Progress
+//! is that difference; every few steps, where it swings or is stuck, the step is halved and the
 //! climb goes back to its best point.
 //!
 //! At a *tight* level the gates forbid the dense change. There the slopes are averaged over the visited
 //! points and the candidate is the order's longest prefix that passes.
 //!
 //! A climb ends when its steps are used up, or as hopeless: when by the linearisation at its best point more
-//! levels are missing than its remaining steps ever made up for.
+//! is missing than the steps after that ever made up for ([`HOPE`]).
 
 use perturb_challenge::pixels::Pixels;
 
@@ -26,18 +26,20 @@ const ALPHA: f32 = 0.75;
 const RHO: f32 = 0.75;
 
 /// Steps between two looks at the progress.
-const INTERVAL: u32 = 5;
+const INTERVAL: u32 = 6;
 
-/// After so many gradients, the levels that may still be missing: of the climbs that flip, hardly any misses
-/// more at that point.
-const HOPE: [(u32, f32); 3] = [(5, 0.8), (10, 0.5), (16, 0.3)];
+/// After so many gradients, how much may still be missing, as a share of the level. Measured over 750 images and
+/// three models: of the 648 climbs that flipped one in a hundred missed more at any of these points; of the 4211
+/// that did not, half miss more at the first one.
+const HOPE: [(u32, f32); 9] =
+    [(1, 1.9), (2, 1.3), (3, 0.75), (4, 0.55), (5, 0.45), (6, 0.36), (9, 0.18), (13, 0.12), (19, 0.07)];
 
 /// Slopes of the past that a tight level's average holds.
 const MEMORY: u32 = 5;
 
-/// Where a climb begins, and along what.
+/// Where a climb begins, and towards which class.
 pub(super) struct Start {
-    pub loss: Loss,
+    pub target: u16,
     /// The point, in levels from the clean image; clipped to the box.
     pub from: Vec<f32>,
     /// The slope that edits are ranked by.
@@ -50,7 +52,7 @@ pub(super) struct Start {
 /// One climb.
 pub(super) struct Climb {
     pub level: u8,
-    pub loss: Loss,
+    target: u16,
     /// The squares that the gates allow, where that is less than a dense change has.
     pub tight: Option<u64>,
     /// The current candidate.
@@ -58,9 +60,7 @@ pub(super) struct Climb {
     /// The slope of the start; at a tight level, averaged with those seen.
     pub slope: Vec<f32>,
     /// The fewest levels missing at any point so far.
-    pub missing: f32,
-    /// The point with the best value.
-    pub best_latent: Vec<f32>,
+    missing: f32,
     steps: u32,
     taken: u32,
     since: u32,
@@ -71,6 +71,7 @@ pub(super) struct Climb {
     last: f32,
     best: f32,
     best_at_check: f32,
+    best_latent: Vec<f32>,
     best_gradient: Vec<f32>,
     halved: bool,
 }
@@ -96,7 +97,7 @@ impl Climb {
         };
         Self {
             level,
-            loss: start.loss,
+            target: start.target,
             tight,
             change,
             slope: start.slope,
@@ -117,20 +118,20 @@ impl Climb {
         }
     }
 
+    /// What is climbed.
+    pub fn loss(&self) -> Loss {
+        Loss::Difference { target: self.target }
+    }
+
     /// Takes in what was seen at the candidate and moves on; `false` where the climb is over.
     pub fn see(&mut self, clean: &Pixels, seen: Pulled, cost: Option<&[f32]>, salt: u64) -> bool {
         self.taken += 1;
         self.since += 1;
         self.rises += u32::from(seen.value > self.last);
         self.last = seen.value;
-        // Cross-entropy is no lead, and its distance from a flip unknown.
-        if matches!(self.loss, Loss::Margin | Loss::Difference { .. }) {
-            self.missing = self.missing.min(self.missing_at(clean, &seen));
-            if HOPE.iter().any(|&(taken, most)| self.taken >= taken && self.missing > most) {
-                return false;
-            }
-        }
-        if self.taken >= self.steps {
+        self.missing = self.missing.min(self.missing_at(clean, &seen));
+        let share = self.missing / f32::from(self.level);
+        if self.taken >= self.steps || HOPE.iter().any(|&(taken, most)| self.taken >= taken && share > most) {
             return false;
         }
         if self.tight.is_some() {
@@ -200,8 +201,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
-    fn start(loss: Loss, steps: u32) -> Start {
-        Start { loss, from: vec![0.0; 3], slope: vec![0.0; 3], first: 1.0, steps }
+    fn start(steps: u32) -> Start {
+        Start { target: 1, from: vec![0.0; 3], slope: vec![0.0; 3], first: 1.0, steps }
     }
 
     fn seen(value: f32, gradient: [f32; 3]) -> Pulled {
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_step_fills_the_box_along_the_gradient_and_leaves_alone_what_has_none() {
         let clean = Pixels::new(1, 1, vec![100, 255, 100]).unwrap();
-        let mut c = Climb::new(2, start(Loss::Margin, 10), None);
+        let mut c = Climb::new(2, start(10), None);
         assert!(c.see(&clean, seen(-1.0, [-0.5, 3.0, 0.0]), None, 0));
         assert_eq!(c.change.by, [-2, 0, 0]);
     }
@@ -219,32 +220,32 @@ mod tests {
     #[test]
     fn a_climb_swinging_between_two_points_halves_its_step_and_goes_back_to_the_better() {
         let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
-        let mut c = Climb::new(1, start(Loss::CrossEntropy, 24), None);
+        let mut c = Climb::new(1, start(24), None);
+        // At the better of the two, 0.01 levels are missing.
         for n in 0..INTERVAL {
             let up = if n % 2 == 0 { 1.0 } else { -1.0 };
-            assert!(c.see(&clean, seen(up, [up; 3]), None, 0));
+            assert!(c.see(&clean, seen(-0.03 + 0.01 * up, [up; 3]), None, 0));
         }
-        assert_eq!((c.step, c.best), (0.5, 1.0));
+        assert_eq!((c.step, c.best), (0.5, -0.02));
         assert_eq!(c.best_latent, [0.0; 3], "the first of equal points");
     }
 
     #[test]
     fn a_climb_ends_with_its_steps_and_sooner_where_too_much_is_missing() {
         let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
-        let steps = |loss, value: f32| {
-            let mut c = Climb::new(1, start(loss, 20), None);
+        let steps = |level, value: f32| {
+            let mut c = Climb::new(level, start(24), None);
             (1..40).find(|_| !c.see(&clean, seen(value, [1.0, -1.0, 1.0]), None, 0)).unwrap()
         };
-        let towards = Loss::Difference { target: 1 };
-        // Levels missing: 1, 0.6, 0.4 and 0.2.
-        assert_eq!([-3.0, -1.8, -1.2, -0.6].map(|v| steps(towards, v)), [5, 10, 16, 20]);
-        assert_eq!(steps(Loss::CrossEntropy, -3.0), 20, "cross-entropy is no lead");
+        // Levels missing: 2, 1, 0.4, 0.1 and 0.05.
+        assert_eq!([-6.0, -3.0, -1.2, -0.3, -0.15].map(|v| steps(1, v)), [1, 3, 6, 19, 24]);
+        assert_eq!([-6.0, -3.0, -1.2, -0.3].map(|v| steps(2, v)), [3, 5, 9, 24], "of two levels, half the share");
     }
 
     #[test]
     fn at_a_tight_level_the_candidate_keeps_to_the_allowed_squares() {
         let clean = Pixels::new(1, 1, vec![100; 3]).unwrap();
-        let mut c = Climb::new(3, start(Loss::Margin, 10), Some((4, Change::none(3))));
+        let mut c = Climb::new(3, start(10), Some((4, Change { by: vec![1, 1, 0] })));
         assert!(c.see(&clean, seen(-1.0, [9.0, 1.0, -0.1]), None, 0));
         assert_eq!(c.change.by, [2, 0, 0]);
     }

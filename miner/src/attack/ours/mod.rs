@@ -5,14 +5,13 @@
 //!
 //! 1. **Survey**: one gradient at the clean image, then one batch with a ladder of top-|slope| prefixes
 //!    and the densest changes at the lowest levels. Mostly there is a flip at the lowest level now. If not, the
-//!    slopes of five classes tell which are nearest ([`aims`]), and a second batch tries the densest changes
+//!    slopes of nine classes tell which are nearest ([`aims`]), and a second batch tries the densest changes
 //!    towards those at about the levels that they are away.
-//! 2. **Climb** ([`climb`]): inside the box of the level below the flip, sign steps with momentum towards each
-//!    of the nearest classes (steps halved where they swing, as APGD does), given up where too much is
-//!    missing for the steps that are left; then cross-entropy, wider steps and a random start where little is
-//!    missing. For as
-//!    long as a level is worth the time ([`pace`]). Without a flip, all levels in turn. Where the PSNR or
-//!    SSIM gate forbids dense changes, the candidate is the prefix that just passes ([`room`]).
+//! 2. **Climb** ([`climb`]): inside the box of the level below the flip, sign steps with momentum towards one
+//!    class after the other, nearest first (steps halved where they swing, as APGD does), each given up as soon
+//!    as more is missing than the next steps ever made up for, and all as soon as the level is not worth the time
+//!    ([`pace`]). Without a flip, all levels in turn, and from more starts. Where the PSNR or SSIM gate forbids
+//!    dense changes, the candidate is the prefix that just passes ([`room`]).
 //! 3. **Shrink** ([`shrink`]): the gradient at the flip ranks all edits again; shorter prefixes of the
 //!    blended order and prunings by signed contribution are tried side by side in one batch; the sparsest
 //!    flip is the next one to shrink.
@@ -49,7 +48,7 @@ pub struct Ours {
 
 impl Default for Ours {
     fn default() -> Self {
-        Self { steps: 24, starts: 12 }
+        Self { steps: 60, starts: 24 }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::criterion::Criterion;
 
 /// Part of what a level is worth that one climb there may cost, by the climbs that failed before it: about the
 /// share of such climbs that flip. What those before it have cost is gone either way.
-const STAKE: [f64; 3] = [0.3, 0.1, 0.03];
+const STAKE: [f64; 4] = [0.5, 0.1, 0.03, 0.01];
 
 /// The clock as a search sees it, milliseconds for this image.
 #[derive(Clone, Copy, Debug, Default)]

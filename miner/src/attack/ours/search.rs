@@ -24,8 +24,8 @@ const RUNGS: [u64; 4] = [10, 50, 150, 400];
 /// Aims whose dense changes are surveyed.
 const SURVEYED: usize = 2;
 
-/// Gradients below which a climb is not worth beginning: sooner no hopeless one is known for what it is.
-const LEAST_CLIMB: f64 = 5.0;
+/// Gradients below which a climb is not worth beginning: of those that flip, most do within as many.
+const LEAST_CLIMB: f64 = 3.0;
 
 /// Shares that are left of a change which flips but fails a gate, thousandths.
 const TRIMS: [u64; 5] = [950, 900, 800, 700, 500];
@@ -105,8 +105,6 @@ pub(super) struct Search<'a> {
     tried: Vec<usize>,
     /// Milliseconds spent on the climb at hand.
     spent: f64,
-    /// The point nearest to a flip in the level at hand, and the levels missing there.
-    nearest: Option<(f32, Vec<f32>)>,
     cuts: Cuts,
     /// Milliseconds of the last gradient and of the last offer.
     gradient_ms: f64,
@@ -127,7 +125,6 @@ impl<'a> Search<'a> {
             flip: None,
             tried: vec![0; 256],
             spent: 0.0,
-            nearest: None,
             cuts: Cuts::default(),
             gradient_ms: 0.0,
             offer_ms: 0.0,
@@ -209,22 +206,19 @@ impl<'a> Search<'a> {
         self.offer(changes, Phase::Survey, pace)
     }
 
-    /// Asks for the slopes of more classes, unless a lower level is not worth that.
+    /// Asks for the slopes of more classes: as many as a lower level is worth.
     fn more_aims(&mut self, pace: Pace) -> Want {
-        let targets = std::mem::take(&mut self.others);
-        // Each is a backward pass, about two thirds of a gradient.
-        let dear = self.gradient_ms * (1.0 + targets.len() as f64) * 2.0 / 3.0;
+        let Some(level) = self.next_level() else { return self.descend(pace) };
+        // One more forward pass, and a backward pass for each: about two thirds of a gradient.
+        let affordable = self.allowance(level, pace) / (self.gradient_ms * 2.0 / 3.0) - 1.0;
+        let mut targets = std::mem::take(&mut self.others);
+        targets.truncate(affordable.max(0.0) as usize);
         if targets.is_empty() {
-            return self.survey_aims(pace);
+            return self.descend(pace);
         }
-        match self.next_level() {
-            Some(level) if self.allowance(level, pace) > dear => {
-                let losses = targets.iter().map(|&target| Loss::Difference { target }).collect();
-                self.phase = Phase::Aims(targets);
-                Want::Gradient { at: self.task.clean.clone(), losses }
-            }
-            _ => self.descend(pace),
-        }
+        let losses = targets.iter().map(|&target| Loss::Difference { target }).collect();
+        self.phase = Phase::Aims(targets);
+        Want::Gradient { at: self.task.clean.clone(), losses }
     }
 
     fn aimed(&mut self, targets: Vec<u16>, pulled: Vec<Pulled>, pace: Pace) -> Want {
@@ -276,7 +270,6 @@ impl<'a> Search<'a> {
         let rank = |m: &Measurement| (m.level, m.sum_squares);
         if self.flip.as_ref().is_none_or(|f| rank(&measurement) < rank(&f.measurement)) {
             self.flip = Some(Flip { change, measurement, seen });
-            self.nearest = None;
         }
     }
 
@@ -287,7 +280,7 @@ impl<'a> Search<'a> {
         let (lowest, highest) = self.criterion.levels();
         if let Some(flip) = &self.flip {
             let level = flip.measurement.level.checked_sub(1).filter(|l| *l >= lowest)?;
-            return (self.tried[usize::from(level)] < self.starts(level)).then_some(level);
+            return (self.tried[usize::from(level)] < self.aims.len()).then_some(level);
         }
         let open = (lowest..=highest).rev().find(|l| self.room.is_open(*l)).unwrap_or(lowest);
         let levels = (open..=highest).rev().filter(|l| self.tried[usize::from(*l)] < self.limits.starts);
@@ -317,7 +310,7 @@ impl<'a> Search<'a> {
     }
 
     fn look_at(&mut self, climb: Climb) -> Want {
-        let (at, losses) = (self.room.candidate(&climb.change), vec![climb.loss]);
+        let (at, losses) = (self.room.candidate(&climb.change), vec![climb.loss()]);
         self.phase = Phase::Climb(Box::new(climb));
         Want::Gradient { at, losses }
     }
@@ -350,9 +343,6 @@ impl<'a> Search<'a> {
         let goes_on = climb.see(self.task.clean, seen, self.room.cost(level), self.task.salt);
         if goes_on && self.allowance(level, pace) > self.spent + self.gradient_ms {
             return self.look_at(*climb);
-        }
-        if self.nearest.as_ref().is_none_or(|(missing, _)| climb.missing < *missing) {
-            self.nearest = Some((climb.missing, climb.best_latent));
         }
         self.tried[usize::from(level)] = self.tried[usize::from(level)].saturating_add(1);
         self.descend(pace)
