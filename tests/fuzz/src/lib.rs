@@ -22,7 +22,7 @@ pub mod seeds;
 pub mod targets;
 pub mod world;
 
-use targets::{chain, consensus, json, judge, ledger, light, machine, mempool, miner, network, png, snapshot};
+use targets::{chain, consensus, images, json, judge, ledger, light, machine, mempool, miner, network, png, snapshot};
 
 /// One entry of the table.
 #[derive(Clone, Copy)]
@@ -66,6 +66,9 @@ pub const TARGETS: &[Target] = &[
     target("miner_response", miner::response, 2000),
     target("png", png::answer, 300),
     target("verdict", judge::verdict, 2000),
+    // Image sets.
+    target("picture", images::picture, 600),
+    target("shard", images::shard, 400),
     // The network below.
     target("handshake", network::handshake, 2000),
     target("frame", network::frame, 2000),

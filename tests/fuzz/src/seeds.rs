@@ -1,8 +1,14 @@
 //! Valid inputs of each target: from the world, and from `fixtures/`.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use perturb_audit::bundle::{Bundle, Claim};
 use perturb_audit::history::{History, Start};
 use perturb_challenge::Rules;
@@ -29,6 +35,53 @@ fn fixture(name: &str) -> Vec<u8> {
     let path = home().join("../../fixtures").join(format!("{name}.hex"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     hex::decode(text.trim()).unwrap()
+}
+
+/// Rows of each shard.
+pub const SHARD_ROWS: u64 = 7;
+
+/// One PNG, and the JPEGs by which a decoder is known.
+fn pictures() -> Vec<Vec<u8>> {
+    let probes = home().join("../../challenge/src/source/probes");
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(&probes).unwrap().map(|e| e.unwrap().path()).collect();
+    // Two are of the kinds that are refused.
+    paths.retain(|p| !p.ends_with("cmyk.jpg") && !p.ends_with("420-scans.jpg"));
+    paths.sort();
+    paths.iter().map(|p| std::fs::read(p).unwrap()).chain([png::clean().encode_png().unwrap()]).collect()
+}
+
+/// A shard as the hub's writer makes them, with so many rows in a group.
+fn shard(per_group: usize) -> Vec<u8> {
+    const FEATURES: &str = r#"{"info": {"features": {"image": {"_type": "Image"},
+        "label": {"names": ["bonnet, poke bonnet", "green mamba"], "_type": "ClassLabel"}}}}"#;
+    const SCHEMA: &str = "message schema {
+        optional group image { optional binary bytes; optional binary path (STRING); } optional int64 label;
+    }";
+    let about = vec![KeyValue::new("huggingface".to_owned(), FEATURES.to_owned())];
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_key_value_metadata(Some(about))
+        .set_created_by(String::new())
+        .build();
+    let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).unwrap();
+    let rows: Vec<Vec<u8>> = pictures().into_iter().rev().take(SHARD_ROWS as usize).collect();
+    for rows in rows.chunks(per_group) {
+        let mut group = writer.next_row_group().unwrap();
+        let images: Vec<ByteArray> = rows.iter().cloned().map(ByteArray::from).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&images, Some(&vec![2; rows.len()]), None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&[], Some(&vec![1; rows.len()]), None).unwrap();
+        column.close().unwrap();
+        let labels: Vec<i64> = (0..rows.len()).map(|i| i as i64 % 2).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; rows.len()]), None).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+    }
+    writer.into_inner().unwrap()
 }
 
 /// What was found before: the files in `corpus/<target>/`.
@@ -70,6 +123,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "miner_response" => ["announce", "declined", "image"].map(fixture).to_vec(),
         "png" => pngs(),
         "verdict" => verdicts(w),
+        "picture" => pictures(),
+        "shard" => [1, 3, 7].map(shard).to_vec(),
         "handshake" => handshakes(w),
         "frame" => frames_of(),
         "genesis" => vec![serde_json::to_vec(&w.genesis).unwrap(), serde_json::to_vec_pretty(&w.genesis).unwrap()],

@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use perturb_fuzz::targets::images::{decoded, drawn};
 use perturb_fuzz::targets::machine::play;
 use perturb_fuzz::targets::snapshot::taken;
 use perturb_fuzz::{TARGETS, Target, find, mutate, seeds};
@@ -82,6 +83,8 @@ exercises!(
     miner_response,
     png,
     verdict,
+    picture,
+    shard,
     handshake,
     frame,
     genesis,
@@ -104,6 +107,12 @@ fn scripts_of_the_machine_lead_to_decisions() {
     for start in 0..3 {
         assert!(reached(0, start) >= 3, "it decides among honest ones: {}", reached(0, start));
     }
+}
+
+#[test]
+fn seeds_of_image_sets_are_read_to_the_last_image() {
+    assert!(seeds::seeds("picture").iter().all(|seed| decoded(seed).is_some()));
+    assert!(seeds::seeds("shard").iter().all(|seed| drawn(seed) == seeds::SHARD_ROWS));
 }
 
 /// A target whose seeds are refused at the door tests the door alone.

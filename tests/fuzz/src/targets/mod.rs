@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod consensus;
+pub mod images;
 pub mod json;
 pub mod judge;
 pub mod ledger;
