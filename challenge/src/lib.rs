@@ -11,7 +11,7 @@
 //! - [`history`], [`shares`], [`vector`]: from scores to the weights the chain stores.
 //! - [`transform`], [`sampling`], [`traversal`], [`source`], [`construct`]: what a round is made of.
 //! - [`semantics`]: whether two labels mean the same; [`payload`]: the JSON form of a challenge.
-//! - [`pace`]: how long what blocks may go on.
+//! - [`pace`]: how long what blocks may go on; [`file`]: reading files that may be anything.
 //!
 //! What needs libraries for other formats or servers (parquet, JPEG, HTTP, a language model) is in the
 //! feature `outside`; the ledger and the auditor do without.
@@ -19,6 +19,7 @@
 pub mod classifier;
 pub mod construct;
 pub mod demo;
+pub mod file;
 pub mod history;
 pub mod measure;
 pub mod pace;

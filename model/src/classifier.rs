@@ -1,12 +1,12 @@
 //! The demo network behind the network's `Classifier` trait.
 
 use crate::error::{ModelError, WeightsError};
-use crate::file::open_regular;
 use crate::net::{ARCHITECTURE, DemoNet, tensor_specs};
 use crate::tensor::{to_rows, to_tensor};
 use crate::weights;
 use perturb_challenge::classifier::{Classifier, ClassifierError};
 use perturb_challenge::demo::CLASSES;
+use perturb_challenge::file;
 use perturb_challenge::pixels::Pixels;
 use sha2::{Digest as _, Sha256};
 use std::io::Read;
@@ -66,7 +66,7 @@ impl TchClassifier {
         let failed = |source| ModelError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         // One byte more than fits, so that a longer (or endless) file is recognised.
-        open_regular(path, u64::MAX)
+        file::open_regular(path, u64::MAX)
             .and_then(|(file, _)| file.take(weights::MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
             .map_err(failed)?;
         Self::from_bytes(&bytes, &path.display().to_string(), device)

@@ -14,12 +14,13 @@
 //! - [`train`] draws the data, trains and measures; [`histogram`] tells how hard the images are.
 pub mod classifier;
 pub mod error;
-mod file;
 pub mod histogram;
 pub mod hub;
 pub mod net;
 pub mod open;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
 pub mod train;
 pub mod weights;
 pub mod zoo;

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use perturb_challenge::file;
 use perturb_model::{DeviceChoice, ModelError};
 use perturb_storage::{Options, Retention};
 use serde::{Deserialize, Serialize};
+
+/// Bytes of a TOML file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What a role runs with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -145,7 +149,7 @@ impl Config {
         };
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|e| ConfigError::File(path.into(), e))?;
+            let text = file::read_text(path, MAX_FILE_BYTES).map_err(|e| ConfigError::File(path.into(), e))?;
             figment = figment.merge(Toml::string(&text));
         }
         figment = figment.merge(Env::prefixed("PERTURB_").ignore(&["bootnodes", "models", "config"]));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::file;
 use perturb_challenge::remote::Reach;
 use perturb_challenge::rules::SemanticRule;
 use perturb_challenge::semantics::labels::Labels;
@@ -151,14 +152,11 @@ pub fn labels(classifier: &dyn Classifier) -> Option<Labels> {
     }
 }
 
-fn key(file: &Path) -> Result<String> {
-    let named = || format!("{}", file.display());
-    if std::fs::metadata(file).wrap_err_with(named)?.len() > MAX_KEY {
-        bail!("{}: no key, it is longer than {MAX_KEY} bytes", file.display());
-    }
-    let key = std::fs::read_to_string(file).wrap_err_with(named)?.trim().to_owned();
+fn key(path: &Path) -> Result<String> {
+    let named = || format!("{}", path.display());
+    let key = file::read_text(path, MAX_KEY).wrap_err_with(named)?.trim().to_owned();
     if key.is_empty() || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        bail!("{}: no key of printable characters", file.display());
+        bail!("{}: no key of printable characters", path.display());
     }
     Ok(key)
 }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::{OwnerArgs, OwnerCommand};
 use crate::keys;
 use crate::report::Orders;
+use perturb_challenge::file;
 
 /// Bytes of a file with a challenge or parameters.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -68,13 +69,10 @@ async fn send(client: &HttpClient, args: &OwnerArgs, orders: &Orders, order: Ord
     Ok(())
 }
 
-fn json<T: DeserializeOwned>(file: &Path) -> Result<T> {
-    let size = std::fs::metadata(file).wrap_err_with(|| format!("{}", file.display()))?.len();
-    if size > MAX_FILE_BYTES {
-        bail!("{}: {size} bytes, at most {MAX_FILE_BYTES} are read", file.display());
-    }
-    let bytes = std::fs::read(file).wrap_err_with(|| format!("{}", file.display()))?;
-    serde_json::from_slice(&bytes).wrap_err_with(|| format!("{}", file.display()))
+fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let named = || format!("{}", path.display());
+    let bytes = file::read(path, MAX_FILE_BYTES).wrap_err_with(named)?;
+    serde_json::from_slice(&bytes).wrap_err_with(named)
 }
 
 fn version_order(text: &str) -> Result<Order> {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::keys;
+use perturb_challenge::file;
 
 /// Bytes of a genesis file that are read: a full subnet's snapshot in JSON is far below.
 const MAX_GENESIS_BYTES: u64 = 16 * 1024 * 1024;
@@ -29,12 +30,9 @@ pub struct Role {
 /// # Errors
 /// It cannot be read, or is not a valid genesis file.
 pub fn read_genesis(path: &Path) -> Result<Genesis> {
-    let size = std::fs::metadata(path).wrap_err_with(|| format!("genesis file {}", path.display()))?.len();
-    if size > MAX_GENESIS_BYTES {
-        bail!("genesis file {}: {size} bytes, at most {MAX_GENESIS_BYTES} are read", path.display());
-    }
-    let bytes = std::fs::read(path).wrap_err_with(|| format!("genesis file {}", path.display()))?;
-    Genesis::load(&bytes).wrap_err_with(|| format!("genesis file {}", path.display()))
+    let named = || format!("genesis file {}", path.display());
+    let bytes = file::read(path, MAX_GENESIS_BYTES).wrap_err_with(named)?;
+    Genesis::load(&bytes).wrap_err_with(named)
 }
 
 impl Role {

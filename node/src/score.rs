@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::file;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::report::{Model, report};
 use perturb_challenge::rules::Rules;
@@ -18,16 +19,15 @@ use crate::cli::ScoreArgs;
 /// Lines of a list of pairs.
 const MAX_PAIRS: usize = 100_000;
 
+/// Bytes of such a list.
+const MAX_PAIRS_BYTES: u64 = 64 << 20;
+
 /// The bytes of an image file, unless it is longer than a PNG on the wire may be.
 ///
 /// # Errors
 /// A file that cannot be read, or is too long.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    let size = std::fs::metadata(path).wrap_err_with(|| format!("{}", path.display()))?.len();
-    if size > limits::MAX_PNG_BYTES as u64 {
-        bail!("{}: {size} bytes, a PNG on the wire has at most {}", path.display(), limits::MAX_PNG_BYTES);
-    }
-    std::fs::read(path).wrap_err_with(|| format!("{}", path.display()))
+    file::read(path, limits::MAX_PNG_BYTES as u64).wrap_err_with(|| format!("{}", path.display()))
 }
 
 /// A clean image from a file.
@@ -60,7 +60,7 @@ pub fn natural(classifier: &dyn Classifier) -> &'static dyn Semantics {
 
 /// Clean image, adversarial image and milliseconds of each line.
 fn pairs(path: &Path) -> Result<Vec<(PathBuf, PathBuf, u32)>> {
-    let text = std::fs::read_to_string(path).wrap_err_with(|| format!("{}", path.display()))?;
+    let text = file::read_text(path, MAX_PAIRS_BYTES).wrap_err_with(|| format!("{}", path.display()))?;
     if text.lines().count() > MAX_PAIRS {
         bail!("{}: more than {MAX_PAIRS} lines", path.display());
     }

@@ -14,6 +14,8 @@ use perturb_types::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::file;
+
 /// Files remembered: the shards of several sets.
 const MAX_FILES: usize = 4096;
 
@@ -116,11 +118,8 @@ fn compute(file: &File) -> io::Result<Digest> {
     }
 }
 
-fn read(file: &Path) -> Option<BTreeMap<PathBuf, Known>> {
-    if std::fs::metadata(file).ok()?.len() > MAX_BYTES {
-        return None;
-    }
-    let rows: Vec<(PathBuf, Known)> = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+fn read(path: &Path) -> Option<BTreeMap<PathBuf, Known>> {
+    let rows: Vec<(PathBuf, Known)> = serde_json::from_slice(&file::read(path, MAX_BYTES).ok()?).ok()?;
     Some(rows.into_iter().take(MAX_FILES).collect())
 }
 

@@ -9,7 +9,8 @@ use perturb_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::{ImageSource, SourceError, SourceImage};
-use crate::pixels::{DecodeError, Pixels, PngLimits};
+use crate::file;
+use crate::pixels::{Pixels, PngLimits};
 use crate::traversal::MAX_IMAGES;
 
 /// A folder of PNG files.
@@ -21,13 +22,7 @@ pub struct FolderSource {
 }
 
 fn read(path: &Path, limits: &PngLimits) -> Result<Vec<u8>, SourceError> {
-    let io = |error| SourceError::Io { path: path.to_owned(), error };
-    let size = std::fs::metadata(path).map_err(io)?.len();
-    if size > limits.max_bytes as u64 {
-        let error = DecodeError::TooLong { size: size as usize, limit: limits.max_bytes };
-        return Err(SourceError::Png { path: path.to_owned(), error });
-    }
-    std::fs::read(path).map_err(io)
+    file::read(path, limits.max_bytes as u64).map_err(|error| SourceError::Io { path: path.to_owned(), error })
 }
 
 impl FolderSource {

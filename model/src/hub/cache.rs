@@ -16,7 +16,7 @@
 use super::HubError;
 use super::disk::{Lock, at, digest, replace, write_new};
 use super::pins::{PinnedFile, is_hex, shown};
-use crate::file::open_regular;
+use perturb_challenge::file;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ impl Repository {
     /// Whether the blob is there, and what its name says.
     pub(crate) fn holds(&self, file: &PinnedFile, limit: u64) -> Result<bool, HubError> {
         // Whatever else lies there, or cannot be read, a fetched file takes its place.
-        let found = open_regular(&self.blob(file)?, limit).and_then(|(mut blob, _)| digest(&mut blob));
+        let found = file::open_regular(&self.blob(file)?, limit).and_then(|(mut blob, _)| digest(&mut blob));
         Ok(found.is_ok_and(|found| found == file.sha256))
     }
 

@@ -175,7 +175,7 @@ fn a_pipe_or_an_endless_file_in_a_blob_s_place_is_not_read_but_replaced() {
     let file = pinned_file(&body());
     let endless = |path: &Path| std::fs::File::create(path).unwrap().set_len(10 << 40).unwrap();
     let pipe = |path: &Path| {
-        let made = crate::file::tests::pipe(path.parent().unwrap());
+        let made = crate::testing::pipe(path.parent().unwrap());
         std::fs::rename(made, path).unwrap();
     };
     let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).unwrap();

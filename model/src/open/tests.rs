@@ -61,7 +61,7 @@ fn unknown_names_and_absent_files_are_errors() {
 #[test]
 fn paths_that_are_no_files_are_errors_and_nobody_waits() {
     let folder = tempfile::tempdir().unwrap();
-    let pipe = crate::file::tests::pipe(folder.path());
+    let pipe = crate::testing::pipe(folder.path());
     for suffix in [".pt", ".safetensors"] {
         let path = pipe.with_extension(&suffix[1..]);
         std::os::unix::fs::symlink(&pipe, &path).unwrap();

@@ -8,8 +8,8 @@
 
 use super::layout::{ParameterKind, ParameterSpec};
 use crate::error::{ModelError, WeightsError};
-use crate::file::open_regular;
 use crate::weights::{Entry, check_ranges, malformed, parse_header, printable};
+use perturb_challenge::file;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
@@ -135,7 +135,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads one file to its end and gives its SHA-256.
     fn file(&mut self, path: &Path) -> Result<[u8; 32], Fault> {
-        let (file, length) = open_regular(path, size_limit(self.specs))?;
+        let (file, length) = file::open_regular(path, size_limit(self.specs))?;
         let mut input = Hashed { inner: BufReader::with_capacity(1 << 20, file), hash: Sha256::new() };
         let mut prefix = [0; 8];
         input.read_exact(&mut prefix)?;

@@ -15,9 +15,9 @@ use super::preprocess::Preprocessing;
 use super::{check_shape, infer_batched};
 use crate::classifier::Differentiable;
 use crate::error::ModelError;
-use crate::file::open_regular;
 use crate::tensor::shape;
 use perturb_challenge::classifier::{Classifier, ClassifierError};
+use perturb_challenge::file;
 use perturb_challenge::pixels::Pixels;
 use sha2::{Digest as _, Sha256};
 use std::io::Read;
@@ -70,7 +70,7 @@ impl TorchScriptClassifier {
         }
         let mut bytes = Vec::new();
         let failed = |source| ModelError::Read { path: path.to_owned(), source };
-        open_regular(path, MAX_FILE_BYTES)
+        file::open_regular(path, MAX_FILE_BYTES)
             // What grows meanwhile is cut off, and no module.
             .and_then(|(file, length)| file.take(length).read_to_end(&mut bytes))
             .map_err(failed)?;

@@ -15,6 +15,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::super::digests::Stamp;
 use super::layout::PAGE;
 use super::thrift::{self, ThriftError};
+use crate::file;
 
 /// Bytes of a page, packed and unpacked. Writers aim at 1 MiB and exceed it by an image at most.
 pub(super) const MAX_PAGE: u64 = 64 << 20;
@@ -58,7 +59,7 @@ pub(super) fn fault_of_disk(error: &ParquetError) -> Option<io::Error> {
 
 impl Positioned {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let (file, _) = file::open_regular(path, u64::MAX)?;
         let stamp = Stamp::of(&file)?;
         Ok(Self::of(file, stamp))
     }

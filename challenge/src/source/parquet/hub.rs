@@ -9,9 +9,12 @@
 //! `CACHE` is `HF_HUB_CACHE`, else `HF_HOME/hub`, else `huggingface/hub` in the user's cache folder.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use perturb_types::Digest;
+
+use crate::file;
 
 /// Shards of a set: each is held open, and a process usually may hold 1024 files. ImageNet has 294.
 pub(super) const MAX_SHARDS: usize = 512;
@@ -47,12 +50,10 @@ pub(super) fn snapshot(cache: &Path, owner_name: &str, revision: &str) -> Result
     }
     let set = cache.join(format!("datasets--{}", owner_name.replace('/', "--")));
     let named = set.join("refs").join(revision);
-    let commit = match std::fs::metadata(&named) {
-        Ok(about) if about.len() <= MAX_REF => {
-            std::fs::read_to_string(&named).map_err(|e| format!("{}: {e}", named.display()))?.trim().to_owned()
-        }
-        Ok(_) => return Err(format!("{}: too long", named.display())),
-        Err(_) => revision.to_owned(),
+    let commit = match file::read_text(&named, MAX_REF) {
+        Ok(text) => text.trim().to_owned(),
+        Err(e) if e.kind() == ErrorKind::NotFound => revision.to_owned(),
+        Err(e) => return Err(format!("{}: {e}", named.display())),
     };
     let folder = set.join("snapshots").join(&commit);
     if !is_revision(&commit) || !folder.is_dir() {

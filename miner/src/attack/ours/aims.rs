@@ -10,7 +10,7 @@ use perturb_challenge::pixels::Pixels;
 use super::edits::Change;
 
 /// The best other classes by logit that are asked for their slope, where a level is worth that. The nearest one
-/// mostly is among the first five; but of the levels that five do not get to, the next four open half.
+/// mostly is among the first five, but over 250 images of the demo set the other four took seven levels off.
 pub(super) const CLASSES: usize = 9;
 
 /// A class to head for, as seen from the clean image.

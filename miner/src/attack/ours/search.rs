@@ -164,7 +164,7 @@ impl<'a> Search<'a> {
             (Phase::Trim(climb, seen, changes), Told::Offer(trials)) => {
                 self.take_best(changes, &trials);
                 let done = self.flip.as_ref().is_some_and(|f| f.measurement.level <= climb.level);
-                if done { self.descend(pace) } else { self.climb_on(climb, seen, pace) }
+                if done { self.descend(pace) } else { self.climb_on(*climb, seen, pace) }
             }
             (Phase::Look, Told::Gradient { mut pulled, .. }) => {
                 if let (Some(flip), Some(seen)) = (&mut self.flip, pulled.pop()) {
@@ -334,15 +334,15 @@ impl<'a> Search<'a> {
             self.phase = Phase::Trim(climb, seen, changes);
             return Want::Offer(images);
         }
-        self.climb_on(climb, seen, pace)
+        self.climb_on(*climb, seen, pace)
     }
 
-    fn climb_on(&mut self, mut climb: Box<Climb>, seen: Pulled, pace: Pace) -> Want {
+    fn climb_on(&mut self, mut climb: Climb, seen: Pulled, pace: Pace) -> Want {
         let level = climb.level;
         climb.tight = self.room.tight(level);
         let goes_on = climb.see(self.task.clean, seen, self.room.cost(level), self.task.salt);
         if goes_on && self.allowance(level, pace) > self.spent + self.gradient_ms {
-            return self.look_at(*climb);
+            return self.look_at(climb);
         }
         self.tried[usize::from(level)] = self.tried[usize::from(level)].saturating_add(1);
         self.descend(pace)
