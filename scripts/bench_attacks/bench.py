@@ -220,6 +220,12 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
+def heading(args):
+    return ("# Attacks beside each other\n\nWritten by `make bench-attacks`; the README says how it measures. "
+            f"{args.images} images of {SIDE} × {SIDE} pixels a model, batches of {args.batch}, "
+            f"{args.threads} thread{'s' if args.threads > 1 else ''}.\n")
+
+
 def verdict(results):
     """Whether ours has the highest mean score on every model under both presets."""
     lost = []
@@ -256,7 +262,7 @@ def main():
     out = pathlib.Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    out.with_suffix(".md").write_text(table(results))
+    out.with_suffix(".md").write_text(heading(args) + table(results))
     print(table(results))
     lost = verdict(results)
     if lost:
