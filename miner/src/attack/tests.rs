@@ -302,3 +302,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_two_classes_the_level_that_is_missing_is_tried_before_any_climb() {
+    let (clean, weights) = (busy(), uneven());
+    let level: f32 = weights.iter().map(|w| w.abs()).sum();
+    let mut model = Metered::new(Linear::with_margin(weights, &clean, 3.5 * level), 30_000, None);
+    let criterion = RuleCriterion::new(Rules::whitepaper());
+    let context = Context::new(&mut model, &criterion, vec![Task { clean: &clean, label: 0, salt: 0 }]);
+    let found = run(&ours::Ours { steps: 1, starts: 1 }, context.since(frozen(), frozen)).unwrap().pop().unwrap();
+    assert_eq!(levels(&found.unwrap()).0, 4);
+    // At the clean image, and in the level below.
+    assert_eq!(model.spent().backwards, 2);
+}

@@ -209,9 +209,12 @@ impl<'a> Search<'a> {
     /// Asks for the slopes of more classes: as many as a lower level is worth.
     fn more_aims(&mut self, pace: Pace) -> Want {
         let Some(level) = self.next_level() else { return self.descend(pace) };
+        let mut targets = std::mem::take(&mut self.others);
+        if targets.is_empty() {
+            return self.survey_aims(pace);
+        }
         // One more forward pass, and a backward pass for each: about two thirds of a gradient.
         let affordable = self.allowance(level, pace) / (self.gradient_ms * 2.0 / 3.0) - 1.0;
-        let mut targets = std::mem::take(&mut self.others);
         targets.truncate(affordable.max(0.0) as usize);
         if targets.is_empty() {
             return self.descend(pace);
