@@ -6,7 +6,6 @@ use super::Search;
 use crate::attack::float::seeded;
 use crate::attack::ours::aims::Aim;
 use crate::attack::ours::climb::{Climb, Start};
-use crate::attack::ours::edits::Change;
 
 /// First steps of a climb, in half sides of the box. Narrow ones keep the start, which is a good one, and mostly
 /// flip in half as many steps; wide ones cross the box at once, as APGD's do, and get to some flips that the
@@ -24,7 +23,7 @@ impl Search<'_> {
         let (target, slope) = (aim.target, aim.slope.clone());
         let dense = self.room.densest(&slope, level)?;
         let from = if round < 2 {
-            Change::dense(self.task.clean, &slope, level).by.iter().map(|d| f32::from(*d)).collect()
+            dense.by.iter().map(|d| f32::from(*d)).collect()
         } else {
             let mut rng = seeded(self.task.salt, usize::from(level), tried as u32);
             let most = f32::from(level);
