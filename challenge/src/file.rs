@@ -29,8 +29,8 @@ pub fn open_regular(path: &Path, limit: u64) -> Result<(File, u64)> {
 /// # Errors
 /// It cannot be read, is no regular file, or is longer.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let (file, length) = open_regular(path, limit)?;
-    let mut bytes = Vec::with_capacity(length as usize);
+    let (file, _) = open_regular(path, limit)?;
+    let mut bytes = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     within(bytes.len() as u64, limit)?;
     Ok(bytes)

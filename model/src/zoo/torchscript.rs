@@ -20,7 +20,6 @@ use perturb_challenge::classifier::{Classifier, ClassifierError};
 use perturb_challenge::file;
 use perturb_challenge::pixels::Pixels;
 use sha2::{Digest as _, Sha256};
-use std::io::Read;
 use std::path::Path;
 use tch::{CModule, Device, Kind, Tensor};
 
@@ -68,12 +67,8 @@ impl TorchScriptClassifier {
         if device.is_cuda() && std::env::var(NO_TF32).as_deref() != Ok("0") {
             return Err(refuse(format!("start the program with {NO_TF32}=0: verdicts are computed without TF32")));
         }
-        let mut bytes = Vec::new();
-        let failed = |source| ModelError::Read { path: path.to_owned(), source };
-        file::open_regular(path, MAX_FILE_BYTES)
-            // What grows meanwhile is cut off, and no module.
-            .and_then(|(file, length)| file.take(length).read_to_end(&mut bytes))
-            .map_err(failed)?;
+        let bytes =
+            file::read(path, MAX_FILE_BYTES).map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(ModelError::Digest {
