@@ -53,7 +53,7 @@ help:
 	@echo "make bench      the measurements of the README"
 	@echo "make parity     the real models against timm and torchvision, in float64 (MODELS=\"name …\" for some)"
 	@echo "make throughput our forward and gradient beside PyTorch's, on this machine (BATCH=$(BATCH) THREADS=$(THREADS))"
-	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES))"
+	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES); RESUME=1 goes on)"
 	@echo "make bench-gpu  gradients, verified answers, and score against time on a device"
 	@echo "                (DEVICE=$(DEVICE) SIDE=$(SIDE) IMAGES=$(IMAGES) MODELS=\"demo NAME=FILE …\")"
 	@echo "make lint       formatting, clippy with warnings denied"

@@ -8,6 +8,7 @@ too. A peer's row is its best setting by mean score.
 """
 
 import argparse
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -54,6 +55,14 @@ class Counted(torch.nn.Module):
     def forward(self, x):
         self.forwards += len(x)
         return self.model((Tap.apply(x, self) if x.requires_grad else x) * 255)
+
+
+def fingerprint(model):
+    """Of the weights: rows of other ones are no use."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def roundings(clean, adversarial):
@@ -159,7 +168,7 @@ class Bench:
         named = "demo" if name == "demo" else f"{script}@{SIDE}"
         paths, x, y = self.subjects(model)
         rows = {f"perturb {a}": {a: self.ours(a, named, paths)} for a in self.args.ours.split(",")}
-        kept = self.cache / f"rows-{name}-{len(x)}-{self.args.batch}-{self.args.threads}.json"
+        kept = self.cache / f"rows-{name}-{fingerprint(model)}-{len(x)}-{self.args.batch}-{self.args.threads}.json"
         done = json.loads(kept.read_text()) if self.args.resume and kept.exists() else {}
         for peer in peers.all_peers():
             if self.args.only and not any(word in peer.name for word in self.args.only.split(",")):
@@ -167,7 +176,9 @@ class Bench:
             if peer.name not in done:
                 began = time.monotonic()
                 done[peer.name] = self.peer(peer, model, named, paths, x, y)
-                kept.write_text(json.dumps(done))
+                new = kept.with_suffix(".new")
+                new.write_text(json.dumps(done))
+                new.replace(kept)
                 print(f"{name}: {peer.name}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             rows[peer.name] = done[peer.name]
         return {"images": len(x), "rows": rows}
@@ -247,7 +258,7 @@ def main():
     parse.add_argument("--ours", default=",".join(OURS), help="attacks of this library to run")
     parse.add_argument("--only", default="", help="only peers whose name holds one of these words")
     parse.add_argument("--resume", action="store_true",
-                       help="peers whose rows an earlier run over as many images left in the cache are not run again")
+                       help="peers whose rows an earlier run on these weights and as many images left are not run again")
     parse.add_argument("--images", type=int, default=100)
     parse.add_argument("--train", type=int, default=6000)
     parse.add_argument("--batch", type=int, default=25)
