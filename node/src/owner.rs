@@ -8,6 +8,7 @@ use color_eyre::eyre::{Context, Result, bail, eyre};
 use jsonrpsee::core::client::ClientT;
 use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
 use jsonrpsee::rpc_params;
+use perturb_challenge::file;
 use perturb_ledger::tx::{Order, OwnerAction};
 use perturb_ledger::{ChallengeSpec, Parameters, Transaction};
 use perturb_types::{ChallengeId, Hotkey, encode};
@@ -16,7 +17,6 @@ use serde::de::DeserializeOwned;
 use crate::cli::{OwnerArgs, OwnerCommand};
 use crate::keys;
 use crate::report::Orders;
-use perturb_challenge::file;
 
 /// Bytes of a file with a challenge or parameters.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use color_eyre::eyre::{Context, Result, bail, eyre};
+use perturb_challenge::file;
 use perturb_ledger::Genesis;
 use perturb_p2p as p2p;
 use perturb_types::{HotkeyPair, NetworkId};
@@ -12,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::keys;
-use perturb_challenge::file;
 
 /// Bytes of a genesis file that are read: a full subnet's snapshot in JSON is far below.
 const MAX_GENESIS_BYTES: u64 = 16 * 1024 * 1024;
