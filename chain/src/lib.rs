@@ -26,24 +26,28 @@ mod hash;
 mod link;
 pub mod options;
 mod read;
+pub mod schedule;
 pub mod snapshot;
 pub mod store;
 pub mod submission;
 pub mod submit;
 pub mod submit_error;
 pub mod submitter;
+pub mod timelock;
 pub mod view;
 
 pub use client::ChainClient;
 pub use error::ChainError;
 pub use hash::BlockHash;
 pub use options::{ChainOptions, Endpoint};
+pub use schedule::{EpochSchedule, Reveal};
 pub use snapshot::{Hyper, MetagraphSnapshot, Neuron};
 pub use store::{FileStore, StoreError, SubmissionStore};
 pub use submission::{AgreedVector, State, Submission, SubmissionKey};
 pub use submit::{SignedWeights, Submitted, WeightsCall};
 pub use submit_error::SubmitError;
 pub use submitter::{Submitter, SubmitterError};
+pub use timelock::Beacon;
 pub use view::ChainView;
 
 /// The pallet that holds everything of a subnet.
