@@ -13,12 +13,13 @@ use subxt::ext::frame_metadata::RuntimeMetadataPrefixed;
 use subxt::utils::{AccountId32, H256, MultiSignature};
 use subxt::{ArcMetadata, Metadata};
 
-use crate::submit::{arguments, params};
+use crate::commit::commit_call;
+use crate::submit::{params, plain_call};
 use crate::{BlockHash, PALLET, WeightsCall, extensions};
 
 /// The storage entries that this crate reads, with their number of keys and whether a
 /// runtime may lack them.
-const ENTRIES: [(&str, usize); 15] = [
+const ENTRIES: [(&str, usize); 20] = [
     ("SubnetEpochIndex", 1),
     ("Tempo", 1),
     ("NetworksAdded", 1),
@@ -34,6 +35,11 @@ const ENTRIES: [(&str, usize); 15] = [
     ("CommitRevealWeightsEnabled", 1),
     ("Weights", 2),
     ("LastUpdate", 1),
+    ("LastEpochBlock", 1),
+    ("PendingEpochAt", 1),
+    ("BlocksSinceLastStep", 1),
+    ("RevealPeriodEpochs", 1),
+    ("TimelockedWeightCommits", 2),
 ];
 
 fn bytes(json: &Json) -> Vec<u8> {
@@ -83,7 +89,7 @@ fn metadata_14(golden: &Json) -> ArcMetadata {
 fn check_calls(golden: &Json, at: &OfflineClientAtBlock<SubstrateConfig>) {
     let case = golden["calls"].as_array().unwrap().iter().find(|c| c["function"] == "set_weights").unwrap();
     let call = WeightsCall { netuid: 1, mecid: 0, weights: vec![(0, 100), (1, 200)], version_key: 0 };
-    let (name, fields) = arguments(&call, at.metadata_ref()).unwrap();
+    let (name, fields) = plain_call(&call, at.metadata_ref()).unwrap();
     assert_eq!(name, "set_mechanism_weights", "the runtime has the call of mechanisms, which is preferred");
     // The older call takes the same fields but for the mechanism.
     let plain = at.tx().call_data(&dynamic::tx(PALLET, "set_weights", fields.clone())).unwrap();
@@ -92,8 +98,17 @@ fn check_calls(golden: &Json, at: &OfflineClientAtBlock<SubstrateConfig>) {
     let ours = at.tx().call_data(&dynamic::tx(PALLET, name, fields)).unwrap();
     assert_eq!((ours[0], &ours[2..4], ours[4]), (7, &[1, 0][..], 0));
     assert_eq!(ours[5..], plain[4..]);
-    let second = arguments(&WeightsCall { mecid: 1, ..call }, at.metadata_ref()).unwrap();
+    let second = plain_call(&WeightsCall { mecid: 1, ..call }, at.metadata_ref()).unwrap();
     assert_eq!(at.tx().call_data(&dynamic::tx(PALLET, second.0, second.1)).unwrap()[4], 1);
+}
+
+/// Pallet and call, then the arguments in the call's own order: netuid, mechanism, commit with its length, round, version.
+fn check_commit(at: &OfflineClientAtBlock<SubstrateConfig>) {
+    let call = WeightsCall { netuid: 1, mecid: 1, weights: vec![], version_key: 0 };
+    let (name, fields) = commit_call(&call, &[7; 3], 1000, at.metadata_ref()).unwrap();
+    let data = at.tx().call_data(&dynamic::tx(PALLET, name, fields)).unwrap();
+    assert_eq!((name, data[0], data[1]), ("commit_timelocked_mechanism_weights", 7, 118));
+    assert_eq!(data[2..], [&[1, 0, 1, 12, 7, 7, 7][..], &1000u64.to_le_bytes(), &[4, 0]].concat());
 }
 
 /// Extensions, era, nonce, signer's payload and assembled extrinsic, of a mortal extrinsic.
@@ -168,6 +183,7 @@ fn our_encodings_equal_the_official_sdks_on_a_real_runtime() {
     for metadata in [metadata_15(&golden), metadata_14(&golden)] {
         let at = client(&golden, metadata);
         check_calls(&golden, &at);
+        check_commit(&at);
         check_signing(&golden, &at);
         check_storage(&golden, &at);
         check_block(&golden, &at);

@@ -18,6 +18,7 @@
 //! pinned blocks, and they survive a reconnect.
 
 pub mod client;
+pub mod commit;
 pub mod error;
 pub mod extensions;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub mod timelock;
 pub mod view;
 
 pub use client::ChainClient;
+pub use commit::Commit;
 pub use error::ChainError;
 pub use hash::BlockHash;
 pub use options::{ChainOptions, Endpoint};

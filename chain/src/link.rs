@@ -169,6 +169,15 @@ impl Link {
         Ok((number, hash))
     }
 
+    /// The best head, which may yet be dropped for another.
+    pub(crate) async fn best(&self) -> Result<(u64, BlockHash), ChainError> {
+        let what = "chain_getHeader";
+        let header = self.ask(what, self.legacy.chain_get_header(None)).await?;
+        let number = header.map(|h| h.number()).ok_or_else(|| self.inconsistent("no best block"))?;
+        let hash = self.hash_at(number).await?;
+        Ok((number, hash.ok_or_else(|| self.inconsistent(format_args!("no hash of the best block {number}")))?))
+    }
+
     /// The height of a block, if the node knows it.
     pub(crate) async fn number_of(&self, hash: BlockHash) -> Result<Option<u64>, ChainError> {
         let header = self.ask("chain_getHeader", self.legacy.chain_get_header(Some(hash.to_h256()))).await?;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{BlockHash, ChainError};
+use crate::{Beacon, BlockHash, ChainError};
 
 /// Endpoints one client may be given: a few spares, not a directory.
 pub const MAX_ENDPOINTS: usize = 8;
@@ -90,6 +90,8 @@ pub struct ChainOptions {
     pub min_stale_ms: u64,
     /// The genesis hash to insist on; without it, that of the first node that answers.
     pub expected_genesis: Option<BlockHash>,
+    /// The beacon that timelocked weights are encrypted to. A chain that follows another one is refused.
+    pub beacon: Beacon,
 }
 
 impl Default for ChainOptions {
@@ -101,6 +103,7 @@ impl Default for ChainOptions {
             block_time_ms: None,
             min_stale_ms: DEFAULT_MIN_STALE_MS,
             expected_genesis: None,
+            beacon: Beacon::QUICKNET,
         }
     }
 }

@@ -31,27 +31,41 @@ impl Reader {
         Ok(Self { link, at, number, hash })
     }
 
-    fn entry_keys(&self, entry: &str) -> Option<usize> {
-        let pallet = self.at.metadata_ref().pallet_by_name(PALLET)?;
+    fn entry_keys(&self, pallet: &str, entry: &str) -> Option<usize> {
+        let pallet = self.at.metadata_ref().pallet_by_name(pallet)?;
         let entry = pallet.storage()?.entry_by_name(entry)?;
         Some(entry.keys().len())
     }
 
-    /// A value of the pallet's storage; `None` if the runtime has no such entry with so many
+    /// A value of a pallet's storage; `None` if the runtime has no such entry with so many
     /// keys, or if it has no value there and no default.
+    pub(crate) async fn of_pallet<K, V>(
+        &self,
+        pallet: &'static str,
+        entry: &'static str,
+        keys: K,
+    ) -> Result<Option<V>, ChainError>
+    where
+        K: IntoEncodableValues + IntoDecodableValues + Send + Sync,
+        V: DecodeAsType + Send + Sync,
+    {
+        if self.entry_keys(pallet, entry) != Some(keys.num_encodable_values()) {
+            return Ok(None);
+        }
+        let what = format!("storage {entry}");
+        let storage = self.at.storage();
+        let address = dynamic::storage::<K, V>(pallet, entry);
+        let found = self.link.ask(&what, storage.try_fetch(address, keys)).await?;
+        found.map(|value| value.decode().map_err(|e| self.link.decode_error(&what, e))).transpose()
+    }
+
+    /// As [`Reader::of_pallet`], of the subnets' pallet.
     pub(crate) async fn value<K, V>(&self, entry: &'static str, keys: K) -> Result<Option<V>, ChainError>
     where
         K: IntoEncodableValues + IntoDecodableValues + Send + Sync,
         V: DecodeAsType + Send + Sync,
     {
-        if self.entry_keys(entry) != Some(keys.num_encodable_values()) {
-            return Ok(None);
-        }
-        let what = format!("storage {entry}");
-        let storage = self.at.storage();
-        let address = dynamic::storage::<K, V>(PALLET, entry);
-        let found = self.link.ask(&what, storage.try_fetch(address, keys)).await?;
-        found.map(|value| value.decode().map_err(|e| self.link.decode_error(&what, e))).transpose()
+        self.of_pallet(PALLET, entry, keys).await
     }
 
     /// As [`Reader::value`], for what every Subtensor runtime has.
@@ -70,7 +84,7 @@ impl Reader {
     where
         V: DecodeAsType + Send + Sync,
     {
-        if self.entry_keys(entry) != Some(2) {
+        if self.entry_keys(PALLET, entry) != Some(2) {
             return Err(self.link.not_in_metadata(format_args!("storage {PALLET}.{entry} by two keys")));
         }
         let what = format!("storage {entry} of {first}");

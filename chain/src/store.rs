@@ -8,8 +8,10 @@ use crate::submission::{Submission, SubmissionKey};
 
 /// Longest file of one submission: a vector of 4096 entries and its extrinsic stay below.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
-/// Submissions read at start: one per mechanism of a subnet (at most 16), with room.
-pub const MAX_SUBMISSIONS: usize = 64;
+/// Submissions kept of one mechanism: of the last epochs, since a commit waits for its reveal while the next is made.
+pub const KEPT_EPOCHS: usize = 8;
+/// Submissions read at start: those of the mechanisms of a subnet (at most 16).
+pub const MAX_SUBMISSIONS: usize = 16 * KEPT_EPOCHS;
 
 /// A store that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +39,7 @@ pub enum StoreError {
     Other(String),
 }
 
-/// Keeps the latest submission of each mechanism.
+/// Keeps the latest submissions of each mechanism.
 pub trait SubmissionStore: Send + Sync {
     /// The submission filed under `key`.
     ///
@@ -56,9 +58,15 @@ pub trait SubmissionStore: Send + Sync {
     /// # Errors
     /// It cannot be written; the old one is still there then.
     fn save(&self, submission: &Submission) -> Result<(), StoreError>;
+
+    /// Forgets the submission filed under `key`, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove(&self, key: SubmissionKey) -> Result<(), StoreError>;
 }
 
-/// One JSON file per mechanism in a folder of its own, replaced whole.
+/// One JSON file per mechanism and epoch in a folder of its own, replaced whole.
 #[derive(Debug, Clone)]
 pub struct FileStore {
     folder: PathBuf,
@@ -80,7 +88,7 @@ impl FileStore {
     }
 
     fn path(&self, key: SubmissionKey) -> PathBuf {
-        self.folder.join(format!("weights-{}-{}.json", key.netuid, key.mecid))
+        self.folder.join(format!("weights-{}-{}-{}.json", key.netuid, key.mecid, key.epoch))
     }
 
     fn read(path: &Path) -> Result<Option<Submission>, StoreError> {
@@ -116,6 +124,14 @@ impl SubmissionStore for FileStore {
         paths.sort();
         paths.truncate(MAX_SUBMISSIONS);
         paths.iter().filter_map(|p| Self::read(p).transpose()).collect()
+    }
+
+    fn remove(&self, key: SubmissionKey) -> Result<(), StoreError> {
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &path)(e)),
+            _ => Ok(()),
+        }
     }
 
     fn save(&self, submission: &Submission) -> Result<(), StoreError> {
@@ -159,7 +175,10 @@ mod tests {
         first.attempts = 7;
         store.save(&first).unwrap();
         assert_eq!(store.load(first.key()).unwrap(), Some(first.clone()));
-        assert_eq!(store.load_all().unwrap(), [first, submission(1)]);
+        assert_eq!(store.load_all().unwrap(), [first.clone(), submission(1)]);
+        store.remove(first.key()).unwrap();
+        store.remove(first.key()).unwrap();
+        assert_eq!(store.load_all().unwrap(), [submission(1)]);
     }
 
     #[test]
@@ -167,9 +186,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FileStore::open(dir.path()).unwrap();
         store.save(&submission(0)).unwrap();
-        fs::write(dir.path().join("weights-3-0.json"), b"{\"agreed\":").unwrap();
+        fs::write(dir.path().join("weights-3-0-4.json"), b"{\"agreed\":").unwrap();
         let error = store.load_all().unwrap_err().to_string();
-        assert!(error.contains("weights-3-0.json") && error.contains("move it away"), "{error}");
+        assert!(error.contains("weights-3-0-4.json") && error.contains("move it away"), "{error}");
     }
 
     #[test]
@@ -177,7 +196,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FileStore::open(dir.path()).unwrap();
         store.save(&submission(0)).unwrap();
-        fs::write(dir.path().join("weights-3-0.new"), b"{\"agr").unwrap();
+        fs::write(dir.path().join("weights-3-0-4.new"), b"{\"agr").unwrap();
         assert_eq!(store.load_all().unwrap(), [submission(0)]);
     }
 }

@@ -1,11 +1,14 @@
 //! One agreed vector on its way to the chain, as a pure state machine.
 //!
 //! ```text
-//!          Look                Sign                Send            finalized       read back
-//!   Due ──────────▶ (looked) ────────▶ Signed ──────────▶ InBlock ──────────▶ Finalized ─────▶ ReadBack
-//!    ▲                                    │                  │
-//!    └──────── refused, era over ─────────┴──────────────────┘          a lasting refusal ───▶ Failed
+//!          Look            Sign             Send            finalized           read back
+//!   Due ─────────▶ (looked) ───▶ Signed ──────────▶ InBlock ─────────▶ Finalized ─────────▶ ReadBack
+//!    ▲                             │                   │  └─────────▶ Committed ──────────────▲
+//!    │                             │                   │  a commit       │      revealed
+//!    └──── refused, era over ──────┴───────────────────┘   not revealed ─┘     a lasting refusal ───▶ Failed
 //! ```
+//!
+//! Whether plain weights or a timelocked commit are signed is what the chain says when it is looked at.
 //!
 //! Exactly once, across crashes and outages, follows from three rules:
 //!
@@ -13,7 +16,7 @@
 //!    lets it land once.
 //! 2. Before anything is sent after a start, an outage or a refusal, the chain is looked at. The
 //!    vector has landed if the chain stores it for us with a last update no earlier than the
-//!    epoch's reference block.
+//!    epoch's reference block; a commit has landed if the chain holds its bytes.
 //! 3. A new extrinsic is signed only when the old one can land no more: its nonce is used up in a
 //!    *finalized* block, its era is over, or the pool refused it for a reason that excludes it.
 //!
@@ -21,6 +24,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::commit::{Commit, WaitingCommit};
 use crate::{BlockHash, SignedWeights, SubmitError, Submitted, WeightsCall};
 
 /// Refusals after which a vector is given up: with the waits below, more than an epoch's blocks.
@@ -44,22 +48,31 @@ pub struct AgreedVector {
 impl AgreedVector {
     /// What the submission is filed under.
     pub fn key(&self) -> SubmissionKey {
-        SubmissionKey { netuid: self.call.netuid, mecid: self.call.mecid }
+        SubmissionKey { netuid: self.call.netuid, mecid: self.call.mecid, epoch: self.epoch }
     }
 }
 
-/// One mechanism of one subnet: there is one submission at a time for each.
+/// One mechanism of one subnet in one epoch of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SubmissionKey {
     /// The subnet.
     pub netuid: u16,
     /// The mechanism.
     pub mecid: u8,
+    /// The network's epoch.
+    pub epoch: u64,
+}
+
+impl SubmissionKey {
+    /// Whether both are of the same mechanism.
+    pub fn same_mechanism(&self, other: &Self) -> bool {
+        (self.netuid, self.mecid) == (other.netuid, other.mecid)
+    }
 }
 
 impl std::fmt::Display for SubmissionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "subnet {} mechanism {}", self.netuid, self.mecid)
+        write!(f, "subnet {} mechanism {} epoch {}", self.netuid, self.mecid, self.epoch)
     }
 }
 
@@ -80,14 +93,23 @@ pub enum State {
         /// The block.
         block: BlockHash,
     },
-    /// Successful in a finalized block.
+    /// Plain weights, set in a finalized block.
     Finalized {
         /// Where.
         submitted: Submitted,
     },
+    /// A commit in a finalized block, which the chain is to reveal.
+    Committed {
+        /// The commit.
+        commit: Commit,
+        /// Height of its block.
+        block_number: u64,
+        /// The extrinsic, if this process saw it land; `None` if the commit was found on the chain.
+        submitted: Option<Submitted>,
+    },
     /// Read back from the chain's storage and equal to the agreed vector.
     ReadBack {
-        /// The block in which it took effect.
+        /// The block in which it took effect; of a commit, the first in which it was seen revealed.
         block_number: u64,
         /// The extrinsic, if this process saw it land; `None` if it was found on the chain.
         submitted: Option<Submitted>,
@@ -122,6 +144,9 @@ pub struct Submission {
     /// Our nonce at the finalized head, as last read.
     #[serde(skip)]
     nonce: u64,
+    /// Whether the subnet takes commits alone, as last read.
+    #[serde(skip)]
+    commit_reveal: bool,
 }
 
 /// What is to be done next.
@@ -136,6 +161,8 @@ pub enum Step {
     Sign {
         /// The nonce.
         nonce: u64,
+        /// Whether to commit to the weights rather than to set them plainly.
+        commit: bool,
     },
     /// Send this extrinsic and wait for its block.
     Send(SignedWeights),
@@ -164,6 +191,10 @@ pub struct ChainFacts {
     pub finalized_nonce: u64,
     /// Our nonce at the best block.
     pub best_nonce: u64,
+    /// Whether the subnet takes commits alone.
+    pub commit_reveal: bool,
+    /// Our commits to this mechanism that wait to be revealed.
+    pub waiting: Vec<WaitingCommit>,
 }
 
 /// What happened.
@@ -202,6 +233,7 @@ impl Submission {
             looked: false,
             allowed_from: 0,
             nonce: 0,
+            commit_reveal: false,
         }
     }
 
@@ -227,7 +259,9 @@ impl Submission {
             State::Finalized { submitted } => Step::ReadBack(*submitted),
             _ if self.wake_at_block > finalized => Step::WaitForBlock(self.wake_at_block),
             _ if !self.looked => Step::Look,
-            State::Due => Step::Sign { nonce: self.nonce },
+            State::Due => Step::Sign { nonce: self.nonce, commit: self.commit_reveal },
+            // Looked at, and still waiting.
+            State::Committed { .. } => Step::WaitForBlock(finalized.saturating_add(1)),
             State::Signed { signed } | State::InBlock { signed, .. } => Step::Send(signed.clone()),
         }
     }
@@ -249,7 +283,7 @@ impl Submission {
                     self.state = State::InBlock { signed: signed.clone(), block };
                 }
             }
-            Event::Finalized(submitted) => self.state = State::Finalized { submitted },
+            Event::Finalized(submitted) => self.finalized(submitted),
             Event::ReadBack(on_chain) => self.read_back(&on_chain),
             Event::Refused(error, finalized) => self.refused(&error, finalized),
         }
@@ -261,12 +295,53 @@ impl Submission {
         !ours.is_empty() && normal(on_chain) == ours
     }
 
+    fn finalized(&mut self, submitted: Submitted) {
+        let (State::Signed { signed } | State::InBlock { signed, .. }) = &self.state else { return };
+        match signed.commit {
+            None => self.state = State::Finalized { submitted },
+            Some(commit) => self.committed(commit, submitted.block_number, Some(submitted)),
+        }
+    }
+
+    fn committed(&mut self, commit: Commit, block_number: u64, submitted: Option<Submitted>) {
+        self.state = State::Committed { commit, block_number, submitted };
+        self.await_reveal(commit, block_number);
+    }
+
+    /// Look again when the commit may have been revealed.
+    fn await_reveal(&mut self, commit: Commit, finalized: u64) {
+        self.looked = false;
+        self.wake_at_block = commit.reveal_block.max(finalized.saturating_add(1));
+    }
+
     fn looked_at(&mut self, facts: &ChainFacts) {
         self.looked = true;
         self.allowed_from = facts.last_update.saturating_add(facts.rate_limit);
         self.nonce = facts.finalized_nonce;
+        self.commit_reveal = facts.commit_reveal;
         if facts.uid.is_none() {
             return self.fail(&SubmitError::NotRegistered);
+        }
+        let waiting = |commit: &Commit| facts.waiting.iter().find(|w| w.digest == commit.digest);
+        match &self.state {
+            State::Committed { commit, block_number, submitted } => {
+                // A node behind the commit's block knows nothing of it.
+                return if waiting(commit).is_some() || facts.finalized < *block_number {
+                    self.await_reveal(*commit, facts.finalized);
+                } else if self.is_ours(&facts.on_chain) {
+                    self.state = State::ReadBack { block_number: facts.finalized, submitted: *submitted };
+                } else {
+                    self.state = State::Due;
+                    self.again(&SubmitError::NotRevealed, facts.finalized, false);
+                };
+            }
+            // What was signed before a crash may have landed.
+            State::Signed { signed } | State::InBlock { signed, .. } => {
+                if let Some((commit, found)) = signed.commit.and_then(|c| Some((c, waiting(&c)?))) {
+                    return self.committed(commit, found.block, None);
+                }
+            }
+            _ => {}
         }
         if facts.last_update >= self.agreed.reference_block && self.is_ours(&facts.on_chain) {
             self.state = State::ReadBack { block_number: facts.last_update, submitted: None };
@@ -298,6 +373,13 @@ impl Submission {
             }
             State::Due if facts.best_nonce > facts.finalized_nonce => self.await_finality(facts.finalized),
             _ => {}
+        }
+    }
+
+    /// Gives up a vector that one of a later epoch replaces, unless it stands on the chain already.
+    pub fn supersede(&mut self, newer: u64) {
+        if !self.is_over() && !matches!(self.state, State::Finalized { .. } | State::Committed { .. }) {
+            self.state = State::Failed { reason: format!("the vector of epoch {newer} took its place") };
         }
     }
 
@@ -351,7 +433,7 @@ impl Submission {
         }
         let wait = (1u64 << self.attempts.saturating_sub(1).min(6)).min(MAX_WAIT_BLOCKS);
         self.wake_at_block = finalized.saturating_add(wait);
-        if *error == SubmitError::TooFast {
+        if matches!(error, SubmitError::TooFast | SubmitError::CommittingTooFast) {
             // The update is accepted in block `allowed_from`, which follows this height.
             self.wake_at_block = self.wake_at_block.max(self.allowed_from.saturating_sub(1));
         }

@@ -18,7 +18,7 @@ fn agreed() -> AgreedVector {
 }
 
 fn signed(nonce: u64, at: u64) -> SignedWeights {
-    SignedWeights { bytes: vec![1], hash: BlockHash([1; 32]), nonce, signed_at: at, expires_at: at + 64 }
+    SignedWeights { bytes: vec![1], hash: BlockHash([1; 32]), nonce, signed_at: at, expires_at: at + 64, commit: None }
 }
 
 fn facts(finalized: u64) -> ChainFacts {
@@ -31,6 +31,8 @@ fn facts(finalized: u64) -> ChainFacts {
         rate_limit: 10,
         finalized_nonce: 4,
         best_nonce: 4,
+        commit_reveal: false,
+        waiting: Vec::new(),
     }
 }
 
@@ -47,7 +49,7 @@ fn the_usual_way_looks_signs_sends_and_reads_back() {
     let mut s = Submission::new(agreed());
     assert_eq!(s.next(110), Step::Look);
     s.apply(Event::Looked(facts(110)));
-    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
+    assert_eq!(s.next(110), Step::Sign { nonce: 4, commit: false });
     s.apply(Event::Signed(signed(4, 110)));
     assert_eq!(s.next(110), Step::Send(signed(4, 110)));
     s.apply(Event::InBlock(BlockHash([2; 32])));
@@ -86,7 +88,7 @@ fn a_restart_sends_the_same_bytes_again_if_they_have_not_landed() {
 fn the_same_vector_of_an_earlier_epoch_does_not_count_as_landed() {
     let mut s = Submission::new(agreed());
     s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 99, ..facts(110) }));
-    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
+    assert_eq!(s.next(110), Step::Sign { nonce: 4, commit: false });
 }
 
 #[test]
@@ -103,7 +105,7 @@ fn nothing_is_signed_anew_while_the_old_extrinsic_may_still_land() {
     s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
     assert_eq!((&s.state, s.next(113)), (&State::Due, Step::Look));
     s.apply(Event::Looked(ChainFacts { best_nonce: 5, finalized_nonce: 5, ..facts(113) }));
-    assert_eq!(s.next(113), Step::Sign { nonce: 5 });
+    assert_eq!(s.next(113), Step::Sign { nonce: 5, commit: false });
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn waits_grow_and_the_vector_is_given_up_in_the_end() {
 
 #[test]
 fn a_lasting_refusal_ends_it_with_what_to_do() {
-    for error in [SubmitError::NotRegistered, SubmitError::CommitRevealEnabled, SubmitError::OldVersionKey] {
+    for error in [SubmitError::NotRegistered, SubmitError::OtherBeacon, SubmitError::OldVersionKey] {
         let mut s = Submission::new(agreed());
         s.apply(Event::Looked(facts(110)));
         s.apply(Event::Signed(signed(4, 110)));
@@ -191,7 +193,7 @@ fn a_lasting_refusal_ends_it_with_what_to_do() {
 fn a_vector_too_late_for_its_epoch_is_given_up_before_it_is_signed() {
     let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(6), ..agreed() });
     s.apply(Event::Looked(facts(110)));
-    assert_eq!(s.next(110), Step::Sign { nonce: 4 });
+    assert_eq!(s.next(110), Step::Sign { nonce: 4, commit: false });
     let mut s = Submission::new(AgreedVector { expires_after_epoch: Some(5), ..agreed() });
     s.apply(Event::Looked(facts(110)));
     assert!(matches!(s.state, State::Failed { .. }));
@@ -207,6 +209,91 @@ fn weights_that_read_back_differently_are_a_failure() {
     assert!(matches!(s.state, State::Failed { .. }));
 }
 
+fn commit() -> Commit {
+    Commit { digest: perturb_types::Digest([9; 32]), round: 1000, reveal_block: 130 }
+}
+
+fn signed_commit(nonce: u64, at: u64) -> SignedWeights {
+    SignedWeights { commit: Some(commit()), ..signed(nonce, at) }
+}
+
+/// Commit-reveal is on, and the chain holds our commit of block 112 where `waiting`.
+fn committed_facts(finalized: u64, waiting: bool) -> ChainFacts {
+    let of_us = WaitingCommit { digest: commit().digest, block: 112 };
+    ChainFacts { commit_reveal: true, waiting: if waiting { vec![of_us] } else { vec![] }, ..facts(finalized) }
+}
+
+fn committed() -> Submission {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(committed_facts(110, false)));
+    assert_eq!(s.next(110), Step::Sign { nonce: 4, commit: true });
+    s.apply(Event::Signed(signed_commit(4, 110)));
+    s.apply(Event::Finalized(submitted(112)));
+    s
+}
+
+#[test]
+fn where_commits_are_demanded_the_vector_waits_for_its_reveal_and_is_read_back() {
+    let mut s = committed();
+    assert_eq!(s.next(112), Step::WaitForBlock(130));
+    assert_eq!(s.next(130), Step::Look);
+    // The pulse is not on the chain yet.
+    s.apply(Event::Looked(committed_facts(130, true)));
+    assert_eq!(s.next(130), Step::WaitForBlock(131));
+    s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), ..committed_facts(132, false) }));
+    assert_eq!(s.state, State::ReadBack { block_number: 132, submitted: Some(submitted(112)) });
+}
+
+#[test]
+fn the_same_weights_of_an_earlier_epoch_are_not_taken_for_the_reveal() {
+    let mut s = committed();
+    s.apply(Event::Looked(ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 112, ..committed_facts(131, true) }));
+    assert!(!s.is_over(), "the commit still waits");
+}
+
+#[test]
+fn a_commit_found_on_the_chain_after_a_crash_is_not_made_again() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(committed_facts(110, false)));
+    s.apply(Event::Signed(signed_commit(4, 110)));
+    let mut s: Submission = serde_json::from_str(&serde_json::to_string(&s).unwrap()).unwrap();
+    let same_before = ChainFacts { on_chain: WEIGHTS.to_vec(), last_update: 112, ..committed_facts(114, true) };
+    s.apply(Event::Looked(same_before));
+    assert_eq!(s.state, State::Committed { commit: commit(), block_number: 112, submitted: None });
+    assert_eq!(s.next(114), Step::WaitForBlock(130));
+}
+
+#[test]
+fn a_commit_that_the_chain_drops_is_made_again() {
+    let mut s = committed();
+    s.apply(Event::Looked(committed_facts(131, false)));
+    assert_eq!(s.state, State::Due);
+    assert!(s.last_error.as_ref().unwrap().contains("did not reveal"));
+    s.apply(Event::Looked(committed_facts(133, false)));
+    assert_eq!(s.next(133), Step::Sign { nonce: 4, commit: true });
+}
+
+#[test]
+fn a_node_behind_the_commit_does_not_make_it_look_dropped() {
+    let mut s = committed();
+    s.apply(Event::Looked(committed_facts(111, false)));
+    assert!(matches!(s.state, State::Committed { .. }));
+}
+
+#[test]
+fn the_switch_thrown_on_the_way_changes_the_form_and_not_the_vector() {
+    let mut s = Submission::new(agreed());
+    s.apply(Event::Looked(facts(110)));
+    s.apply(Event::Signed(signed(4, 110)));
+    s.apply(Event::Refused(SubmitError::CommitRevealEnabled, 111));
+    s.apply(Event::Looked(committed_facts(112, false)));
+    assert_eq!(s.next(112), Step::Sign { nonce: 4, commit: true });
+    s.apply(Event::Signed(signed_commit(4, 112)));
+    s.apply(Event::Refused(SubmitError::CommitRevealDisabled, 113));
+    s.apply(Event::Looked(facts(120)));
+    assert_eq!(s.next(120), Step::Sign { nonce: 4, commit: false });
+}
+
 /// A chain with one account: blocks include what is in the pool, finality lags.
 #[derive(Default)]
 struct Chain {
@@ -215,6 +302,8 @@ struct Chain {
     nonce: u64,
     landed: Vec<(u64, SignedWeights)>,
     pool: Vec<SignedWeights>,
+    /// Blocks from a commit to its reveal, where commits are demanded.
+    reveal_after: Option<u64>,
 }
 
 impl Chain {
@@ -235,16 +324,23 @@ impl Chain {
     fn facts(&self) -> ChainFacts {
         let finalized = self.finalized();
         let last = self.landed.iter().rev().find(|(h, _)| *h <= finalized);
+        let revealed = |h: u64| h + self.reveal_after.unwrap_or(0) <= finalized;
         let used = self.landed.iter().filter(|(h, _)| *h <= finalized).count() as u64;
         ChainFacts {
             finalized,
             epoch_index: 0,
             uid: Some(0),
-            on_chain: last.map(|_| WEIGHTS.to_vec()).unwrap_or_default(),
+            on_chain: last.filter(|(h, _)| revealed(*h)).map(|_| WEIGHTS.to_vec()).unwrap_or_default(),
             last_update: last.map_or(0, |(h, _)| *h),
             rate_limit: 0,
             finalized_nonce: used,
             best_nonce: self.nonce,
+            commit_reveal: self.reveal_after.is_some(),
+            waiting: last
+                .filter(|(h, x)| x.commit.is_some() && !revealed(*h))
+                .map(|(block, _)| WaitingCommit { digest: commit().digest, block: *block })
+                .into_iter()
+                .collect(),
         }
     }
 }
@@ -252,8 +348,12 @@ impl Chain {
 proptest! {
     /// Crashes, lost answers, lost sends and outages in any order: the vector lands exactly once.
     #[test]
-    fn the_vector_lands_exactly_once(choices in prop::collection::vec(0u8..8, 1..200), lag in 0u64..4) {
-        let mut chain = Chain { height: 110, lag, ..Chain::default() };
+    fn the_vector_lands_exactly_once(
+        choices in prop::collection::vec(0u8..8, 1..200),
+        lag in 0u64..4,
+        reveal_after in prop::option::of(1u64..40),
+    ) {
+        let mut chain = Chain { height: 110, lag, reveal_after, ..Chain::default() };
         let mut s = Submission::new(agreed());
         let mut saved = serde_json::to_string(&s).unwrap();
         // After the trouble the chain behaves, so that it must finish.
@@ -266,7 +366,10 @@ proptest! {
                 Step::Look if choice == 0 => s.apply(Event::Refused(away(), chain.finalized())),
                 Step::Look => s.apply(Event::Looked(chain.facts())),
                 Step::WaitForBlock(_) => chain.block(),
-                Step::Sign { nonce } => s.apply(Event::Signed(signed(nonce, chain.finalized()))),
+                Step::Sign { nonce, commit: false } => s.apply(Event::Signed(signed(nonce, chain.finalized()))),
+                Step::Sign { nonce, commit: true } => {
+                    s.apply(Event::Signed(signed_commit(nonce, chain.finalized())));
+                }
                 Step::Send(x) => {
                     // 1: lost on the way. Others: it reaches the pool.
                     if choice != 1 {

@@ -1,9 +1,11 @@
-//! Signing weights, sending them and waiting until they are finalized.
+//! Signing weights, plain or timelocked, sending them and waiting until they are finalized.
 //!
 //! Signing and sending are two steps, so that a caller can save the signed bytes in between: the
 //! same bytes may be sent any number of times and land at most once. The nonce is that of a
 //! block, never of the pool: two extrinsics signed for one purpose share it, and only one of
 //! them can land. The era is 64 blocks from the finalized head.
+
+use std::sync::Arc;
 
 use perturb_types::HotkeyPair;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,7 @@ use subxt::ext::scale_value::Composite;
 use subxt::rpcs::methods::legacy::TransactionStatus;
 use subxt_signer::sr25519::Keypair;
 
+use crate::commit::{self, Commit};
 use crate::error::one_line;
 use crate::extensions;
 use crate::link::{At, Config, Link};
@@ -54,6 +57,9 @@ pub struct SignedWeights {
     pub signed_at: u64,
     /// The first block that can no longer include it.
     pub expires_at: u64,
+    /// What it commits to; `None` for plain weights.
+    #[serde(default)]
+    pub commit: Option<Commit>,
 }
 
 impl std::fmt::Debug for SignedWeights {
@@ -63,6 +69,7 @@ impl std::fmt::Debug for SignedWeights {
             .field("nonce", &self.nonce)
             .field("signed_at", &self.signed_at)
             .field("expires_at", &self.expires_at)
+            .field("commit", &self.commit)
             .finish_non_exhaustive()
     }
 }
@@ -96,12 +103,29 @@ fn check(call: &WeightsCall) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// The call's name and arguments for this runtime.
-pub(crate) fn arguments(call: &WeightsCall, metadata: &Metadata) -> Result<(&'static str, Composite<()>), SubmitError> {
-    let has = |name| {
-        let pallet = metadata.pallet_by_name(PALLET);
-        pallet.is_some_and(|p| p.call_variant_by_name(name).is_some())
-    };
+/// A call by name, with its arguments by name.
+pub(crate) type NamedCall = (&'static str, Composite<()>);
+
+/// The name of the call for one mechanism: the call of mechanisms where the runtime has it, else the call of the only one.
+pub(crate) fn call_name(
+    metadata: &Metadata,
+    mecid: u8,
+    of_mechanisms: &'static str,
+    of_the_only: &'static str,
+) -> Result<&'static str, SubmitError> {
+    let pallet = metadata.pallet_by_name(PALLET);
+    let has = |name| pallet.as_ref().is_some_and(|p| p.call_variant_by_name(name).is_some());
+    if has(of_mechanisms) {
+        Ok(of_mechanisms)
+    } else if mecid == 0 && has(of_the_only) {
+        Ok(of_the_only)
+    } else {
+        Err(SubmitError::CannotEncode(format!("the runtime has no call {of_mechanisms} for mechanism {mecid}")))
+    }
+}
+
+/// The call that sets plain weights in this runtime.
+pub(crate) fn plain_call(call: &WeightsCall, metadata: &Metadata) -> Result<NamedCall, SubmitError> {
     let column = |f: fn(&(u16, u16)) -> u16| {
         Value::unnamed_composite(call.weights.iter().map(|w| Value::u128(u128::from(f(w)))))
     };
@@ -111,17 +135,10 @@ pub(crate) fn arguments(call: &WeightsCall, metadata: &Metadata) -> Result<(&'st
         ("weights", column(|w| w.1)),
         ("version_key", Value::u128(u128::from(call.version_key))),
     ];
-    let name = if has("set_mechanism_weights") {
+    let name = call_name(metadata, call.mecid, "set_mechanism_weights", "set_weights")?;
+    if name == "set_mechanism_weights" {
         fields.push(("mecid", Value::u128(u128::from(call.mecid))));
-        "set_mechanism_weights"
-    } else if call.mecid == 0 && has("set_weights") {
-        "set_weights"
-    } else {
-        return Err(SubmitError::CannotEncode(format!(
-            "the runtime has no call to set weights of mechanism {}",
-            call.mecid
-        )));
-    };
+    }
     Ok((name, Composite::named(fields)))
 }
 
@@ -155,8 +172,8 @@ impl Link {
 }
 
 impl ChainClient {
-    /// Signs `call` for the finalized head, without sending it; with `nonce`, or the account's
-    /// nonce at the best block if `None`.
+    /// Signs the call that sets plain weights, for the finalized head, without sending it; with `nonce`, or the
+    /// account's nonce at the best block if `None`.
     ///
     /// # Errors
     /// The chain is away, or its runtime has no such call or an extension that cannot be
@@ -169,10 +186,41 @@ impl ChainClient {
     ) -> Result<SignedWeights, SubmitError> {
         check(call)?;
         let link = self.link().await?;
+        self.sign(&link, pair, nonce, None, |metadata| plain_call(call, metadata)).await
+    }
+
+    /// Signs a call that commits to the weights, timelocked until the chain reveals them; otherwise as
+    /// [`ChainClient::sign_weights`].
+    ///
+    /// # Errors
+    /// As there; or the subnet runs no epochs, or its chain follows another beacon than the options name.
+    pub async fn sign_commit(
+        &self,
+        pair: &HotkeyPair,
+        call: &WeightsCall,
+        nonce: Option<u64>,
+    ) -> Result<SignedWeights, SubmitError> {
+        check(call)?;
+        let link = self.link().await?;
+        let (commit, bytes) = self.make_commit(&link, pair.hotkey(), call).await?;
+        self.sign(&link, pair, nonce, Some(commit), |metadata| {
+            commit::commit_call(call, &bytes, commit.round, metadata)
+        })
+        .await
+    }
+
+    async fn sign(
+        &self,
+        link: &Arc<Link>,
+        pair: &HotkeyPair,
+        nonce: Option<u64>,
+        commit: Option<Commit>,
+        call: impl FnOnce(&Metadata) -> Result<NamedCall, SubmitError>,
+    ) -> Result<SignedWeights, SubmitError> {
         let (number, hash) = link.finalized().await?;
         let at = link.at(number, hash).await?;
         let custom = extensions::values_for(at.metadata_ref())?;
-        let (name, fields) = arguments(call, at.metadata_ref())?;
+        let (name, fields) = call(at.metadata_ref())?;
         let nonce = match nonce {
             Some(nonce) => nonce,
             None => link.nonce(&pair.hotkey().0, None).await?,
@@ -191,6 +239,7 @@ impl ChainClient {
             nonce,
             signed_at: number,
             expires_at: number.saturating_add(ERA_BLOCKS),
+            commit,
         })
     }
 
@@ -335,8 +384,14 @@ mod tests {
 
     #[test]
     fn a_signed_extrinsic_reads_back_from_json() {
-        let signed =
-            SignedWeights { bytes: vec![1, 2, 3], hash: BlockHash([9; 32]), nonce: 4, signed_at: 10, expires_at: 74 };
+        let signed = SignedWeights {
+            bytes: vec![1, 2, 3],
+            hash: BlockHash([9; 32]),
+            nonce: 4,
+            signed_at: 10,
+            expires_at: 74,
+            commit: None,
+        };
         let json = serde_json::to_string(&signed).unwrap();
         assert!(json.contains("\"010203\""));
         assert_eq!(serde_json::from_str::<SignedWeights>(&json).unwrap(), signed);

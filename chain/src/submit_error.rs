@@ -9,6 +9,8 @@ use subxt::rpcs::UserError;
 
 use crate::error::one_line;
 use crate::extensions::UnsupportedExtension;
+use crate::schedule::ScheduleError;
+use crate::timelock::TimelockError;
 use crate::{BlockHash, ChainError, PALLET};
 
 /// A submission that failed, or whose outcome is not known.
@@ -27,6 +29,15 @@ pub enum SubmitError {
     /// The seed is no sr25519 secret.
     #[error("the hotkey's secret is not a valid sr25519 seed")]
     BadSecret,
+    /// The weights could not be timelocked.
+    #[error(transparent)]
+    Timelock(#[from] TimelockError),
+    /// A commit would not be revealed.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The chain's beacon is not the one configured.
+    #[error("the chain follows another drand beacon than the one configured: nothing was committed")]
+    OtherBeacon,
     /// A sent extrinsic was not finalized in time. Whether it will land is not known.
     #[error("extrinsic {extrinsic} was not finalized within {after_ms} ms")]
     NotFinalizedInTime {
@@ -131,6 +142,10 @@ pub enum SubmitError {
     #[error("the reveal round is not acceptable to the chain")]
     BadRevealRound,
 
+    /// The chain dropped a commit without setting its weights.
+    #[error("the chain did not reveal the commit into these weights")]
+    NotRevealed,
+
     /// A pool code that is not known here.
     #[error("the pool refused the extrinsic with code {0}")]
     PoolCode(u8),
@@ -186,9 +201,17 @@ impl SubmitError {
                 "The agreed vector was not clipped to the subnet's limit; the next epoch's will be."
             }
             Self::CommitRevealEnabled => {
-                "The subnet's owner switched commit-reveal on; this version submits plain weights only."
+                "The subnet's owner switched commit-reveal on; the weights are committed instead."
             }
-            Self::CommitRevealDisabled => "The subnet's owner switched commit-reveal off; plain weights are accepted.",
+            Self::CommitRevealDisabled => "The subnet's owner switched commit-reveal off; the weights are set plainly.",
+            Self::Timelock(_) => "Check the configured beacon; if it is drand's quicknet, report this as a fault.",
+            Self::Schedule(_) => "Commits cannot be made on this subnet until its owner changes its tempo or period.",
+            Self::OtherBeacon => {
+                "Commits would never open: configure the beacon that the chain follows, or check the endpoint."
+            }
+            Self::NotRevealed => {
+                "The hotkey lost its permit or stake, or the epochs moved past the commit; the weights are sent again."
+            }
             Self::CommittingTooFast => "The chain allows one commit per rate limit; it is sent again later.",
             Self::TooManyCommits => "Earlier commits must be revealed first; it is sent again later.",
             Self::WrongCommitVersion => "The chain uses another version of commit-reveal: update this program.",
@@ -217,6 +240,10 @@ impl SubmitError {
             | Self::CommittingTooFast
             | Self::TooManyCommits
             | Self::BadRevealRound
+            | Self::NotRevealed
+            // The switch is read again before the next attempt.
+            | Self::CommitRevealEnabled
+            | Self::CommitRevealDisabled
             | Self::PoolCode(_)
             | Self::Pool(_)
             // Stake and permits move by themselves within an epoch.
@@ -239,8 +266,9 @@ impl SubmitError {
             | Self::UnknownUid
             | Self::TooFewWeights
             | Self::MaxWeightExceeded
-            | Self::CommitRevealEnabled
-            | Self::CommitRevealDisabled
+            | Self::Timelock(_)
+            | Self::Schedule(_)
+            | Self::OtherBeacon
             | Self::WrongCommitVersion => false,
         }
     }
@@ -421,7 +449,8 @@ mod tests {
         assert!(SubmitError::TooFast.is_retryable());
         assert!(SubmitError::NonceUsed.is_retryable() && SubmitError::NonceUsed.outcome_is_unknown());
         assert!(!SubmitError::NotRegistered.is_retryable());
-        assert!(!SubmitError::CommitRevealEnabled.is_retryable());
+        assert!(SubmitError::CommitRevealEnabled.is_retryable(), "the switch is read again");
+        assert!(!SubmitError::OtherBeacon.is_retryable());
         assert!(!SubmitError::TooFast.outcome_is_unknown());
     }
 }

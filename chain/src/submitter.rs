@@ -11,7 +11,7 @@ use std::time::Duration;
 use perturb_types::HotkeyPair;
 use tokio::sync::{mpsc, watch};
 
-use crate::store::{MAX_SUBMISSIONS, StoreError, SubmissionStore};
+use crate::store::{KEPT_EPOCHS, MAX_SUBMISSIONS, StoreError, SubmissionStore};
 use crate::submission::{AgreedVector, ChainFacts, Event, Step, Submission, SubmissionKey};
 use crate::view::ChainView;
 use crate::{ChainClient, ChainError, SubmitError};
@@ -28,19 +28,17 @@ pub enum SubmitterError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A vector of a later epoch was given for this mechanism before.
-    #[error("{key}: the vector of epoch {given} comes after that of epoch {newer}; it is not submitted")]
+    #[error("{key}: its vector comes after that of epoch {newer}; it is not submitted")]
     Superseded {
-        /// The mechanism.
+        /// What was given.
         key: SubmissionKey,
-        /// The epoch given.
-        given: u64,
         /// The epoch on file.
         newer: u64,
     },
-    /// More mechanisms than are kept.
-    #[error("{key}: submissions of {MAX_SUBMISSIONS} mechanisms are kept already")]
+    /// More submissions than are kept.
+    #[error("{key}: {MAX_SUBMISSIONS} submissions are kept already")]
     TooMany {
-        /// The mechanism that found no room.
+        /// The one that found no room.
         key: SubmissionKey,
     },
     /// The view's task is gone.
@@ -48,7 +46,7 @@ pub enum SubmitterError {
     ViewClosed,
 }
 
-/// All submissions by mechanism, for showing.
+/// All submissions that are kept, for showing.
 pub type Submissions = BTreeMap<SubmissionKey, Submission>;
 
 /// What a step came to.
@@ -83,9 +81,10 @@ impl Submitter {
         agreed: AgreedVector,
         view: &mut watch::Receiver<ChainView>,
     ) -> Result<Submission, SubmitterError> {
-        let on_file = self.store.load(agreed.key())?;
-        let mut submission = admit(on_file, agreed)?;
-        self.store.save(&submission)?;
+        let key = agreed.key();
+        let mut all = self.load()?;
+        self.admit(&mut all, agreed)?;
+        let Some(mut submission) = all.remove(&key) else { return Err(SubmitterError::TooMany { key }) };
         loop {
             let finalized = view.borrow_and_update().number;
             match submission.next(finalized) {
@@ -99,8 +98,25 @@ impl Submitter {
         }
     }
 
+    fn load(&self) -> Result<Submissions, StoreError> {
+        Ok(self.store.load_all()?.into_iter().map(|s| (s.key(), s)).collect())
+    }
+
+    /// Takes a vector in, and saves what changes by it: those of earlier epochs that have not landed are given up,
+    /// and the oldest that are over are forgotten.
+    fn admit(&self, all: &mut Submissions, agreed: AgreedVector) -> Result<(), SubmitterError> {
+        let Admitted { changed, forgotten } = admit(all, agreed)?;
+        // Those given up are saved first: after a crash none of them is sent after the new one.
+        for key in changed {
+            if let Some(submission) = all.get(&key) {
+                self.store.save(submission)?;
+            }
+        }
+        forgotten.into_iter().try_for_each(|key| self.store.remove(key).map_err(SubmitterError::from))
+    }
+
     /// Takes up what is on file, and then every vector that comes in, until `agreed` is closed
-    /// and everything is over. `status` always holds the latest of every mechanism.
+    /// and everything is over. `status` always holds what is kept.
     ///
     /// # Errors
     /// The store cannot be read at the start, or the view has ended. Later failures of the
@@ -111,7 +127,7 @@ impl Submitter {
         mut view: watch::Receiver<ChainView>,
         status: watch::Sender<Submissions>,
     ) -> Result<(), SubmitterError> {
-        let mut all: Submissions = self.store.load_all()?.into_iter().map(|s| (s.key(), s)).collect();
+        let mut all = self.load()?;
         status.send_replace(all.clone());
         let mut open = true;
         loop {
@@ -152,22 +168,13 @@ impl Submitter {
     }
 
     fn take_in(&self, all: &mut Submissions, vector: AgreedVector, status: &watch::Sender<Submissions>) {
-        let key = vector.key();
-        if !all.contains_key(&key) && all.len() >= MAX_SUBMISSIONS {
-            tracing::error!(error = %SubmitterError::TooMany { key }, "a vector is left out");
-            return;
-        }
-        match admit(all.get(&key).cloned(), vector) {
-            Ok(submission) => {
-                // Not fatal here: every step saves again before it sends.
-                if let Err(e) = self.store.save(&submission) {
-                    tracing::error!(error = %e, "a submission could not be saved");
-                }
-                all.insert(key, submission);
-                status.send_replace(all.clone());
-            }
+        match self.admit(all, vector) {
+            Ok(()) => {}
+            // Not fatal here: every step saves again before it sends.
+            Err(SubmitterError::Store(e)) => tracing::error!(error = %e, "a submission could not be saved"),
             Err(e) => tracing::warn!(error = %e, "a vector is left out"),
         }
+        status.send_replace(all.clone());
     }
 
     /// One step of the machine. The new state is on disk when this returns `Ok`.
@@ -176,13 +183,19 @@ impl Submitter {
         let event = match step {
             Step::Done | Step::WaitForBlock(_) => return Ok(Progress::On),
             Step::Look => self.look(submission).await.map(Event::Looked).map_err(SubmitError::from),
-            Step::Sign { nonce } => {
-                self.client.sign_weights(&self.pair, &submission.agreed.call, Some(nonce)).await.map(Event::Signed)
+            Step::Sign { nonce, commit } => {
+                let call = &submission.agreed.call;
+                let signed = if commit {
+                    self.client.sign_commit(&self.pair, call, Some(nonce)).await
+                } else {
+                    self.client.sign_weights(&self.pair, call, Some(nonce)).await
+                };
+                signed.map(Event::Signed)
             }
             Step::Send(signed) => {
                 // Saved before it is sent, whatever happened since it was signed.
                 self.store.save(submission)?;
-                tracing::info!(%key, epoch = submission.agreed.epoch, extrinsic = %signed.hash, "sending weights");
+                tracing::info!(%key, extrinsic = %signed.hash, commit = ?signed.commit, "sending weights");
                 let note = |block| {
                     submission.apply(Event::InBlock(block));
                     if let Err(e) = self.store.save(submission) {
@@ -208,7 +221,7 @@ impl Submitter {
         self.store.save(submission)?;
         if submission.is_over() {
             let landed = submission.has_landed();
-            tracing::info!(%key, epoch = submission.agreed.epoch, landed, state = ?submission.state, "submission over");
+            tracing::info!(%key, landed, state = ?submission.state, "submission over");
         }
         Ok(progress)
     }
@@ -235,6 +248,8 @@ impl Submitter {
             rate_limit: reader.value("WeightsSetRateLimit", (call.netuid,)).await?.unwrap_or(0),
             finalized_nonce: reader.link.nonce(&hotkey.0, Some(reader.hash)).await?,
             best_nonce: reader.link.nonce(&hotkey.0, None).await?,
+            commit_reveal: reader.required("CommitRevealWeightsEnabled", (call.netuid,)).await?,
+            waiting: reader.waiting_commits(call.netuid, call.mecid, hotkey).await?,
         })
     }
 
@@ -248,21 +263,46 @@ impl Submitter {
     }
 }
 
-/// The submission to go on with when `agreed` comes in and `on_file` is there.
-fn admit(on_file: Option<Submission>, agreed: AgreedVector) -> Result<Submission, SubmitterError> {
-    match on_file {
-        Some(s) if s.agreed == agreed => Ok(s),
-        Some(s) if s.agreed.epoch > agreed.epoch => {
-            Err(SubmitterError::Superseded { key: s.key(), given: agreed.epoch, newer: s.agreed.epoch })
-        }
-        Some(s) => {
-            if !s.is_over() {
-                tracing::warn!(key = %s.key(), old = s.agreed.epoch, new = agreed.epoch, "a newer vector replaces one that had not landed");
-            }
-            Ok(Submission::new(agreed))
-        }
-        None => Ok(Submission::new(agreed)),
+/// What taking a vector in changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Admitted {
+    /// To be saved, in this order.
+    changed: Vec<SubmissionKey>,
+    /// To be forgotten.
+    forgotten: Vec<SubmissionKey>,
+}
+
+/// Takes `agreed` into `all`. The same vector is taken up where it was.
+fn admit(all: &mut Submissions, agreed: AgreedVector) -> Result<Admitted, SubmitterError> {
+    let key = agreed.key();
+    let mut admitted = Admitted::default();
+    if all.get(&key).is_some_and(|s| s.agreed == agreed) {
+        return Ok(admitted);
     }
+    let newest = all.keys().rfind(|k| k.same_mechanism(&key)).map_or(key.epoch, |k| k.epoch);
+    if newest > key.epoch {
+        return Err(SubmitterError::Superseded { key, newer: newest });
+    }
+    for (old, submission) in all.iter_mut().filter(|(k, s)| k.same_mechanism(&key) && !s.is_over()) {
+        submission.supersede(key.epoch);
+        if submission.is_over() {
+            tracing::warn!(%old, new = key.epoch, "a newer vector replaces one that had not landed");
+            admitted.changed.push(*old);
+        }
+    }
+    let of_mechanism: Vec<SubmissionKey> = all.keys().copied().filter(|k| k.same_mechanism(&key)).collect();
+    let surplus = (of_mechanism.len() + 1).saturating_sub(KEPT_EPOCHS);
+    for old in of_mechanism.into_iter().filter(|k| *k != key).take(surplus) {
+        all.remove(&old);
+        admitted.changed.retain(|k| *k != old);
+        admitted.forgotten.push(old);
+    }
+    if all.len() >= MAX_SUBMISSIONS && !all.contains_key(&key) {
+        return Err(SubmitterError::TooMany { key });
+    }
+    all.insert(key, Submission::new(agreed));
+    admitted.changed.push(key);
+    Ok(admitted)
 }
 
 /// Waits for the view to change, no longer than `limit`.
@@ -277,8 +317,8 @@ async fn wait(view: &mut watch::Receiver<ChainView>, limit: Duration) -> Result<
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::WeightsCall;
     use crate::submission::State;
+    use crate::{Commit, WeightsCall};
 
     fn agreed(epoch: u64, value: u16) -> AgreedVector {
         AgreedVector {
@@ -289,18 +329,47 @@ mod tests {
         }
     }
 
+    fn states(all: &Submissions) -> Vec<(u64, bool)> {
+        all.iter().map(|(k, s)| (k.epoch, s.is_over())).collect()
+    }
+
     #[test]
     fn the_same_vector_is_taken_up_where_it_was() {
         let mut on_file = Submission::new(agreed(5, 1));
         on_file.state = State::ReadBack { block_number: 60, submitted: None };
-        assert_eq!(admit(Some(on_file.clone()), agreed(5, 1)).unwrap(), on_file);
+        let mut all = Submissions::from([(on_file.key(), on_file.clone())]);
+        assert_eq!(admit(&mut all, agreed(5, 1)).unwrap(), Admitted::default());
+        assert_eq!(all[&on_file.key()], on_file);
     }
 
     #[test]
     fn a_later_vector_replaces_an_earlier_one_and_not_the_other_way_round() {
-        let on_file = Submission::new(agreed(5, 1));
-        assert_eq!(admit(Some(on_file.clone()), agreed(6, 2)).unwrap(), Submission::new(agreed(6, 2)));
-        let refused = admit(Some(on_file), agreed(4, 2)).unwrap_err();
-        assert!(matches!(refused, SubmitterError::Superseded { given: 4, newer: 5, .. }));
+        let mut all = Submissions::new();
+        admit(&mut all, agreed(5, 1)).unwrap();
+        let admitted = admit(&mut all, agreed(6, 2)).unwrap();
+        assert_eq!(admitted.changed.iter().map(|k| k.epoch).collect::<Vec<_>>(), [5, 6]);
+        assert_eq!(states(&all), [(5, true), (6, false)]);
+        let refused = admit(&mut all, agreed(4, 2)).unwrap_err();
+        assert!(matches!(refused, SubmitterError::Superseded { newer: 6, .. }));
+    }
+
+    #[test]
+    fn a_commit_goes_on_waiting_for_its_reveal_when_the_next_vector_comes() {
+        let mut committed = Submission::new(agreed(5, 1));
+        let commit = Commit { digest: perturb_types::Digest([1; 32]), round: 9, reveal_block: 70 };
+        committed.state = State::Committed { commit, block_number: 60, submitted: None };
+        let mut all = Submissions::from([(committed.key(), committed)]);
+        admit(&mut all, agreed(6, 2)).unwrap();
+        assert_eq!(states(&all), [(5, false), (6, false)]);
+    }
+
+    #[test]
+    fn the_oldest_epochs_of_a_mechanism_are_forgotten() {
+        let mut all = Submissions::new();
+        let mut forgotten = Vec::new();
+        for epoch in 1..=KEPT_EPOCHS as u64 + 2 {
+            forgotten.extend(admit(&mut all, agreed(epoch, 1)).unwrap().forgotten.iter().map(|k| k.epoch));
+        }
+        assert_eq!((all.len(), forgotten), (KEPT_EPOCHS, vec![1, 2]));
     }
 }

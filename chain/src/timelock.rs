@@ -59,8 +59,7 @@ pub struct Beacon {
 
 impl Beacon {
     /// drand's quicknet, which Subtensor follows: a round every three seconds.
-    pub const QUICKNET: Self =
-        Self { public_key: QUICKNET_KEY, genesis_ms: 1_692_803_367_000, period_ms: 3_000 };
+    pub const QUICKNET: Self = Self { public_key: QUICKNET_KEY, genesis_ms: 1_692_803_367_000, period_ms: 3_000 };
 
     /// The round a commit is encrypted to whose reveal may begin in `blocks` blocks of `block_ms`, from `now_ms`
     /// (milliseconds since 1970): ⌊(now + (blocks + 3) · block time − genesis) / period⌋, at least 1.
