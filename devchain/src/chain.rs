@@ -3,12 +3,14 @@
 //! Every block is final when it is made. The last [`BLOCKS_KEPT`] blocks can be read whole, state included; of the
 //! [`HASHES_KEPT`] before them the hashes are known.
 
+use crate::beacon::{Beacon, BeaconSource};
 use crate::error::{ChainError, StartError, StoreError};
 use crate::genesis::Genesis;
 use crate::runtime::admin::{self, DevError, DevOp};
 use crate::runtime::apis::{api, check_call};
 use crate::runtime::{
-    Executive, Header, METADATA_VERSIONS, Runtime, RuntimeCall, UncheckedExtrinsic, genesis_storage, set_slot_duration,
+    Drand, Executive, Header, METADATA_VERSIONS, Runtime, RuntimeCall, UncheckedExtrinsic, genesis_storage,
+    set_slot_duration,
 };
 use crate::state::{Changes, NodeChanges, NodeDb, Released};
 use crate::store::{Base, BlockRecord, Loaded, Store};
@@ -71,6 +73,7 @@ pub(crate) struct Chain {
     hashes: VecDeque<H256>,
     genesis_hash: H256,
     slot_millis: u64,
+    beacon: Beacon,
     metadata: BTreeMap<u32, OpaqueMetadata>,
     store: Option<Store>,
 }
@@ -94,6 +97,7 @@ impl Chain {
             }
             fresh.store = Some(store);
         }
+        fresh.beacon = Beacon::new(&genesis.beacon);
         fresh.metadata = fresh.make_metadata()?;
         Ok(fresh)
     }
@@ -125,6 +129,7 @@ impl Chain {
             hashes: VecDeque::from([hash]),
             genesis_hash: hash,
             slot_millis,
+            beacon: Beacon::new(&BeaconSource::default()),
             metadata: BTreeMap::new(),
             store: None,
         }
@@ -181,6 +186,11 @@ impl Chain {
     /// Hash of block 0.
     pub(crate) fn genesis_hash(&self) -> H256 {
         self.genesis_hash
+    }
+
+    /// The beacon whose rounds open timelocked commits.
+    pub(crate) fn beacon(&self) -> &Beacon {
+        &self.beacon
     }
 
     /// A block in the window; the newest for `None`.
@@ -270,6 +280,7 @@ impl Chain {
             let inherent = UncheckedExtrinsic::new_bare(RuntimeCall::Timestamp(pallet_timestamp::Call::set { now }));
             let mut extrinsics = Vec::with_capacity(transactions.len() + 1);
             apply(&inherent, &mut extrinsics)?;
+            Drand::follow(&self.beacon, now);
             let ops = ops.iter().map(admin::apply).collect::<Vec<_>>();
             let outcomes = apply_all(transactions, &mut extrinsics);
             Ok::<_, TransactionValidityError>((Executive::finalize_block(), extrinsics, ops, outcomes))

@@ -21,6 +21,12 @@ pub enum GenesisError {
     /// A number of mechanisms that storage indices cannot express.
     #[error("genesis: {0} mechanisms; 1 to 16 are possible")]
     Mechanisms(u8),
+    /// A number of epochs from commit to reveal that the chain does not allow.
+    #[error("genesis: {0} epochs from commit to reveal; 1 to 100 are possible")]
+    RevealPeriod(u64),
+    /// A beacon too fast or too slow.
+    #[error("genesis: the beacon's period of {0} ms is not between 100 ms and an hour")]
+    BeaconPeriod(u64),
     /// More neurons than a subnet can have.
     #[error("genesis: {0} neurons in one subnet; at most 4096 are possible")]
     TooManyNeurons(usize),

@@ -5,6 +5,7 @@
 //! ```json
 //! {
 //!   "stake_threshold_tao": 1000,
+//!   "beacon": {"secret_seed": "development", "period_ms": 3000, "genesis_time": 1692803367},
 //!   "balances": [{"account": "5…", "rao": 1000000000}],
 //!   "subnets": [{
 //!     "netuid": 2, "tempo": 45, "min_allowed_weights": 1, "weights_set_rate_limit": 0,
@@ -18,6 +19,7 @@
 //!
 //! Neurons get uids 0, 1, … in the order of the list. The same file gives the same genesis hash.
 
+use crate::beacon::{BeaconSource, MAX_PERIOD_MS, MIN_PERIOD_MS};
 use crate::error::GenesisError;
 use crate::runtime::primitives::{MAX_MECHANISMS, MAX_SUBNETS};
 use serde::{Deserialize, Serialize};
@@ -31,12 +33,18 @@ pub const RAO_PER_TAO: u64 = 1_000_000_000;
 /// More neurons than this in one subnet are refused: uids are 16 bits and every snapshot carries all of them.
 pub const MAX_NEURONS: usize = 4096;
 
+/// Possible numbers of epochs from commit to reveal.
+pub const REVEAL_PERIODS: std::ops::RangeInclusive<u64> = 1..=100;
+
 /// The whole genesis file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Genesis {
     /// Stake weight, in whole TAO, below which a hotkey may not set weights. Default 1000, as on the main network.
     pub stake_threshold_tao: StakeThresholdTao,
+    /// The randomness beacon that opens timelocked commits: one of the chain's own, or `"quicknet"`. Default: its own,
+    /// with quicknet's schedule.
+    pub beacon: BeaconSource,
     /// Accounts with a balance. Nobody needs one: calls on weights and axons are free.
     pub balances: Vec<Balance>,
     /// The subnets.
@@ -94,6 +102,9 @@ pub struct Subnet {
     /// Refuse plain weights, as most subnets of the main network do. Default false.
     #[serde(default)]
     pub commit_reveal: bool,
+    /// Epochs from a commit to its reveal, 1 to 100. Default 1.
+    #[serde(default = "default_reveal_period")]
+    pub reveal_period_epochs: u64,
     /// Blocks after which a silent neuron counts as inactive. Default 5000.
     #[serde(default = "default_activity_cutoff")]
     pub activity_cutoff: u16,
@@ -142,6 +153,10 @@ fn default_max_weights_limit() -> u16 {
     u16::MAX
 }
 
+fn default_reveal_period() -> u64 {
+    1
+}
+
 fn default_activity_cutoff() -> u16 {
     5000
 }
@@ -164,6 +179,7 @@ impl Subnet {
             weights_set_rate_limit: 0,
             serving_rate_limit: 0,
             commit_reveal: false,
+            reveal_period_epochs: default_reveal_period(),
             activity_cutoff: default_activity_cutoff(),
             max_allowed_uids: default_max_uids(),
             owner_hotkey: None,
@@ -195,6 +211,11 @@ impl Genesis {
         for balance in &self.balances {
             account(&balance.account)?;
         }
+        if let BeaconSource::Own(own) = &self.beacon
+            && !(MIN_PERIOD_MS..=MAX_PERIOD_MS).contains(&own.period_ms)
+        {
+            return Err(GenesisError::BeaconPeriod(own.period_ms));
+        }
         let mut netuids = BTreeSet::new();
         for subnet in &self.subnets {
             if !netuids.insert(subnet.netuid) {
@@ -213,6 +234,9 @@ impl Subnet {
         }
         if self.mechanisms == 0 || self.mechanisms > MAX_MECHANISMS {
             return Err(GenesisError::Mechanisms(self.mechanisms));
+        }
+        if !REVEAL_PERIODS.contains(&self.reveal_period_epochs) {
+            return Err(GenesisError::RevealPeriod(self.reveal_period_epochs));
         }
         if self.neurons.len() > MAX_NEURONS {
             return Err(GenesisError::TooManyNeurons(self.neurons.len()));
@@ -246,6 +270,7 @@ pub fn account(address: &str) -> Result<AccountId32, GenesisError> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::beacon::NamedBeacon;
 
     const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
     const BOB: &str = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty";
@@ -268,6 +293,9 @@ mod tests {
         subnet.neurons.push(Neuron { hotkey, coldkey, stake: 5, validator_permit: true, balance_rao: 1 });
         let genesis = Genesis { subnets: vec![subnet], ..Genesis::default() };
         assert_eq!(Genesis::from_json(&serde_json::to_string(&genesis).unwrap()).unwrap(), genesis);
+        let quicknet = Genesis { beacon: BeaconSource::Named(NamedBeacon::Quicknet), ..Genesis::default() };
+        assert_eq!(Genesis::from_json(r#"{"beacon":"quicknet"}"#).unwrap(), quicknet);
+        assert_eq!(Genesis::from_json(r#"{"beacon":{}}"#).unwrap(), Genesis::default());
     }
 
     #[test]
@@ -280,6 +308,9 @@ mod tests {
         assert!(reason(&subnet(r#""netuid":0"#, "")).contains("netuid 0"));
         assert!(reason(&subnet(r#""netuid":4096"#, "")).contains("netuid 4096"));
         assert!(reason(&subnet(r#""netuid":1,"mechanisms":17"#, "")).contains("17"));
+        assert!(reason(&subnet(r#""netuid":1,"reveal_period_epochs":0"#, "")).contains("0 epochs"));
+        assert!(reason(r#"{"beacon":{"period_ms":99}}"#).contains("99 ms"));
+        assert!(reason(r#"{"beacon":"slownet"}"#).contains("beacon"));
         assert!(reason(&subnet(r#""netuid":1"#, &neuron("5Grw"))).contains("5Grw"));
         let twice = format!("{},{}", neuron(ALICE), neuron(ALICE));
         assert!(reason(&subnet(r#""netuid":1"#, &twice)).contains(ALICE));

@@ -10,14 +10,20 @@
 //! node      pool and development changes → one block a tick
 //! chain     recent blocks and their states              store    the log on disk
 //! state     trie nodes of many states, running the runtime on one
+//! beacon    rounds of randomness                        timelock opening commits with them
 //! runtime   pallets, extensions, runtime APIs
 //! ```
 //!
+//! Timelocked commits are opened as the real chain opens them, but with a [`beacon`] whose key everybody knows in place
+//! of drand's quicknet, which a chain without a network cannot follow; `"beacon": "quicknet"` in the genesis file takes
+//! quicknet's key, and its rounds from a development call.
+//!
 //! What a real chain does and this one does not: emission, consensus between validators (Yuma), registration by burn
-//! or work, revealing of timelocked commits, and consensus about blocks: one process makes them, each is final at once.
+//! or work, and consensus about blocks: one process makes them, each is final at once.
 //!
 //! [`genesis`] has the genesis file field by field, [`rpc`]'s submodules the methods beyond Substrate's.
 
+pub mod beacon;
 mod chain;
 pub mod error;
 mod faults;
@@ -29,6 +35,7 @@ pub mod runtime;
 mod service;
 mod state;
 mod store;
+pub mod timelock;
 
 pub use chain::{BLOCKS_KEPT, HASHES_KEPT};
 pub use error::StartError;

@@ -1,5 +1,5 @@
 //! `dev_…`: what only a development chain offers. Each change is made in the next block; the answer, `{"block": hash,
-//! "uid": number or null}`, comes when that block is there.
+//! "uid": number or null}`, comes when that block is there. `dev_setFault` and `dev_beacon` need no block.
 //!
 //! | method | arguments |
 //! |---|---|
@@ -10,12 +10,20 @@
 //! | `dev_setCommitReveal` | netuid, enabled |
 //! | `dev_setWeightsRateLimit` | netuid, blocks |
 //! | `dev_deregister` | netuid, hotkey, new hotkey, new coldkey: the new one takes the old one's uid |
+//! | `dev_putPulse` | round, signature: a round of the beacon, checked against its public key |
 //! | `dev_setFault` | one object, see [`Fault`]; what it does not name is switched off |
+//! | `dev_beacon` | none |
+//!
+//! `dev_beacon` answers what a client needs to make timelocked commits: `{"publicKey": hex, "scheme", "genesisTime": s,
+//! "periodMs", "own": does the chain play the beacon itself, "lastStoredRound"}`.
 
-use super::{Account, Answer, Module};
+use super::{Account, Answer, Hex, Module};
+use crate::beacon::SCHEME;
 use crate::faults::Fault;
 use crate::node::{Node, OpDone, OpError};
+use crate::runtime::Runtime;
 use crate::runtime::admin::DevOp;
+use crate::runtime::drand::LastStoredRound;
 use jsonrpsee::core::RegisterMethodError;
 use jsonrpsee::types::{ErrorObjectOwned, Params, ParamsSequence};
 use serde_json::{Value, json};
@@ -25,7 +33,7 @@ const REFUSED: i32 = 5001;
 
 type Parse = fn(&mut ParamsSequence<'_>) -> Answer<DevOp>;
 
-const CHANGES: [(&str, Parse); 7] = [
+const CHANGES: [(&str, Parse); 8] = [
     ("dev_registerHotkey", |params| {
         let (netuid, Account(hotkey), Account(coldkey)) = (params.next()?, params.next()?, params.next()?);
         Ok(DevOp::Register { netuid, hotkey, coldkey })
@@ -46,6 +54,10 @@ const CHANGES: [(&str, Parse); 7] = [
         let (Account(new_hotkey), Account(new_coldkey)) = (params.next()?, params.next()?);
         Ok(DevOp::Replace { netuid, hotkey, new_hotkey, new_coldkey })
     }),
+    ("dev_putPulse", |params| {
+        let (round, Hex(signature)) = (params.next()?, params.next()?);
+        Ok(DevOp::PutPulse { round, signature })
+    }),
 ];
 
 pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
@@ -56,6 +68,19 @@ pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         let fault = params.sequence().optional_next::<Fault>()?.unwrap_or_default();
         node.faults.set(fault);
         Ok(fault)
+    })?;
+    module.register_method("dev_beacon", |_, node, _| -> Answer<Value> {
+        let chain = node.chain();
+        let last = chain.read(LastStoredRound::<Runtime>::get)?;
+        let beacon = chain.beacon();
+        Ok(json!({
+            "publicKey": Hex(beacon.public_key().to_vec()),
+            "scheme": SCHEME,
+            "genesisTime": beacon.genesis_secs(),
+            "periodMs": beacon.period_ms(),
+            "own": beacon.is_own(),
+            "lastStoredRound": last,
+        }))
     })?;
     Ok(())
 }

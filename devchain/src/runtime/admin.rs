@@ -3,15 +3,17 @@
 //! They run inside the block that is being made, so they are part of its state, survive a restart and can be read at
 //! that block like anything else.
 
+use super::drand::{BeaconConfig, BeaconConfiguration};
 use super::primitives::{AlphaBalance, MechId, NetUid, NetUidStorageIndex};
 use super::subtensor::{
     Active, ActivityCutoff, Axons, BlockAtRegistration, CommitRevealWeightsEnabled, Consensus, Dividends, Emission,
     Event, Incentive, IsNetworkMember, Keys, LastUpdate, MaxAllowedUids, MaxWeightsLimit, MechanismCountCurrent,
-    MinAllowedWeights, NetworksAdded, Owner, ServingRateLimit, StakeThreshold, StakeWeight, SubnetOwner,
-    SubnetOwnerHotkey, SubnetworkN, Tempo, TotalHotkeyAlpha, TotalNetworks, Uids, ValidatorPermit, ValidatorTrust,
-    Weights, WeightsSetRateLimit, WeightsVersionKey,
+    MinAllowedWeights, NetworksAdded, Owner, RevealPeriodEpochs, ServingRateLimit, StakeThreshold, StakeWeight,
+    SubnetOwner, SubnetOwnerHotkey, SubnetworkN, Tempo, TotalHotkeyAlpha, TotalNetworks, Uids, ValidatorPermit,
+    ValidatorTrust, Weights, WeightsSetRateLimit, WeightsVersionKey,
 };
-use super::{Balances, Runtime, SubtensorModule};
+use super::{Balances, Drand, Runtime, SubtensorModule};
+use crate::beacon::Beacon;
 use crate::error::GenesisError;
 use crate::genesis::{Genesis, Neuron, RAO_PER_TAO, Subnet, account};
 use frame_support::traits::Currency;
@@ -79,6 +81,13 @@ pub enum DevOp {
         /// Owner of the neuron that comes.
         new_coldkey: AccountId32,
     },
+    /// Store a round of the beacon; one that the beacon has not signed is refused.
+    PutPulse {
+        /// Its number.
+        round: u64,
+        /// The beacon's signature.
+        signature: Vec<u8>,
+    },
 }
 
 /// Why a development change was not made.
@@ -105,6 +114,9 @@ pub enum DevError {
         /// Its uid.
         uid: u16,
     },
+    /// The signature is not the beacon's for this round.
+    #[error("round {0}: not signed by the chain's beacon")]
+    BadPulse(u64),
     /// All uids are taken.
     #[error("subnet {0} is full; replace a neuron instead")]
     Full(u16),
@@ -166,11 +178,19 @@ pub(crate) fn apply(op: &DevOp) -> Result<Option<u16>, DevError> {
             SubtensorModule::deposit_event(Event::NeuronRegistered(id, uid, new_hotkey.clone()));
             Ok(Some(uid))
         }
+        DevOp::PutPulse { round, signature } => {
+            if Drand::bring(*round, signature) {
+                Ok(None)
+            } else {
+                Err(DevError::BadPulse(*round))
+            }
+        }
     }
 }
 
-/// Write the genesis subnets, neurons and balances.
+/// Write the genesis subnets, neurons and balances, and the beacon's public side.
 pub(crate) fn install(genesis: &Genesis) -> Result<(), GenesisError> {
+    BeaconConfig::<Runtime>::put(BeaconConfiguration::of(&Beacon::new(&genesis.beacon)));
     StakeThreshold::<Runtime>::put(genesis.stake_threshold_tao.0.saturating_mul(RAO_PER_TAO));
     TotalNetworks::<Runtime>::put(u16::try_from(genesis.subnets.len()).unwrap_or(u16::MAX));
     for balance in &genesis.balances {
@@ -195,6 +215,7 @@ fn install_subnet(subnet: &Subnet) -> Result<(), GenesisError> {
     WeightsSetRateLimit::<Runtime>::insert(id, subnet.weights_set_rate_limit);
     ServingRateLimit::<Runtime>::insert(id, subnet.serving_rate_limit);
     CommitRevealWeightsEnabled::<Runtime>::insert(id, subnet.commit_reveal);
+    RevealPeriodEpochs::<Runtime>::insert(id, subnet.reveal_period_epochs);
     ActivityCutoff::<Runtime>::insert(id, subnet.activity_cutoff);
     MaxAllowedUids::<Runtime>::insert(id, subnet.max_allowed_uids.max(room));
     if let Some(owner) = &subnet.owner_hotkey {

@@ -9,9 +9,9 @@
 
 use super::primitives::{NetUid, NetUidStorageIndex};
 use super::subtensor::{
-    Active, ActivityCutoff, BlocksSinceLastStep, Config, Keys, LastEpochBlock, LastMechansimStepBlock, LastUpdate,
-    NetworksAdded, Pallet, PendingEpochAt, StakeThreshold, StakeWeight, SubnetEpochIndex, SubnetworkN, TaoWeight,
-    Tempo, TotalHotkeyAlpha,
+    Active, ActivityCutoff, BlocksSinceLastStep, Config, Event, Keys, LastEpochBlock, LastMechansimStepBlock,
+    LastUpdate, MaxEpochsPerBlock, NetworksAdded, Pallet, PendingEpochAt, StakeThreshold, StakeWeight,
+    SubnetEpochIndex, SubnetworkN, TaoWeight, Tempo, TotalHotkeyAlpha,
 };
 
 /// Longest tempo the chain allows; a subnet without an epoch for longer gets one at once.
@@ -29,15 +29,41 @@ pub struct Stake {
 }
 
 impl<T: Config> Pallet<T> {
-    /// Run every epoch that is due at block `now`.
+    /// Run the epochs that are due at block `now`, as many as one block runs; the others are due in the next.
     pub(super) fn run_due_epochs(now: u64) {
-        let netuids: Vec<NetUid> = NetworksAdded::<T>::iter().filter(|(_, added)| *added).map(|(id, _)| id).collect();
-        for netuid in netuids {
+        let mut room = MaxEpochsPerBlock::<T>::get();
+        for netuid in Self::subnets() {
             BlocksSinceLastStep::<T>::mutate(netuid, |blocks| *blocks = blocks.saturating_add(1));
-            if Self::epoch_is_due(netuid, now) {
+            if !Self::epoch_is_due(netuid, now) {
+                continue;
+            }
+            if let Some(left) = room.checked_sub(1) {
+                room = left;
                 Self::run_epoch(netuid, now);
+            } else {
+                let to_block = now.saturating_add(1);
+                PendingEpochAt::<T>::insert(netuid, to_block);
+                Self::deposit_event(Event::EpochDeferred { netuid, from_block: now, to_block });
             }
         }
+    }
+
+    /// The subnets, in the order in which the chain goes over them.
+    pub(super) fn subnets() -> Vec<NetUid> {
+        NetworksAdded::<T>::iter().filter(|(_, added)| *added).map(|(id, _)| id).collect()
+    }
+
+    /// Subnets whose epoch is due at block `now`, but not among those that the block runs.
+    pub(super) fn deferred_epochs(now: u64) -> Vec<NetUid> {
+        let due = Self::subnets().into_iter().filter(|netuid| Self::epoch_is_due(*netuid, now));
+        due.skip(usize::from(MaxEpochsPerBlock::<T>::get())).collect()
+    }
+
+    /// The epoch that the current block belongs to for commits and reveals: that of the counter, or the next one where
+    /// its epoch is due in this block and has not run yet.
+    pub fn epoch_with_lookahead(netuid: NetUid) -> u64 {
+        let due = Self::epoch_is_due(netuid, Self::current_block());
+        SubnetEpochIndex::<T>::get(netuid).saturating_add(u64::from(due))
     }
 
     /// Is an epoch of the subnet due at block `now`.

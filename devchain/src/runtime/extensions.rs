@@ -1,9 +1,11 @@
 //! The transaction extensions, in the order and under the names that Subtensor's metadata gives them.
 //!
 //! Those of FRAME are FRAME's own. Here are the five that are Subtensor's: a nonce check that lets free calls through
-//! from accounts without a balance, the pool's checks of weights and axons, and three that carry no bytes and check
-//! nothing that can occur on this chain.
+//! from accounts without a balance, the pool's checks of weights, commits and axons, and three that carry no bytes and
+//! check nothing that can occur on this chain.
 
+use super::commits::commit_hash;
+use super::drand::LastStoredRound;
 use super::primitives::{MechId, NetUid, NetUidStorageIndex};
 use super::subtensor::{AxonInfo, Call, CommitRevealWeightsEnabled, Error, Uids};
 use super::{Runtime, RuntimeCall, RuntimeOrigin, SubtensorModule};
@@ -89,6 +91,25 @@ impl SubtensorTransactionExtension {
         match call {
             Call::set_weights { netuid, .. } => Self::check_weights(who, *netuid, MechId::MAIN),
             Call::set_mechanism_weights { netuid, mecid, .. } => Self::check_weights(who, *netuid, *mecid),
+            Call::commit_timelocked_weights { netuid, reveal_round, .. }
+            | Call::commit_timelocked_mechanism_weights { netuid, reveal_round, .. } => {
+                Self::check_stake(who, *netuid)?;
+                if *reveal_round < LastStoredRound::<Runtime>::get() { Err(Error::InvalidRevealRound) } else { Ok(()) }
+            }
+            Call::commit_weights { netuid, .. } => Self::check_commit(who, *netuid, MechId::MAIN),
+            Call::commit_mechanism_weights { netuid, mecid, .. } => Self::check_commit(who, *netuid, *mecid),
+            Call::reveal_weights { netuid, uids, values, salt, version_key } => {
+                let index = NetUidStorageIndex::from(*netuid);
+                let hash = commit_hash(who, index, uids, values, salt, *version_key);
+                Self::check_stake(who, *netuid)?;
+                SubtensorModule::check_reveal(who, *netuid, index, hash)
+            }
+            Call::reveal_mechanism_weights { netuid, mecid, uids, values, salt, version_key } => {
+                let index = NetUidStorageIndex::new(*netuid, *mecid);
+                let hash = commit_hash(who, index, uids, values, salt, *version_key);
+                Self::check_stake(who, *netuid)?;
+                SubtensorModule::check_reveal(who, *netuid, index, hash)
+            }
             Call::serve_axon { netuid, version, ip, port, ip_type, protocol, placeholder1, placeholder2 } => {
                 let axon = AxonInfo {
                     block: SubtensorModule::current_block(),
@@ -106,20 +127,31 @@ impl SubtensorTransactionExtension {
         }
     }
 
+    fn check_stake(who: &AccountId32, netuid: NetUid) -> Result<(), Error<Runtime>> {
+        if SubtensorModule::has_stake_for_weights(who, netuid) {
+            Ok(())
+        } else {
+            Err(Error::NotEnoughStakeToSetWeights)
+        }
+    }
+
     fn check_weights(who: &AccountId32, netuid: NetUid, mecid: MechId) -> Result<(), Error<Runtime>> {
-        if !SubtensorModule::has_stake_for_weights(who, netuid) {
-            return Err(Error::NotEnoughStakeToSetWeights);
+        Self::check_stake(who, netuid)?;
+        if CommitRevealWeightsEnabled::<Runtime>::get(netuid) || Self::has_waited(who, netuid, mecid) {
+            return Ok(());
         }
+        Err(Error::SettingWeightsTooFast)
+    }
+
+    fn check_commit(who: &AccountId32, netuid: NetUid, mecid: MechId) -> Result<(), Error<Runtime>> {
+        Self::check_stake(who, netuid)?;
+        if Self::has_waited(who, netuid, mecid) { Ok(()) } else { Err(Error::CommittingWeightsTooFast) }
+    }
+
+    /// Has the rate limit passed. Who is not registered is told so in the block.
+    fn has_waited(who: &AccountId32, netuid: NetUid, mecid: MechId) -> bool {
         let index = NetUidStorageIndex::new(netuid, mecid);
-        match Uids::<Runtime>::get(netuid, who) {
-            Some(uid)
-                if !CommitRevealWeightsEnabled::<Runtime>::get(netuid)
-                    && !SubtensorModule::may_update_now(netuid, index, uid) =>
-            {
-                Err(Error::SettingWeightsTooFast)
-            }
-            _ => Ok(()),
-        }
+        Uids::<Runtime>::get(netuid, who).is_none_or(|uid| SubtensorModule::may_update_now(netuid, index, uid))
     }
 }
 
@@ -128,11 +160,14 @@ fn custom_code(error: &Error<Runtime>) -> u8 {
     const BAD_REQUEST: u8 = 255;
     match error {
         Error::NotEnoughStakeToSetWeights => 1,
-        Error::SettingWeightsTooFast => 6,
+        Error::SettingWeightsTooFast | Error::CommittingWeightsTooFast => 6,
         Error::HotKeyNotRegisteredInNetwork => 10,
         Error::InvalidIpAddress => 11,
         Error::ServingRateLimitExceeded => 12,
         Error::InvalidPort => 13,
+        Error::InvalidRevealRound => 15,
+        Error::NoWeightsCommitFound => 16,
+        Error::RevealTooEarly => 17,
         Error::HotKeyNotRegisteredInSubNet => 19,
         _ => BAD_REQUEST,
     }

@@ -9,6 +9,7 @@
 //! | 6 | `TransactionPayment` |
 //! | 7 | `SubtensorModule` |
 //! | 18 | `Commitments` |
+//! | 26 | `Drand` |
 
 // The FRAME macros write items of their own, which carry no documentation.
 #![allow(missing_docs)]
@@ -16,9 +17,12 @@
 pub mod admin;
 pub mod apis;
 pub mod commitments;
+mod commits;
+pub mod drand;
 pub mod epoch;
 pub mod extensions;
 pub mod primitives;
+pub mod reveal;
 pub mod rpc_info;
 mod serving;
 pub mod subtensor;
@@ -93,6 +97,7 @@ construct_runtime!(
         TransactionPayment: pallet_transaction_payment = 6,
         SubtensorModule: subtensor = 7,
         Commitments: commitments = 18,
+        Drand: drand = 26,
     }
 );
 
@@ -149,6 +154,8 @@ impl pallet_transaction_payment::Config for Runtime {
 impl subtensor::Config for Runtime {}
 
 impl commitments::Config for Runtime {}
+
+impl drand::Config for Runtime {}
 
 /// Fee for computing: one rao per 2000 units (ps), of the order the real chain takes.
 pub struct FeePerWeight;

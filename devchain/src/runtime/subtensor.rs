@@ -2,8 +2,8 @@
 //! indices of Subtensor's runtime at spec 461.
 //!
 //! Only what a validator node and its miners use is here. The rules live beside this file: `weights` (who may set
-//! which weights), `epoch` (when a subnet's epoch ends), `serving` (axons), `admin` (development changes that no
-//! extrinsic could make).
+//! which weights), `commits` (who may commit them), `reveal` (how timelocked commits become weights), `epoch` (when a
+//! subnet's epoch ends), `serving` (axons), `admin` (development changes that no extrinsic could make).
 
 // The FRAME macros write items of their own, which carry no documentation, and `expect` on what they
 // themselves have built; calls have the arguments that Subtensor's have.
@@ -11,7 +11,22 @@
 
 pub use pallet::*;
 
+use frame_support::BoundedVec;
 use frame_support::pallet_prelude::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, TypeInfo};
+use frame_support::traits::ConstU32;
+use sp_core::H256;
+
+/// Greatest timelocked commit, in bytes.
+pub const MAX_COMMIT_BYTES: u32 = 5000;
+
+/// A timelocked commit as it travels.
+pub type CommitBytes = BoundedVec<u8, ConstU32<MAX_COMMIT_BYTES>>;
+
+/// Who committed, at which block, what, and the beacon's round that opens it.
+pub type TimelockedCommit<A> = (A, u64, CommitBytes, u64);
+
+/// A commit by hash: the hash, the epoch and the block of the commit, and a number that is no longer used.
+pub type HashCommit = (H256, u64, u64, u64);
 
 /// Where a miner serves, as [`Axons`] keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
@@ -36,15 +51,17 @@ pub struct AxonInfo {
 
 #[frame_support::pallet]
 pub mod pallet {
-    use super::AxonInfo;
+    use super::{AxonInfo, CommitBytes, HashCommit, TimelockedCommit};
     use crate::runtime::primitives::{AlphaBalance, MechId, NetUid, NetUidStorageIndex, TaoBalance};
     use frame_support::dispatch::Pays;
     use frame_support::pallet_prelude::*;
     use frame_system::pallet_prelude::*;
+    use sp_core::H256;
     use sp_runtime::traits::UniqueSaturatedInto;
     use sp_runtime::{AccountId32, PerU16};
+    use std::collections::VecDeque;
 
-    use frame_support::traits::{ConstBool, ConstU16, ConstU64};
+    use frame_support::traits::{ConstBool, ConstU8, ConstU16, ConstU64};
 
     #[pallet::pallet]
     #[pallet::without_storage_info]
@@ -125,6 +142,35 @@ pub mod pallet {
     /// Block of the last epoch (the chain's own spelling).
     #[pallet::storage]
     pub type LastMechansimStepBlock<T> = StorageMap<_, Identity, NetUid, u64, ValueQuery>;
+
+    /// Epochs that one block runs at most; the others wait for the next block.
+    #[pallet::storage]
+    pub type MaxEpochsPerBlock<T> = StorageValue<_, u8, ValueQuery, ConstU8<2>>;
+
+    // ---- commits
+
+    /// (storage index, epoch) → timelocked commits of that epoch, in their order.
+    #[pallet::storage]
+    pub type TimelockedWeightCommits<T: Config> = StorageDoubleMap<
+        _,
+        Twox64Concat,
+        NetUidStorageIndex,
+        Twox64Concat,
+        u64,
+        VecDeque<TimelockedCommit<T::AccountId>>,
+        ValueQuery,
+    >;
+    /// (storage index, hotkey) → commits by hash that wait for being revealed.
+    #[pallet::storage]
+    pub type WeightCommits<T: Config> = StorageDoubleMap<
+        _,
+        Twox64Concat,
+        NetUidStorageIndex,
+        Twox64Concat,
+        T::AccountId,
+        VecDeque<HashCommit>,
+        OptionQuery,
+    >;
 
     // ---- subnets and their parameters
 
@@ -268,9 +314,34 @@ pub mod pallet {
         /// The tempo changed.
         #[codec(index = 53)]
         TempoSet(NetUid, u16),
+        /// A neuron committed the hash of its weights.
+        #[codec(index = 86)]
+        WeightsCommitted(T::AccountId, NetUidStorageIndex, H256),
+        /// A neuron revealed weights whose hash it had committed.
+        #[codec(index = 87)]
+        WeightsRevealed(T::AccountId, NetUidStorageIndex, H256),
+        /// The number of epochs from commit to reveal changed.
+        #[codec(index = 101)]
+        CommitRevealPeriodsSet(NetUid, u64),
         /// Commit-reveal was switched on or off.
         #[codec(index = 102)]
         CommitRevealEnabled(NetUid, bool),
+        /// A neuron committed timelocked weights: BLAKE2b-256 of the commit, and the round that opens it.
+        #[codec(index = 108)]
+        TimelockedWeightsCommitted(T::AccountId, NetUidStorageIndex, H256, u64),
+        /// Timelocked weights were opened and stand.
+        #[codec(index = 109)]
+        TimelockedWeightsRevealed(NetUidStorageIndex, T::AccountId),
+        /// Too many epochs were due in this block; this one waits for the next.
+        #[codec(index = 137)]
+        EpochDeferred {
+            /// The subnet.
+            netuid: NetUid,
+            /// This block.
+            from_block: u64,
+            /// The next one.
+            to_block: u64,
+        },
     }
 
     /// Indices are the real runtime's.
@@ -327,17 +398,45 @@ pub mod pallet {
         /// Nobody sets weights on the root network.
         #[codec(index = 47)]
         CanNotSetRootNetworkWeights,
+        /// Nothing is committed, or nothing any more.
+        #[codec(index = 51)]
+        NoWeightsCommitFound,
+        /// What is revealed is not what was committed.
+        #[codec(index = 52)]
+        InvalidRevealCommitHashNotMatch,
         /// This subnet takes weights by commit-reveal only.
         #[codec(index = 53)]
         CommitRevealEnabled,
+        /// This subnet takes no commits.
+        #[codec(index = 54)]
+        CommitRevealDisabled,
         /// No such subnet or mechanism.
         #[codec(index = 74)]
         MechanismDoesNotExist,
+        /// Ten commits wait for being revealed already.
+        #[codec(index = 77)]
+        TooManyUnrevealedCommits,
+        /// The epoch for revealing is over.
+        #[codec(index = 78)]
+        ExpiredWeightCommit,
+        /// The epoch for revealing has not come.
+        #[codec(index = 79)]
+        RevealTooEarly,
+        /// The rate limit of weights has not passed.
+        #[codec(index = 81)]
+        CommittingWeightsTooFast,
+        /// The chain opens commits of another version.
+        #[codec(index = 111)]
+        IncorrectCommitRevealVersion,
+        /// The round is older than the newest on the chain.
+        #[codec(index = 112)]
+        InvalidRevealRound,
     }
 
     #[pallet::hooks]
     impl<T: Config> Hooks<BlockNumberFor<T>> for Pallet<T> {
         fn on_initialize(now: BlockNumberFor<T>) -> Weight {
+            Self::reveal_due_commits(now.unique_saturated_into());
             Self::run_due_epochs(now.unique_saturated_into());
             Weight::zero()
         }
@@ -377,6 +476,85 @@ pub mod pallet {
             let block = Self::current_block();
             let axon = AxonInfo { block, version, ip, port, ip_type, protocol, placeholder1, placeholder2 };
             Self::do_serve_axon(hotkey, netuid, axon)
+        }
+
+        /// Commit the hash of weights on the main mechanism of a subnet.
+        #[pallet::call_index(96)]
+        #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn commit_weights(origin: OriginFor<T>, netuid: NetUid, commit_hash: H256) -> DispatchResult {
+            Self::do_commit_hash(&ensure_signed(origin)?, netuid, MechId::MAIN, commit_hash)
+        }
+
+        /// Reveal weights on the main mechanism of a subnet whose hash was committed.
+        #[pallet::call_index(97)]
+        #[pallet::weight((Weight::from_parts(1_000_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn reveal_weights(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            uids: Vec<u16>,
+            values: Vec<u16>,
+            salt: Vec<u16>,
+            version_key: u64,
+        ) -> DispatchResult {
+            let hotkey = ensure_signed(origin)?;
+            Self::do_reveal_hash(&hotkey, netuid, MechId::MAIN, &uids, &values, &salt, version_key)
+        }
+
+        /// Commit timelocked weights on the main mechanism of a subnet.
+        #[pallet::call_index(113)]
+        #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn commit_timelocked_weights(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            commit: CommitBytes,
+            reveal_round: u64,
+            commit_reveal_version: u16,
+        ) -> DispatchResult {
+            let hotkey = ensure_signed(origin)?;
+            Self::do_commit_timelocked(hotkey, netuid, MechId::MAIN, commit, reveal_round, commit_reveal_version)
+        }
+
+        /// Commit the hash of weights on one mechanism of a subnet.
+        #[pallet::call_index(115)]
+        #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn commit_mechanism_weights(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            mecid: MechId,
+            commit_hash: H256,
+        ) -> DispatchResult {
+            Self::do_commit_hash(&ensure_signed(origin)?, netuid, mecid, commit_hash)
+        }
+
+        /// Reveal weights on one mechanism of a subnet whose hash was committed.
+        #[pallet::call_index(116)]
+        #[pallet::weight((Weight::from_parts(1_000_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn reveal_mechanism_weights(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            mecid: MechId,
+            uids: Vec<u16>,
+            values: Vec<u16>,
+            salt: Vec<u16>,
+            version_key: u64,
+        ) -> DispatchResult {
+            let hotkey = ensure_signed(origin)?;
+            Self::do_reveal_hash(&hotkey, netuid, mecid, &uids, &values, &salt, version_key)
+        }
+
+        /// Commit timelocked weights on one mechanism of a subnet.
+        #[pallet::call_index(118)]
+        #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn commit_timelocked_mechanism_weights(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            mecid: MechId,
+            commit: CommitBytes,
+            reveal_round: u64,
+            commit_reveal_version: u16,
+        ) -> DispatchResult {
+            let hotkey = ensure_signed(origin)?;
+            Self::do_commit_timelocked(hotkey, netuid, mecid, commit, reveal_round, commit_reveal_version)
         }
 
         /// Set the weights of the caller's neuron on one mechanism of a subnet.

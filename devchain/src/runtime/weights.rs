@@ -16,7 +16,8 @@
 //! 12. enough weights
 //! 13. after max-upscaling to 65535, no weight above the limit
 //!
-//! Commit-reveal, where it is on, comes before all of them: plain submissions are refused.
+//! Commit-reveal, where it is on, comes before all of them: plain submissions are refused. Revealed weights pass the
+//! same checks but for the rate limit, which their commit has passed, and do not count as an update again.
 
 use super::primitives::{MechId, NetUid, NetUidStorageIndex};
 use super::subtensor::{
@@ -29,7 +30,7 @@ use frame_support::pallet_prelude::DispatchResult;
 use std::collections::BTreeSet;
 
 impl<T: Config> Pallet<T> {
-    /// Check and store one submission of weights.
+    /// Check and store one plain submission of weights.
     pub(super) fn do_set_weights(
         hotkey: &T::AccountId,
         netuid: NetUid,
@@ -39,6 +40,19 @@ impl<T: Config> Pallet<T> {
         version_key: u64,
     ) -> DispatchResult {
         ensure!(!CommitRevealWeightsEnabled::<T>::get(netuid), Error::<T>::CommitRevealEnabled);
+        Self::take_weights(hotkey, netuid, mecid, uids, values, version_key)
+    }
+
+    /// Check and store weights, plain or revealed.
+    pub(super) fn take_weights(
+        hotkey: &T::AccountId,
+        netuid: NetUid,
+        mecid: MechId,
+        uids: &[u16],
+        values: &[u16],
+        version_key: u64,
+    ) -> DispatchResult {
+        let committed = CommitRevealWeightsEnabled::<T>::get(netuid);
         ensure!(netuid != NetUid::ROOT, Error::<T>::CanNotSetRootNetworkWeights);
         ensure!(uids.len() == values.len(), Error::<T>::WeightVecNotEqualSize);
         ensure!(Self::mechanism_exists(netuid, mecid), Error::<T>::MechanismDoesNotExist);
@@ -48,7 +62,7 @@ impl<T: Config> Pallet<T> {
         ensure!(Self::has_stake_for_weights(hotkey, netuid), Error::<T>::NotEnoughStakeToSetWeights);
         ensure!(Self::accepts_version(netuid, version_key), Error::<T>::IncorrectWeightVersionKey);
         let index = NetUidStorageIndex::new(netuid, mecid);
-        ensure!(Self::may_update_now(netuid, index, uid), Error::<T>::SettingWeightsTooFast);
+        ensure!(committed || Self::may_update_now(netuid, index, uid), Error::<T>::SettingWeightsTooFast);
         ensure!(Self::may_validate(netuid, uid, hotkey, uids), Error::<T>::NeuronNoValidatorPermit);
         ensure!(uids.iter().collect::<BTreeSet<_>>().len() == uids.len(), Error::<T>::DuplicateUids);
         ensure!(uids.iter().all(|dest| *dest < size), Error::<T>::UidVecContainInvalidOne);
@@ -61,7 +75,9 @@ impl<T: Config> Pallet<T> {
 
         let row: Vec<(u16, u16)> = uids.iter().copied().zip(upscaled).collect();
         Weights::<T>::insert(index, uid, row);
-        Self::note_update(index, uid);
+        if !committed {
+            Self::note_update(index, uid);
+        }
         Self::deposit_event(Event::WeightsSet(index, uid));
         Ok(())
     }

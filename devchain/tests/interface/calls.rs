@@ -19,11 +19,11 @@ use super::{Chain, NETUID, account, unhex};
 
 const TAO: u64 = 1_000_000_000;
 
-fn pair(seed: u8) -> sr25519::Pair {
+pub(super) fn pair(seed: u8) -> sr25519::Pair {
     sr25519::Pair::from_seed(&[seed; 32])
 }
 
-fn hotkey(seed: u8) -> String {
+pub(super) fn hotkey(seed: u8) -> String {
     format!("0x{}", hex::encode(pair(seed).public().0))
 }
 
@@ -42,7 +42,7 @@ fn subnet() -> Value {
 
 /// What an extrinsic is signed over and with.
 #[derive(Clone)]
-struct Signing {
+pub(super) struct Signing {
     who: u8,
     nonce: u32,
     era: Era,
@@ -52,14 +52,14 @@ struct Signing {
 }
 
 impl Signing {
-    fn new(chain: &Chain, who: u8, nonce: u32) -> Self {
+    pub(super) fn new(chain: &Chain, who: u8, nonce: u32) -> Self {
         let genesis = unhex(&chain.genesis);
         let (era, birth) = (Era::Immortal, genesis.clone());
         Self { who, nonce, era, birth, genesis, spec_version: VERSION.spec_version }
     }
 
     /// The extrinsic, in hex; `spoil` is put over the signature.
-    fn sign(&self, call: Call<Runtime>, spoil: u8) -> String {
+    pub(super) fn sign(&self, call: Call<Runtime>, spoil: u8) -> String {
         let call = RuntimeCall::from(call);
         let extension: TxExtension = (
             (
@@ -113,7 +113,7 @@ impl Chain {
     }
 
     /// Submit, and wait for the finalized block: its hash, and the pallet's error if the call failed there.
-    async fn land(&self, who: u8, call: Call<Runtime>) -> (Value, Option<String>) {
+    pub(super) async fn land(&self, who: u8, call: Call<Runtime>) -> (Value, Option<String>) {
         let extrinsic = Signing::new(self, who, self.nonce(who).await).sign(call, 0);
         let (submit, end) = ("author_submitAndWatchExtrinsic", "author_unwatchExtrinsic");
         let mut statuses = self.rpc.subscribe::<Value, _>(submit, rpc_params![extrinsic], end).await.unwrap();
@@ -136,7 +136,7 @@ impl Chain {
         (block, name)
     }
 
-    async fn pool_says(&self, extrinsic: String) -> (i32, String) {
+    pub(super) async fn pool_says(&self, extrinsic: String) -> (i32, String) {
         self.refused("author_submitExtrinsic", rpc_params![extrinsic]).await
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod commits;
 mod development;
 mod killed;
 
@@ -43,8 +44,13 @@ impl Drop for Chain {
 impl Chain {
     /// Starts the program on a folder; what it says instead, if it does not start.
     async fn open(folder: &Path, subnet: &Value) -> Result<Self, String> {
+        Self::open_with(folder, &json!({"subnets": [subnet]})).await
+    }
+
+    /// The same with a whole genesis file.
+    async fn open_with(folder: &Path, content: &Value) -> Result<Self, String> {
         let genesis = folder.join("genesis.json");
-        std::fs::write(&genesis, json!({"subnets": [subnet]}).to_string()).unwrap();
+        std::fs::write(&genesis, content.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_perturb-devchain"));
         command.args(["--rpc-port", "0", "--block-time-ms", BLOCK_TIME_MS, "--genesis"]).arg(genesis);
         command.arg("--data-dir").arg(folder.join("chain"));
