@@ -45,7 +45,7 @@ pub struct WaitingCommit {
     pub block: u64,
 }
 
-/// The chain's record of its beacon, in seconds.
+/// The chain's record of its beacon, in whole seconds: a development chain's shorter period is rounded up.
 #[derive(Debug, DecodeAsType)]
 #[decode_as_type(crate_path = "subxt::ext::scale_decode")]
 struct BeaconConfig {
@@ -57,7 +57,7 @@ struct BeaconConfig {
 impl BeaconConfig {
     fn is(&self, beacon: &Beacon) -> bool {
         self.public_key == beacon.public_key
-            && u64::from(self.period) * 1000 == beacon.period_ms
+            && u64::from(self.period) == beacon.period_ms.div_ceil(1000)
             && u64::from(self.genesis_time) * 1000 == beacon.genesis_ms
     }
 }

@@ -1,6 +1,8 @@
 //! The client against the embedded development chain: real metadata, extrinsics, nonces, events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "devchain/commits.rs"]
+mod commits;
 #[path = "devchain/metadata.rs"]
 mod metadata;
 
@@ -51,6 +53,7 @@ fn genesis() -> Genesis {
 
 struct Net {
     handle: Option<Handle>,
+    genesis: Genesis,
     url: String,
     port: u16,
     folder: tempfile::TempDir,
@@ -58,8 +61,12 @@ struct Net {
 
 impl Net {
     async fn start() -> Self {
+        Self::start_from(genesis()).await
+    }
+
+    async fn start_from(genesis: Genesis) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut net = Self { handle: None, url: String::new(), port: 0, folder };
+        let mut net = Self { handle: None, genesis, url: String::new(), port: 0, folder };
         net.resume().await;
         net
     }
@@ -69,7 +76,7 @@ impl Net {
         let config = Config {
             rpc_port: self.port,
             block_time: Duration::from_millis(100),
-            genesis: genesis(),
+            genesis: self.genesis.clone(),
             data_dir: Some(PathBuf::from(self.folder.path()).join("chain")),
         };
         let handle = run(config).await.unwrap();
