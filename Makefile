@@ -12,6 +12,7 @@ SEED ?= 1
 RULES ?= subnet
 KEEP ?= 0
 DRILL ?= 0
+COMMIT_REVEAL ?= 0
 
 # The simulator.
 SEEDS ?= 10000
@@ -29,7 +30,6 @@ MODELS ?=
 BATCH ?= 4
 THREADS ?= 1
 
-
 # The comparison of attacks: images for each model.
 IMAGES ?= 100
 
@@ -43,7 +43,7 @@ BIN := $(CARGO_TARGET_DIR)/debug
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
-	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) RULES=$(RULES) KEEP=1 DRILL=1)"
+	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) RULES=$(RULES) KEEP=1 DRILL=1 COMMIT_REVEAL=1)"
 	@echo "make test       every test, set-up included"
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
@@ -68,7 +68,8 @@ build: setup
 
 localnet: build
 	@$(BIN)/perturb localnet --validators $(VALIDATORS) --miners $(MINERS) --epochs $(EPOCHS) --seed $(SEED) \
-		--rules $(RULES) $(if $(filter 1,$(KEEP)),--keep) $(if $(filter 1,$(DRILL)),--drill)
+		--rules $(RULES) $(if $(filter 1,$(KEEP)),--keep) $(if $(filter 1,$(DRILL)),--drill) \
+		$(if $(filter 1,$(COMMIT_REVEAL)),--commit-reveal)
 
 test: build
 	cargo nextest run --workspace --all-targets --locked

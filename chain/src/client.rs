@@ -3,8 +3,10 @@
 //! While no node answers, attempts are spaced by a doubling wait with jitter; a call in between
 //! fails at once with [`ChainError::Away`] and the wait that is left. Attempts go round the
 //! configured endpoints. The genesis hash of the first node that answered (or the one in the
-//! options) is demanded of every later one.
+//! options) is demanded of every later one, and so is the block at the anchor. With several
+//! endpoints the others are asked after too ([`crate::pool`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::link::Link;
 use crate::options::MAX_ENDPOINTS;
+use crate::pool::{self, Anchor, EndpointHealth, Health};
 use crate::view::{self, ChainView};
 use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
 
@@ -24,13 +27,17 @@ const MAX_BACKOFF_MS: u64 = 5_000;
 /// A client of one chain. Cheap to clone; all clones share one connection.
 #[derive(Clone)]
 pub struct ChainClient {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    endpoints: Vec<Endpoint>,
-    options: ChainOptions,
+pub(crate) struct Inner {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) options: ChainOptions,
     genesis: OnceLock<BlockHash>,
+    anchor: watch::Sender<Option<Anchor>>,
+    health: watch::Sender<Vec<EndpointHealth>>,
+    /// Whether somebody asks after the endpoints already.
+    watched: AtomicBool,
     connection: Mutex<Connection>,
     /// One submission at a time, so that two calls never take the same nonce.
     submitting: Mutex<()>,
@@ -39,6 +46,7 @@ struct Inner {
 #[derive(Default)]
 struct Connection {
     link: Option<Arc<Link>>,
+    /// The endpoint in use, or the one to try first.
     next_endpoint: usize,
     failures: u32,
     retry_at: Option<Instant>,
@@ -76,7 +84,15 @@ impl ChainClient {
         if let Some(expected) = options.expected_genesis {
             let _ = genesis.set(expected);
         }
+        let health = endpoints.iter().map(|endpoint| EndpointHealth {
+            endpoint: endpoint.to_string(),
+            in_use: false,
+            health: Health::Unknown,
+        });
         let inner = Inner {
+            health: watch::Sender::new(health.collect()),
+            anchor: watch::Sender::new(None),
+            watched: AtomicBool::new(false),
             endpoints,
             options,
             genesis,
@@ -116,6 +132,47 @@ impl ChainClient {
     /// The genesis hash if a node has answered yet (or the options name it).
     pub fn known_genesis(&self) -> Option<BlockHash> {
         self.inner.genesis.get().copied()
+    }
+
+    /// Demands of every endpoint that it has this block: one that the network agreed to be finalized. Older ones than
+    /// the last given are ignored.
+    pub fn anchor(&self, number: u64, hash: BlockHash) {
+        self.inner.anchor.send_if_modified(|anchor| {
+            let newer = anchor.is_none_or(|(known, _)| number > known);
+            if newer {
+                *anchor = Some((number, hash));
+            }
+            newer
+        });
+    }
+
+    pub(crate) fn known_anchor(&self) -> Option<Anchor> {
+        *self.inner.anchor.borrow()
+    }
+
+    /// How the endpoints fare, in their order; kept up to date while a view is followed and there are several.
+    pub fn health(&self) -> watch::Receiver<Vec<EndpointHealth>> {
+        self.inner.health.subscribe()
+    }
+
+    /// Publishes how the endpoints fare, and moves to a better one where `better` names it.
+    pub(crate) async fn note_health(&self, all: Vec<Health>, better: fn(usize, &[Health]) -> Option<usize>) {
+        let mut connection = self.inner.connection.lock().await;
+        if let Some(next) = better(connection.next_endpoint, &all) {
+            if let Some(link) = connection.link.take() {
+                tracing::warn!(from = %link.endpoint(), to = %self.inner.endpoints[next], "moving to another endpoint");
+                link.retire();
+            }
+            *connection = Connection { next_endpoint: next, ..Connection::default() };
+        }
+        let in_use = connection.link.is_some().then_some(connection.next_endpoint);
+        let endpoints = self.inner.endpoints.iter().map(ToString::to_string).enumerate();
+        let health = endpoints.zip(all).map(|((i, endpoint), health)| EndpointHealth {
+            endpoint,
+            in_use: in_use == Some(i),
+            health,
+        });
+        self.inner.health.send_replace(health.collect());
     }
 
     /// The chain's genesis hash.
@@ -165,6 +222,9 @@ impl ChainClient {
     pub fn subscribe_finalized(&self, netuid: u16) -> watch::Receiver<ChainView> {
         let (tx, rx) = watch::channel(ChainView::default());
         tokio::spawn(view::follow(self.clone(), netuid, tx));
+        if self.inner.endpoints.len() > 1 && !self.inner.watched.swap(true, Ordering::Relaxed) {
+            tokio::spawn(pool::keep_watch(Arc::downgrade(&self.inner)));
+        }
         rx
     }
 
@@ -199,7 +259,7 @@ impl ChainClient {
         let n = self.inner.endpoints.len();
         let start = connection.next_endpoint;
         for (i, endpoint) in self.inner.endpoints.iter().cycle().skip(start % n).take(n).enumerate() {
-            match Link::open(endpoint, &self.inner.options, self.known_genesis()).await {
+            match Link::open(endpoint, &self.inner.options, self.known_genesis(), self.known_anchor()).await {
                 Ok(link) => {
                     let genesis = *self.inner.genesis.get_or_init(|| link.genesis());
                     if genesis != link.genesis() {
@@ -237,7 +297,7 @@ impl ChainClient {
     fn still_away(&self, connection: &Connection, wait: Duration) -> ChainError {
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         match &connection.last_error {
-            Some(wrong @ ChainError::WrongGenesis { .. }) => wrong.clone(),
+            Some(wrong @ (ChainError::WrongGenesis { .. } | ChainError::Forked { .. })) => wrong.clone(),
             Some(ChainError::Away { reason, .. }) => {
                 ChainError::Away { endpoint: self.endpoints_text(), reason: reason.clone(), retry_in_ms }
             }

@@ -58,6 +58,20 @@ pub enum ChainError {
         /// The genesis hash found.
         found: BlockHash,
     },
+    /// The node follows another chain from the same genesis.
+    #[error(
+        "the node at {endpoint} has block {found} at height {height}, where the network agreed on {expected}: it follows another chain"
+    )]
+    Forked {
+        /// The endpoint.
+        endpoint: String,
+        /// The anchor's height.
+        height: u64,
+        /// The block that the network agreed on.
+        expected: BlockHash,
+        /// The node's block.
+        found: BlockHash,
+    },
     /// The node answered a request with an error.
     #[error("the chain node at {endpoint} refused `{what}`: {reason}")]
     Rpc {
@@ -164,6 +178,7 @@ impl ChainError {
             | Self::Stale { .. }
             // A wrong node behind a load balancer or a restarting one may be put right.
             | Self::WrongGenesis { .. }
+            | Self::Forked { .. }
             | Self::Decode { .. }
             | Self::Inconsistent { .. } => true,
             Self::NoEndpoint

@@ -16,8 +16,10 @@ use subxt::ext::jsonrpsee::ws_client::{PingConfig, WsClientBuilder};
 use subxt::rpcs::RpcClient;
 use subxt::rpcs::client::JsonrpseeRpcClient;
 use subxt::rpcs::methods::legacy::LegacyRpcMethods;
+use tokio::sync::watch;
 
 use crate::error::one_line;
+use crate::pool::Anchor;
 use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
 
 /// Requests in flight on one connection: a snapshot by storage asks 16 at a time, beside the
@@ -44,6 +46,8 @@ pub(crate) struct Link {
     online: OnlineClient<Config>,
     genesis: BlockHash,
     request_timeout: Duration,
+    /// Set when the client goes to another endpoint.
+    retired: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Link {
@@ -53,11 +57,13 @@ impl std::fmt::Debug for Link {
 }
 
 impl Link {
-    /// Opens a connection and reads the genesis hash; refuses a genesis other than `expected`.
+    /// Opens a connection and reads the genesis hash; refuses a genesis other than `expected`, and a node with another
+    /// block at the anchor.
     pub(crate) async fn open(
         endpoint: &Endpoint,
         options: &ChainOptions,
         expected: Option<BlockHash>,
+        anchor: Option<Anchor>,
     ) -> Result<Self, ChainError> {
         let away = |reason: String| ChainError::Away { endpoint: endpoint.to_string(), reason, retry_in_ms: 0 };
         let building = WsClientBuilder::new()
@@ -92,14 +98,43 @@ impl Link {
         let backend: LegacyBackend<Config> = LegacyBackend::builder().build(rpc);
         let online =
             OnlineClient::from_backend_with_config(config, Arc::new(backend)).await.map_err(|e| away(one_line(e)))?;
-        Ok(Self {
+        let link = Self {
             endpoint: endpoint.clone(),
             socket,
             legacy,
             online,
             genesis: found,
             request_timeout: options.request_timeout(),
-        })
+            retired: watch::Sender::new(false),
+        };
+        if let Some(anchor) = anchor {
+            link.check_anchor(anchor).await?;
+        }
+        Ok(link)
+    }
+
+    /// Refuses a node with another block at the anchor. One that has not come so far may still come.
+    pub(crate) async fn check_anchor(&self, (height, expected): Anchor) -> Result<(), ChainError> {
+        if self.finalized().await?.0 < height {
+            return Ok(());
+        }
+        match self.hash_at(height).await? {
+            Some(found) if found != expected => {
+                Err(ChainError::Forked { endpoint: self.endpoint(), height, expected, found })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the use of this link: what is under way may end, nothing new begins.
+    pub(crate) fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Waits until the link is retired.
+    pub(crate) async fn retired(&self) {
+        // The sender lives as long as this link.
+        let _ = self.retired.subscribe().wait_for(|retired| *retired).await;
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -115,7 +150,7 @@ impl Link {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.socket.is_connected()
+        self.socket.is_connected() && !*self.retired.borrow()
     }
 
     /// Waits for one request, no longer than the request timeout.

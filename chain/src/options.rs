@@ -16,6 +16,8 @@ pub const STALE_BLOCK_TIMES: u64 = 3;
 /// Default of [`ChainOptions::min_stale_ms`]: fast local chains pause for longer than three of
 /// their blocks when the machine is busy.
 pub const DEFAULT_MIN_STALE_MS: u64 = 6_000;
+/// Default of [`ChainOptions::probe_every_ms`]: two and a half of Subtensor's blocks.
+pub const DEFAULT_PROBE_EVERY_MS: u64 = 30_000;
 
 /// A websocket address of a node. Its text form leaves out path and query, where hosted nodes
 /// carry the user's key.
@@ -90,6 +92,8 @@ pub struct ChainOptions {
     pub min_stale_ms: u64,
     /// The genesis hash to insist on; without it, that of the first node that answers.
     pub expected_genesis: Option<BlockHash>,
+    /// Time between two rounds of asking after the endpoints, where there are several.
+    pub probe_every_ms: u64,
     /// The beacon that timelocked weights are encrypted to. A chain that follows another one is refused.
     pub beacon: Beacon,
 }
@@ -103,6 +107,7 @@ impl Default for ChainOptions {
             block_time_ms: None,
             min_stale_ms: DEFAULT_MIN_STALE_MS,
             expected_genesis: None,
+            probe_every_ms: DEFAULT_PROBE_EVERY_MS,
             beacon: Beacon::QUICKNET,
         }
     }

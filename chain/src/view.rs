@@ -92,12 +92,22 @@ async fn follow_heads(
     let slot_duration_ms = publish(link, netuid, tx).await?;
     let stale_after = client.options().stale_after(slot_duration_ms);
     let mut last_new = Instant::now();
+    let mut checked = None;
     loop {
+        // The anchor moves on while a link is open.
+        if let Some(anchor) = client.known_anchor().filter(|anchor| Some(*anchor) != checked) {
+            link.check_anchor(anchor).await?;
+            checked = Some(anchor);
+        }
         let stale = || ChainError::Stale {
             endpoint: link.endpoint(),
             after_ms: u64::try_from(stale_after.as_millis()).unwrap_or(u64::MAX),
         };
-        match tokio::time::timeout_at(last_new + stale_after, heads.next()).await {
+        let next = tokio::select! {
+            next = tokio::time::timeout_at(last_new + stale_after, heads.next()) => next,
+            () = link.retired() => return Err(link.classify("chain_subscribeFinalizedHeads", "another endpoint is used")),
+        };
+        match next {
             Err(_) => return Err(stale()),
             Ok(None) => return Err(link.classify("chain_subscribeFinalizedHeads", "the subscription ended")),
             Ok(Some(Err(e))) => return Err(link.classify("chain_subscribeFinalizedHeads", e)),

@@ -3,6 +3,8 @@
 
 #[path = "devchain/commits.rs"]
 mod commits;
+#[path = "devchain/endpoints.rs"]
+mod endpoints;
 #[path = "devchain/metadata.rs"]
 mod metadata;
 

@@ -117,6 +117,11 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc_listen: Option<SocketAddr>,
+    /// File with the drand beacon that weights are timelocked by, for development chains:
+    /// `{"public_key": HEX, "genesis_ms": N, "period_ms": N}` [env PERTURB_BEACON_FILE] [default: quicknet].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beacon_file: Option<PathBuf>,
     /// Blocks behind from which a snapshot is fetched instead
     /// [env PERTURB_SNAPSHOT_AFTER_BLOCKS] [default: 5000].
     #[arg(long, value_name = "BLOCKS")]
@@ -202,6 +207,9 @@ pub struct LocalnetArgs {
     /// Seed of all keys and of the demo data.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// The subnet takes weights by timelocked commits alone.
+    #[arg(long)]
+    pub commit_reveal: bool,
     /// Leave the network running at the end, until Ctrl-C.
     #[arg(long)]
     pub keep: bool,

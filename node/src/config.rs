@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use perturb_chain::Beacon;
 use perturb_challenge::file;
 use perturb_model::{DeviceChoice, ModelError};
 use perturb_storage::{Options, Retention};
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes of a TOML file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Bytes of a beacon's file: a key and two numbers.
+const MAX_BEACON_BYTES: u64 = 4096;
 
 /// What a role runs with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +33,8 @@ pub struct Config {
     pub dev_loopback: bool,
     /// WebSocket addresses of Subtensor nodes.
     pub subtensor_endpoints: Vec<String>,
+    /// The drand beacon that weights are timelocked by (JSON), in place of quicknet.
+    pub beacon_file: Option<PathBuf>,
     /// The subnet, if the operator wants it checked against the genesis file.
     pub netuid: Option<u16>,
     /// File with the hotkey's secret.
@@ -79,6 +84,7 @@ impl Default for Config {
             p2p_listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000),
             dev_loopback: false,
             subtensor_endpoints: Vec::new(),
+            beacon_file: None,
             netuid: None,
             hotkey_file: None,
             http_listen: loopback(9615),
@@ -105,8 +111,8 @@ impl Default for Config {
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file given with --config is not there.
-    #[error("configuration file {0} cannot be read: {1}; check the path given with --config")]
+    /// A file that is not there.
+    #[error("configuration file {0} cannot be read: {1}; check the path")]
     File(PathBuf, std::io::Error),
     /// A value of the wrong kind, or an option nobody knows.
     #[error("configuration: {0}")]
@@ -123,6 +129,16 @@ impl Config {
     /// A text that names none, or one that is not here.
     pub fn device(&self) -> Result<tch::Device, ModelError> {
         self.device.parse::<DeviceChoice>()?.resolve()
+    }
+
+    /// The beacon that weights are timelocked by.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is no beacon.
+    pub fn beacon(&self) -> Result<Beacon, ConfigError> {
+        let Some(path) = &self.beacon_file else { return Ok(Beacon::QUICKNET) };
+        let text = file::read_text(path, MAX_BEACON_BYTES).map_err(|e| ConfigError::File(path.clone(), e))?;
+        serde_json::from_str(&text).map_err(|e| ConfigError::Missing(format!("{} is no beacon: {e}", path.display())))
     }
 
     /// What a validator keeps of the past.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use perturb_chain::EndpointHealth;
 use perturb_types::{ConsensusKey, Digest, Hotkey, NetworkId};
 use serde::{Deserialize, Serialize};
 
@@ -58,8 +59,27 @@ pub struct Status {
     pub checks: usize,
     /// This validator's standing, 0 to 1.
     pub standing: f64,
-    /// Newest epoch whose weights this validator has read back from the chain.
+    /// Newest epoch whose weights this validator has read back from the chain, for every mechanism.
     pub weights_epoch: Option<u64>,
+    /// Its vectors on their way to the chain, of the last epochs.
+    #[serde(default)]
+    pub weights: Vec<WeightsReport>,
+    /// The chain's endpoints, as last asked after; empty where there is only one.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointHealth>,
+}
+
+/// One agreed vector on its way to the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsReport {
+    /// The mechanism.
+    pub mechanism: u8,
+    /// The network's epoch.
+    pub epoch: u64,
+    /// How far it has come, in words.
+    pub state: String,
+    /// The last refusal.
+    pub error: Option<String>,
 }
 
 impl Status {

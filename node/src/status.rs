@@ -66,6 +66,15 @@ fn text(s: &Status, validators: &[ValidatorReport]) -> String {
         s.rounds.closed,
         s.rounds.answers,
     );
+    // The newest of each mechanism says how things stand.
+    for w in s.weights.iter().filter(|w| !s.weights.iter().any(|n| n.mechanism == w.mechanism && n.epoch > w.epoch)) {
+        let error = w.error.as_ref().map(|e| format!(" (last: {e})")).unwrap_or_default();
+        out.push_str(&format!("weights     mechanism {} epoch {}: {}{error}\n", w.mechanism, w.epoch, w.state));
+    }
+    for e in &s.endpoints {
+        let mark = if e.in_use { "in use, " } else { "" };
+        out.push_str(&format!("endpoint    {}: {mark}{}\n", e.endpoint, e.health));
+    }
     out.push_str(&format!("standing    {:.4}, {} rounds are being checked again\n", s.standing, s.checks));
     for v in validators {
         let faults: Vec<String> = [

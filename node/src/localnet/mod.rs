@@ -59,7 +59,11 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     }
     std::fs::create_dir_all(&args.dir).wrap_err_with(|| format!("cannot make {}", args.dir.display()))?;
     let late = u16::from(args.drill);
-    let plan = Plan { rules, ..Plan::new(&args.dir, args.seed, args.validators, late, args.miners)? };
+    let plan = Plan {
+        rules,
+        commit_reveal: args.commit_reveal,
+        ..Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?
+    };
     let names: BTreeMap<Hotkey, (String, Kind)> =
         plan.miners.iter().filter_map(|m| Some((m.hotkey.hotkey(), (m.name.clone(), m.kind?)))).collect();
     let validator_names: Vec<String> = plan.validators.iter().map(|v| v.name.clone()).collect();
@@ -256,7 +260,11 @@ impl Run {
         self.summary.timings.insert("total_s".into(), self.began.elapsed().as_secs_f64());
         self.summary.check()?;
         self.verdict()?;
-        println!("all state roots equal, agreed weights on chain, {:.0} s in all", self.began.elapsed().as_secs_f64());
+        let way = if self.network.plan.commit_reveal { " (committed, and revealed by it)" } else { "" };
+        println!(
+            "all state roots equal, agreed weights on chain{way}, {:.0} s in all",
+            self.began.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 

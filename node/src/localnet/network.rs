@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jsonrpsee::core::client::ClientT;
 use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
 use jsonrpsee::rpc_params;
-use perturb_chain::ChainClient;
+use perturb_chain::{Beacon, ChainClient};
 use perturb_types::{Digest, Hotkey};
 
 use super::plan::{CHAIN_BLOCK_MS, Member, NETUID, Plan};
@@ -19,6 +19,9 @@ use crate::report::{EpochReport, Status, ValidatorReport};
 
 /// How long a process may take until it listens.
 const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The file with the dev chain's beacon.
+const BEACON_FILE: &str = "beacon.json";
 
 /// How long a validator may take to answer.
 const RPC_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,6 +94,8 @@ impl Network {
             .to_owned();
         let client = ChainClient::connect(std::slice::from_ref(&chain_url)).await?;
 
+        let beacon = serde_json::to_vec_pretty(&beacon_of(plan.chain).await?)?;
+        std::fs::write(plan.dir.join(BEACON_FILE), beacon)?;
         let genesis = plan.dir.join("genesis.json");
         super::genesis::write(&plan, &client, &genesis).await?;
 
@@ -154,7 +159,8 @@ impl Network {
     pub fn start_validator_with(&mut self, i: usize, more: &[&str]) -> Result<()> {
         let v = &self.plan.validators[i];
         let mut args = self.joining("validator", v);
-        args.extend(strings(&["--rpc-listen", &v.rpc.to_string()]));
+        let beacon = self.plan.dir.join(BEACON_FILE);
+        args.extend(strings(&["--rpc-listen", &v.rpc.to_string(), "--beacon-file", &path(&beacon)]));
         if self.plan.is_drill() {
             // Who comes late finds no block of the first epochs, and must begin with a snapshot.
             args.extend(strings(&["--keep-block-epochs", "0"]));
@@ -266,6 +272,21 @@ fn client_of(addr: SocketAddr) -> Result<HttpClient> {
         .request_timeout(RPC_TIMEOUT)
         .build(format!("http://{addr}"))
         .wrap_err_with(|| format!("RPC client for {addr}"))
+}
+
+/// The beacon that the dev chain plays.
+async fn beacon_of(chain: SocketAddr) -> Result<Beacon> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Info {
+        public_key: String,
+        genesis_time: u64,
+        period_ms: u64,
+    }
+    let info: Info = client_of(chain)?.request("dev_beacon", rpc_params![]).await.wrap_err("the dev chain's beacon")?;
+    let mut public_key = [0; 96];
+    hex::decode_to_slice(info.public_key.trim_start_matches("0x"), &mut public_key).wrap_err("the beacon's key")?;
+    Ok(Beacon { public_key, genesis_ms: info.genesis_time.saturating_mul(1000), period_ms: info.period_ms })
 }
 
 fn common(m: &Member, genesis: &Path) -> Vec<String> {

@@ -86,6 +86,8 @@ pub struct Plan {
     pub seed: u64,
     /// The rules that answers are scored by.
     pub rules: Rules,
+    /// Whether the subnet takes weights by timelocked commits alone.
+    pub commit_reveal: bool,
     /// Folder of everything.
     pub dir: PathBuf,
     /// The dev chain's port.
@@ -147,7 +149,7 @@ impl Plan {
         }
         let chain = ports.take()?;
         let (rules, founders) = (Rules::subnet(), usize::from(founders));
-        Ok(Self { seed, rules, dir: dir.into(), chain, bootnode, validators, founders, miners })
+        Ok(Self { seed, rules, commit_reveal: false, dir: dir.into(), chain, bootnode, validators, founders, miners })
     }
 
     /// Whether validators come later: trouble on purpose.
@@ -178,6 +180,7 @@ impl Plan {
             "subnets": [{
                 "netuid": NETUID,
                 "tempo": TEMPO,
+                "commit_reveal": self.commit_reveal,
                 "neurons": validators.chain(miners).collect::<Vec<_>>(),
             }]
         })

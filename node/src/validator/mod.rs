@@ -103,7 +103,8 @@ async fn serve(config: Config) -> Result<()> {
 
     let stop = role::stop_on_signal()?;
     let expected = BlockHash(role.genesis.chain_genesis.0);
-    let options = ChainOptions { expected_genesis: Some(expected), ..ChainOptions::default() };
+    let options =
+        ChainOptions { expected_genesis: Some(expected), beacon: config.beacon()?, ..ChainOptions::default() };
     let client = ChainClient::new(&config.subtensor_endpoints, options)?;
     let (netuid, min_stake_rao) = (role.genesis.netuid, role.genesis.min_stake_rao());
     let snapshot = Some(perturb_ledger::query::snapshot(&database)?);
@@ -170,7 +171,7 @@ async fn serve(config: Config) -> Result<()> {
     tasks.spawn(membership::run(agreed.clone(), hotkey.clone(), pair, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
     let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
-    tasks.spawn(weights::run(agreed, me, handle.status(), vectors, stop.clone()));
+    tasks.spawn(weights::run(agreed, me, client.clone(), handle.status(), vectors, stop.clone()));
     let store = Arc::new(FileStore::open(config.data_dir.join("weights"))?);
     let submitter = Submitter::new(client, store, hotkey);
     let chain_view = metagraph.view();

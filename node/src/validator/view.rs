@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use perturb_chain::submission::State;
+use perturb_chain::submission::{State, Submission};
 use perturb_chain::submitter::Submissions;
 use perturb_challenge::shares::WHOLE;
 use perturb_consensus::Status as MachineStatus;
@@ -20,7 +20,7 @@ use super::driver::DriverHandle;
 use super::rounds::Counters;
 use super::rpc::{Peer, ReceiptEvidence};
 use crate::metagraph::Metagraph;
-use crate::report::{ChainStatus, EpochMiner, EpochReport, Peers, Rounds, Running, Status};
+use crate::report::{ChainStatus, EpochMiner, EpochReport, Peers, Rounds, Running, Status, WeightsReport};
 
 /// Everything the RPC, the health check and the metrics read.
 pub struct NodeView {
@@ -44,6 +44,33 @@ pub struct NodeView {
     pub counters: Arc<Counters>,
     /// The way to consensus.
     pub driver: DriverHandle,
+}
+
+/// The newest epoch that landed for every mechanism.
+fn landed_epoch(submissions: &Submissions) -> Option<u64> {
+    let mut newest: BTreeMap<u8, Option<u64>> = BTreeMap::new();
+    for s in submissions.values() {
+        let landed = s.has_landed().then_some(s.agreed.epoch);
+        let of_mechanism = newest.entry(s.agreed.call.mecid).or_default();
+        *of_mechanism = landed.max(*of_mechanism);
+    }
+    newest.into_values().min().flatten()
+}
+
+fn weights_report(s: &Submission) -> WeightsReport {
+    let state = match &s.state {
+        State::Due => "due".into(),
+        State::Signed { .. } => "signed".into(),
+        State::InBlock { .. } => "in a block".into(),
+        State::Finalized { submitted } => format!("final in block {}", submitted.block_number),
+        State::Committed { commit, block_number, .. } => {
+            format!("committed in block {block_number}, revealed from block {} on", commit.reveal_block)
+        }
+        State::ReadBack { block_number, .. } => format!("on chain, read back at block {block_number}"),
+        State::Failed { reason } => format!("given up: {reason}"),
+    };
+    let error = if s.is_over() { None } else { s.last_error.clone() };
+    WeightsReport { mechanism: s.agreed.call.mecid, epoch: s.agreed.epoch, state, error }
 }
 
 impl NodeView {
@@ -87,12 +114,8 @@ impl NodeView {
             let s = standings.get(&n.hotkey).copied().unwrap_or_default();
             Running { uid: n.uid, hotkey: n.hotkey, results: s.results, mean_score: s.mean as f64 / 1e6 }
         });
-        let landed = self
-            .submissions
-            .borrow()
-            .values()
-            .filter_map(|s| matches!(s.state, State::ReadBack { .. }).then_some(s.agreed.epoch))
-            .min();
+        let submissions = self.submissions.borrow().clone();
+        let endpoints = self.metagraph.client().health().borrow().clone();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             network: self.id,
@@ -127,7 +150,9 @@ impl NodeView {
             miners: miners.collect(),
             checks: query::checks(db)?.len(),
             standing: f64::from(query::reputation(db, &self.me)?.standing) / 1e6,
-            weights_epoch: landed,
+            weights_epoch: landed_epoch(&submissions),
+            weights: submissions.values().map(weights_report).collect(),
+            endpoints: if endpoints.len() > 1 { endpoints } else { Vec::new() },
         })
     }
 
@@ -191,5 +216,34 @@ impl NodeView {
             address: p.addr.to_string(),
         };
         self.network.peers().iter().map(peer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use perturb_chain::{AgreedVector, WeightsCall};
+
+    use super::*;
+
+    fn submissions(list: &[(u8, u64, bool)]) -> Submissions {
+        let one = |&(mecid, epoch, landed): &(u8, u64, bool)| {
+            let call = WeightsCall { netuid: 1, mecid, weights: vec![(0, 1)], version_key: 0 };
+            let agreed = AgreedVector { call, epoch, reference_block: 0, expires_after_epoch: None };
+            let mut s = Submission::new(agreed);
+            if landed {
+                s.state = State::ReadBack { block_number: 1, submitted: None };
+            }
+            (s.key(), s)
+        };
+        list.iter().map(one).collect()
+    }
+
+    #[test]
+    fn an_epoch_counts_as_landed_where_all_mechanisms_have_it() {
+        assert_eq!(landed_epoch(&submissions(&[])), None);
+        assert_eq!(landed_epoch(&submissions(&[(0, 3, true), (0, 4, false)])), Some(3));
+        assert_eq!(landed_epoch(&submissions(&[(0, 3, true), (0, 4, true), (1, 3, true), (1, 4, false)])), Some(3));
+        assert_eq!(landed_epoch(&submissions(&[(0, 4, true), (1, 4, false)])), None);
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use color_eyre::eyre::Result;
-use perturb_chain::submission::AgreedVector;
-use perturb_chain::submit::WeightsCall;
+use perturb_chain::{AgreedVector, BlockHash, ChainClient, WeightsCall};
 use perturb_consensus::Status;
 use perturb_ledger::{epoch, query};
 use perturb_types::Hotkey;
@@ -17,13 +16,15 @@ use super::agreed::Agreed;
 const EXPIRES_AFTER: u64 = 2;
 
 /// Watches the agreed state and sends the newest closed epoch's vectors. After a restart it sends
-/// the last one again: the submitter knows what it has done.
+/// the last one again: the submitter knows what it has done. The chain's client is held to the block
+/// that the network agreed on: an endpoint that has another one there is on another chain.
 ///
 /// # Errors
 /// The state cannot be read.
 pub async fn run(
     agreed: Arc<Agreed>,
     me: Hotkey,
+    chain: ChainClient,
     mut machine: watch::Receiver<Status>,
     vectors: mpsc::Sender<AgreedVector>,
     stop: CancellationToken,
@@ -31,6 +32,7 @@ pub async fn run(
     let mut sent: Option<u64> = None;
     loop {
         let meta = query::meta(agreed.database())?;
+        chain.anchor(meta.reference.number, BlockHash(meta.reference.hash.0));
         if let Some(closed) = meta.epoch.checked_sub(1)
             && sent.is_none_or(|s| closed > s)
         {
