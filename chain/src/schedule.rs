@@ -5,6 +5,8 @@
 //! extrinsics. Reveals therefore count an epoch that is due in their block as begun, and find the count of blocks
 //! since the last epoch still without that block. Source: Subtensor's `block_step`, as the official SDK follows it.
 
+use std::cmp::Ordering;
+
 /// Longest tempo an owner may set; a subnet without an epoch for longer gets one.
 pub const MAX_TEMPO: u64 = 50_400;
 /// Longest reveal period that is simulated: Subtensor's own bound.
@@ -36,6 +38,9 @@ pub enum ScheduleError {
     /// The period is out of bounds.
     #[error("the subnet's reveal period of {0} epochs is beyond the {MAX_REVEAL_PERIOD} that Subtensor allows")]
     LongPeriod(u64),
+    /// An epoch that is due too long runs in the block before the next one is due: no reveal sees it.
+    #[error("the epoch that would reveal a commit made now passes between two reveals; a block later it will not")]
+    Skipped,
 }
 
 /// When a commit will be revealed.
@@ -86,11 +91,16 @@ impl EpochSchedule {
             return Err(ScheduleError::LongPeriod(period));
         }
         let commit_epoch = self.next_block_epoch();
+        let target = commit_epoch.saturating_add(period);
         // Every epoch comes within MAX_TEMPO + 1 blocks of the one before, so this ends.
-        while self.next_block_epoch() < commit_epoch.saturating_add(period) {
-            self.advance();
+        loop {
+            // The chain reveals in exactly that epoch; commits of earlier ones it removes.
+            match self.next_block_epoch().cmp(&target) {
+                Ordering::Less => self.advance(),
+                Ordering::Equal => return Ok(Reveal { commit_epoch, block: self.block.saturating_add(1) }),
+                Ordering::Greater => return Err(ScheduleError::Skipped),
+            }
         }
-        Ok(Reveal { commit_epoch, block: self.block.saturating_add(1) })
     }
 }
 
@@ -139,6 +149,14 @@ mod tests {
             ..AT_10
         };
         assert_eq!(silent.reveal_after(1).unwrap().block, 13);
+    }
+
+    #[test]
+    fn an_epoch_that_no_reveal_sees_reveals_nothing() {
+        // Found by comparing with the official core: the epoch runs in block 12, counted from 50401 blocks of silence,
+        // and with a tempo of 1 the next is due in block 13, where the reveal would have seen it.
+        let silent = EpochSchedule { tempo: 1, last_epoch_block: 100, blocks_since_last_step: MAX_TEMPO - 1, ..AT_10 };
+        assert_eq!(silent.reveal_after(1), Err(ScheduleError::Skipped));
     }
 
     #[test]

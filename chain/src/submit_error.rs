@@ -205,6 +205,7 @@ impl SubmitError {
             }
             Self::CommitRevealDisabled => "The subnet's owner switched commit-reveal off; the weights are set plainly.",
             Self::Timelock(_) => "Check the configured beacon; if it is drand's quicknet, report this as a fault.",
+            Self::Schedule(ScheduleError::Skipped) => "The commit is made a few blocks later.",
             Self::Schedule(_) => "Commits cannot be made on this subnet until its owner changes its tempo or period.",
             Self::OtherBeacon => {
                 "Commits would never open: configure the beacon that the chain follows, or check the endpoint."
@@ -241,6 +242,7 @@ impl SubmitError {
             | Self::TooManyCommits
             | Self::BadRevealRound
             | Self::NotRevealed
+            | Self::Schedule(ScheduleError::Skipped)
             // The switch is read again before the next attempt.
             | Self::CommitRevealEnabled
             | Self::CommitRevealDisabled
