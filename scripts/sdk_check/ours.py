@@ -15,7 +15,7 @@ import subprocess
 from devchain import Devchain
 
 # twox128 of "SubtensorModule" and of "Weights": the prefix of the map's keys.
-WEIGHTS_PREFIX = "658faa385070e074c85bf6b568cf0555bb6db4ccd5f0c8fbbd0c1f7a9cd0e9c5"
+WEIGHTS_PREFIX = "658faa385070e074c85bf6b568cf0555a1e7036061f484bc3048a64b64e35ec4"
 PAGE = 1000
 
 Rows = dict[int, list[tuple[int, int]]]
@@ -31,7 +31,7 @@ def read_weights(chain: Devchain, netuid: int, mecid: int, block_hash: str, comm
     rows, start = {}, None
     while keys := chain.ask("state_getKeysPaged", prefix, PAGE, start, block_hash):
         for key in keys:
-            (uid,) = struct.unpack("<H", bytes.fromhex(key)[-2:] if key[:2] != "0x" else bytes.fromhex(key[2:])[-2:])
+            (uid,) = struct.unpack("<H", bytes.fromhex(key[2:])[-2:])
             rows[uid] = decode_row(bytes.fromhex(chain.ask("state_getStorage", key, block_hash)[2:]))
         start = keys[-1]
     return rows
@@ -39,12 +39,10 @@ def read_weights(chain: Devchain, netuid: int, mecid: int, block_hash: str, comm
 
 def decode_row(data: bytes) -> list[tuple[int, int]]:
     """SCALE: a compact length, then pairs of 16-bit numbers."""
-    mode = data[0] & 3
-    length, size = (
-        (data[0] >> 2, 1) if mode == 0 else (struct.unpack_from("<H", data)[0] >> 2, 2) if mode == 1
-        else (struct.unpack_from("<I", data)[0] >> 2, 4)
-    )
+    # A row has 4096 pairs at most, so its length takes one byte, two or four.
+    size = (1, 2, 4)[data[0] & 3]
+    length = int.from_bytes(data[:size], "little") >> 2
     pairs = list(struct.iter_unpack("<HH", data[size:]))
-    if mode == 3 or len(pairs) != length:
+    if len(pairs) != length:
         raise ValueError(f"not a row of weights: {data.hex()}")
     return pairs
