@@ -39,7 +39,7 @@ SIDE ?= 64
 
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks bench-gpu train-demo parity parity-fixtures throughput clean
+.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks bench-gpu sdk-check train-demo parity parity-fixtures throughput clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -48,6 +48,7 @@ help:
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
 	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
+	@echo "make sdk-check  Bittensor's official SDK against our development chain"
 	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
 	@echo "                (SECONDS=$(SECONDS) for each target; TARGETS=\"machine png\" for some)"
 	@echo "make bench      the measurements of the README"
@@ -82,6 +83,12 @@ simulate: setup
 wan: setup
 	@cargo build --workspace --locked --bin perturb-simulate
 	@$(BIN)/perturb-simulate --wan --n $(N)
+
+# The SDK is Python, installed once per user; what it reads of the weights is compared with what we read.
+sdk-check: setup
+	@cargo build --locked -p perturb-devchain
+	@python=$$(scripts/sdk_check/venv.sh) && $$python scripts/sdk_check/check.py --devchain $(BIN)/perturb-devchain \
+		--readings $(CARGO_TARGET_DIR)/../sdk-readings.json
 
 fuzz: setup
 	@scripts/fuzz.sh $(SECONDS) $(TARGETS)

@@ -8,9 +8,10 @@ use crate::error::{ChainError, StartError, StoreError};
 use crate::genesis::Genesis;
 use crate::runtime::admin::{self, DevError, DevOp};
 use crate::runtime::apis::{api, check_call};
+use crate::runtime::install::install;
 use crate::runtime::{
     Drand, Executive, Header, METADATA_VERSIONS, Runtime, RuntimeCall, UncheckedExtrinsic, genesis_storage,
-    set_slot_duration,
+    set_slot_duration, version,
 };
 use crate::state::{Changes, NodeChanges, NodeDb, Released};
 use crate::store::{Base, BlockRecord, Loaded, Store};
@@ -21,14 +22,22 @@ use sp_core::{H256, OpaqueMetadata};
 use sp_runtime::traits::Header as _;
 use sp_runtime::transaction_validity::{InvalidTransaction, TransactionValidityError};
 use sp_runtime::{Digest, DigestItem};
+use sp_version::RuntimeVersion;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Blocks whose state is kept: at one block a second, eight minutes for a client to read a snapshot.
 pub const BLOCKS_KEPT: usize = 512;
 
 /// Block hashes that are kept: 2 MiB of them.
 pub const HASHES_KEPT: usize = 65_536;
+
+/// Runtime versions whose metadata is kept, half a megabyte each.
+const METADATA_KEPT: usize = 4;
+
+/// Metadata of one runtime, by its own version.
+pub(crate) type Metadata = Arc<BTreeMap<u32, OpaqueMetadata>>;
 
 /// A block in the window.
 pub(crate) struct StoredBlock {
@@ -74,7 +83,7 @@ pub(crate) struct Chain {
     genesis_hash: H256,
     slot_millis: u64,
     beacon: Beacon,
-    metadata: BTreeMap<u32, OpaqueMetadata>,
+    metadata: Mutex<VecDeque<(u32, Metadata)>>,
     store: Option<Store>,
 }
 
@@ -98,7 +107,7 @@ impl Chain {
             fresh.store = Some(store);
         }
         fresh.beacon = Beacon::new(&genesis.beacon);
-        fresh.metadata = fresh.make_metadata()?;
+        fresh.metadata(None)?;
         Ok(fresh)
     }
 
@@ -108,7 +117,7 @@ impl Chain {
         let pairs: Changes = storage.top.into_iter().map(|(key, value)| (key, Some(value))).collect();
         let (root, nodes) = db.root_after(NodeDb::empty_root(), &pairs);
         drop(db.add(nodes));
-        let (installed, root, _, nodes) = db.change(root, || admin::install(genesis))?;
+        let (installed, root, _, nodes) = db.change(root, || install(genesis))?;
         installed?;
         // Nothing else refers to the states before this one, so what they alone need can go at once.
         let released = db.add(nodes);
@@ -130,7 +139,7 @@ impl Chain {
             genesis_hash: hash,
             slot_millis,
             beacon: Beacon::new(&BeaconSource::default()),
-            metadata: BTreeMap::new(),
+            metadata: Mutex::default(),
             store: None,
         }
     }
@@ -164,17 +173,32 @@ impl Chain {
         Ok(chain)
     }
 
-    fn make_metadata(&self) -> Result<BTreeMap<u32, OpaqueMetadata>, ChainError> {
+    /// The runtime's version at a block.
+    pub(crate) fn version(&self, at: Option<H256>) -> Result<RuntimeVersion, ChainError> {
+        self.db.read(self.root(at)?, version)
+    }
+
+    /// Metadata at a block, in each version on offer. It is slow to make and follows from the runtime's version, so it
+    /// is kept for the last few of them.
+    pub(crate) fn metadata(&self, at: Option<H256>) -> Result<Metadata, ChainError> {
+        let spec = self.version(at)?.spec_version;
+        let mut kept = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, metadata)) = kept.iter().find(|(of, _)| *of == spec) {
+            return Ok(Arc::clone(metadata));
+        }
+        let (root, slot_millis) = (self.root(at)?, self.slot_millis);
         let make = |version: u32| {
-            let slot_millis = self.slot_millis;
-            let bytes = self.db.read(*self.head().header.state_root(), || {
+            let bytes = self.db.read(root, || {
                 set_slot_duration(slot_millis);
                 api::dispatch("Metadata_metadata_at_version", &version.encode())
             })?;
             let found = bytes.and_then(|bytes| Option::<OpaqueMetadata>::decode(&mut &bytes[..]).ok().flatten());
             found.map(|metadata| (version, metadata)).ok_or_else(|| ChainError::State("no metadata".to_owned()))
         };
-        METADATA_VERSIONS.into_iter().map(make).collect()
+        let made: Metadata = Arc::new(METADATA_VERSIONS.into_iter().map(make).collect::<Result<_, _>>()?);
+        kept.truncate(METADATA_KEPT - 1);
+        kept.push_front((spec, Arc::clone(&made)));
+        Ok(made)
     }
 
     /// The newest block.
@@ -229,11 +253,6 @@ impl Chain {
         self.db.keys(self.root(at)?, prefix, start, count)
     }
 
-    /// Metadata of a version on offer.
-    pub(crate) fn metadata(&self, version: u32) -> Option<&OpaqueMetadata> {
-        self.metadata.get(&version)
-    }
-
     /// Call a runtime function at a block, with arguments from outside.
     pub(crate) fn call(&self, at: Option<H256>, function: &str, arguments: &[u8]) -> Result<Vec<u8>, ChainError> {
         let root = self.root(at)?;
@@ -242,12 +261,11 @@ impl Chain {
             Some(false) => return Err(ChainError::Arguments(function.to_owned())),
             Some(true) => {}
         }
-        // Metadata does not change while the program runs and is the one thing that is slow to make.
         match function {
-            "Metadata_metadata" => return Ok(self.metadata(METADATA_VERSIONS[0]).encode().split_off(1)),
+            "Metadata_metadata" => return Ok(self.metadata(at)?.get(&METADATA_VERSIONS[0]).encode().split_off(1)),
             "Metadata_metadata_at_version" => {
                 let version = u32::decode(&mut &*arguments).unwrap_or_default();
-                return Ok(self.metadata(version).encode());
+                return Ok(self.metadata(at)?.get(&version).encode());
             }
             _ => {}
         }

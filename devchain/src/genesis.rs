@@ -17,7 +17,8 @@
 //! }
 //! ```
 //!
-//! Neurons get uids 0, 1, … in the order of the list. The same file gives the same genesis hash.
+//! Neurons get uids 0, 1, … in the order of the list. The same file gives the same genesis hash: two chains begun with
+//! one file are two endpoints of one chain to a client, which tell it different blocks.
 
 use crate::beacon::{BeaconSource, MAX_PERIOD_MS, MIN_PERIOD_MS};
 use crate::error::GenesisError;
@@ -45,10 +46,23 @@ pub struct Genesis {
     /// The randomness beacon that opens timelocked commits: one of the chain's own, or `"quicknet"`. Default: its own,
     /// with quicknet's schedule.
     pub beacon: BeaconSource,
+    /// Who gets a validator permit. Default: whom the file or a development call gives one.
+    pub permits: Permits,
     /// Accounts with a balance. Nobody needs one: calls on weights and axons are free.
     pub balances: Vec<Balance>,
     /// The subnets.
     pub subnets: Vec<Subnet>,
+}
+
+/// Where validator permits come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permits {
+    /// They stay as the genesis file and development calls set them.
+    #[default]
+    Fixed,
+    /// Each epoch gives them to the neurons with the greatest stake weight, as the real chain does.
+    ByStake,
 }
 
 /// Whole TAO, 1000 by default.
@@ -111,6 +125,9 @@ pub struct Subnet {
     /// Most uids. Default 256; never less than the neurons below.
     #[serde(default = "default_max_uids")]
     pub max_allowed_uids: u16,
+    /// Most validators with a permit. Default 128.
+    #[serde(default = "default_max_validators")]
+    pub max_allowed_validators: u16,
     /// Hotkey of the owner (ss58), who may set weights without stake and permit. Default: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_hotkey: Option<String>,
@@ -165,6 +182,10 @@ fn default_max_uids() -> u16 {
     256
 }
 
+fn default_max_validators() -> u16 {
+    128
+}
+
 impl Subnet {
     /// A subnet of this number with default parameters and no neurons.
     #[must_use]
@@ -182,6 +203,7 @@ impl Subnet {
             reveal_period_epochs: default_reveal_period(),
             activity_cutoff: default_activity_cutoff(),
             max_allowed_uids: default_max_uids(),
+            max_allowed_validators: default_max_validators(),
             owner_hotkey: None,
             owner_coldkey: None,
             neurons: Vec::new(),

@@ -24,6 +24,9 @@ const OF_ANOTHER_RELEASE: [&str; 7] = [
     "TransactionPayment storage TxPaymentCredit",
 ];
 
+/// What is newer than the recording: the SDK of the same release asks for it.
+const NEWER: [&str; 1] = ["SubtensorModule storage SubnetEpochConsensus is not there"];
+
 type Pallet = PalletMetadata<PortableForm>;
 
 /// Types within types that are compared: deeper than any of a call we make.
@@ -151,6 +154,7 @@ async fn what_the_development_chain_shares_with_a_real_runtime_is_the_same_there
             };
         }
     }
+    differences.retain(|d| !NEWER.contains(&d.as_str()));
     differences.retain(|d| !OF_ANOTHER_RELEASE.iter().any(|allowed| d.starts_with(allowed)));
     assert!(compared > 100, "only {compared} compared");
     assert!(differences.is_empty(), "{compared} compared:\n{}", differences.into_iter().collect::<Vec<_>>().join("\n"));

@@ -7,9 +7,21 @@
 //! | `dev_setStake` | netuid, hotkey, rao |
 //! | `dev_setPermit` | netuid, hotkey, permit |
 //! | `dev_setTempo` | netuid, blocks |
+//! | `dev_setPendingEpoch` | netuid, block: an epoch runs there out of turn; 0 for none |
 //! | `dev_setCommitReveal` | netuid, enabled |
+//! | `dev_setRevealPeriod` | netuid, epochs |
 //! | `dev_setWeightsRateLimit` | netuid, blocks |
+//! | `dev_setMinAllowedWeights` | netuid, count |
+//! | `dev_setMaxWeightsLimit` | netuid, share of 65535 |
+//! | `dev_setWeightsVersionKey` | netuid, key |
+//! | `dev_setMechanisms` | netuid, count |
+//! | `dev_setMaxAllowedValidators` | netuid, count |
+//! | `dev_setNullConsensus` | netuid, is it Null (not Yuma) |
+//! | `dev_setPermitsByStake` | do epochs give permits by stake |
 //! | `dev_deregister` | netuid, hotkey, new hotkey, new coldkey: the new one takes the old one's uid |
+//! | `dev_swapHotkey` | netuid, hotkey, new hotkey: the neuron goes on under the new one |
+//! | `dev_endow` | account, rao |
+//! | `dev_upgradeRuntime` | spec version: higher than the one there is |
 //! | `dev_putPulse` | round, signature: a round of the beacon, checked against its public key |
 //! | `dev_setFault` | one object, see [`Fault`]; what it does not name is switched off |
 //! | `dev_beacon` | none |
@@ -22,10 +34,11 @@ use crate::beacon::SCHEME;
 use crate::faults::Fault;
 use crate::node::{Node, OpDone, OpError};
 use crate::runtime::Runtime;
-use crate::runtime::admin::DevOp;
+use crate::runtime::admin::{DevOp, Parameter};
 use crate::runtime::drand::LastStoredRound;
 use jsonrpsee::core::RegisterMethodError;
 use jsonrpsee::types::{ErrorObjectOwned, Params, ParamsSequence};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -33,7 +46,7 @@ const REFUSED: i32 = 5001;
 
 type Parse = fn(&mut ParamsSequence<'_>) -> Answer<DevOp>;
 
-const CHANGES: [(&str, Parse); 8] = [
+const CHANGES: [(&str, Parse); 20] = [
     ("dev_registerHotkey", |params| {
         let (netuid, Account(hotkey), Account(coldkey)) = (params.next()?, params.next()?, params.next()?);
         Ok(DevOp::Register { netuid, hotkey, coldkey })
@@ -46,19 +59,42 @@ const CHANGES: [(&str, Parse); 8] = [
         let (netuid, Account(hotkey), permit) = (params.next()?, params.next()?, params.next()?);
         Ok(DevOp::SetPermit { netuid, hotkey, permit })
     }),
-    ("dev_setTempo", |params| Ok(DevOp::SetTempo { netuid: params.next()?, tempo: params.next()? })),
-    ("dev_setCommitReveal", |params| Ok(DevOp::SetCommitReveal { netuid: params.next()?, enabled: params.next()? })),
-    ("dev_setWeightsRateLimit", |params| Ok(DevOp::SetRateLimit { netuid: params.next()?, blocks: params.next()? })),
+    ("dev_setTempo", |params| set(params, Parameter::Tempo)),
+    ("dev_setPendingEpoch", |params| set(params, Parameter::PendingEpoch)),
+    ("dev_setCommitReveal", |params| set(params, Parameter::CommitReveal)),
+    ("dev_setRevealPeriod", |params| set(params, Parameter::RevealPeriod)),
+    ("dev_setWeightsRateLimit", |params| set(params, Parameter::RateLimit)),
+    ("dev_setMinAllowedWeights", |params| set(params, Parameter::MinWeights)),
+    ("dev_setMaxWeightsLimit", |params| set(params, Parameter::MaxWeight)),
+    ("dev_setWeightsVersionKey", |params| set(params, Parameter::VersionKey)),
+    ("dev_setMechanisms", |params| set(params, Parameter::Mechanisms)),
+    ("dev_setMaxAllowedValidators", |params| set(params, Parameter::MaxValidators)),
+    ("dev_setNullConsensus", |params| set(params, Parameter::NullConsensus)),
+    ("dev_setPermitsByStake", |params| Ok(DevOp::SetPermitsByStake(params.next()?))),
     ("dev_deregister", |params| {
         let (netuid, Account(hotkey)) = (params.next()?, params.next()?);
         let (Account(new_hotkey), Account(new_coldkey)) = (params.next()?, params.next()?);
         Ok(DevOp::Replace { netuid, hotkey, new_hotkey, new_coldkey })
     }),
+    ("dev_swapHotkey", |params| {
+        let (netuid, Account(hotkey), Account(new_hotkey)) = (params.next()?, params.next()?, params.next()?);
+        Ok(DevOp::Swap { netuid, hotkey, new_hotkey })
+    }),
+    ("dev_endow", |params| {
+        let (Account(account), rao) = (params.next()?, params.next()?);
+        Ok(DevOp::Endow { account, rao })
+    }),
+    ("dev_upgradeRuntime", |params| Ok(DevOp::Upgrade { spec_version: params.next()? })),
     ("dev_putPulse", |params| {
         let (round, Hex(signature)) = (params.next()?, params.next()?);
         Ok(DevOp::PutPulse { round, signature })
     }),
 ];
+
+/// A subnet and the new value of one parameter.
+fn set<V: DeserializeOwned>(params: &mut ParamsSequence<'_>, parameter: fn(V) -> Parameter) -> Answer<DevOp> {
+    Ok(DevOp::Set { netuid: params.next()?, parameter: parameter(params.next()?) })
+}
 
 pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
     for (name, parse) in CHANGES {

@@ -5,7 +5,7 @@ use super::{Answer, Hex, INVALID_PARAMS, Module, block_argument, only_block};
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::node::{Node, decode_extrinsic};
-use crate::runtime::{METADATA_VERSIONS, VERSION};
+use crate::runtime::METADATA_VERSIONS;
 use jsonrpsee::PendingSubscriptionSink;
 use jsonrpsee::core::RegisterMethodError;
 use jsonrpsee::types::{ErrorObjectOwned, Params};
@@ -65,14 +65,12 @@ pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
     })?;
     module.register_alias("state_callAt", "state_call")?;
     module.register_method("state_getMetadata", |params, node, _| -> Answer<Hex> {
-        known_block(node, &params)?;
-        let chain = node.chain();
-        let metadata = chain.metadata(METADATA_VERSIONS[0]).map(|metadata| metadata.to_vec());
-        metadata.map(Hex).ok_or_else(|| ChainError::State("no metadata".to_owned()).into())
+        let metadata = node.chain().metadata(only_block(&params)?)?;
+        let oldest = metadata.get(&METADATA_VERSIONS[0]).map(|metadata| metadata.to_vec());
+        oldest.map(Hex).ok_or_else(|| ChainError::State("no metadata".to_owned()).into())
     })?;
     module.register_method("state_getRuntimeVersion", |params, node, _| -> Answer<_> {
-        known_block(node, &params)?;
-        Ok(serde_json::json!(VERSION))
+        Ok(serde_json::json!(node.chain().version(only_block(&params)?)?))
     })?;
     module.register_alias("chain_getRuntimeVersion", "state_getRuntimeVersion")?;
     module.register_blocking_method("payment_queryInfo", |params, node, _| -> Answer<RuntimeDispatchInfo<u64>> {
@@ -90,7 +88,7 @@ pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         "state_subscribeRuntimeVersion",
         "state_runtimeVersion",
         "state_unsubscribeRuntimeVersion",
-        |_, pending, _, _| runtime_version(pending),
+        |_, pending, node, _| runtime_version(pending, node),
     )?;
     module.register_alias("chain_subscribeRuntimeVersion", "state_subscribeRuntimeVersion")?;
     module.register_alias("chain_unsubscribeRuntimeVersion", "state_unsubscribeRuntimeVersion")?;
@@ -101,14 +99,6 @@ pub(super) fn register(module: &mut Module) -> Result<(), RegisterMethodError> {
         |params, pending, node, _| async move { storage(params, pending, node).await },
     )?;
     Ok(())
-}
-
-fn known_block(node: &Node, params: &Params<'_>) -> Answer<()> {
-    let at = only_block(params)?;
-    match node.chain().block(at) {
-        Some(_) => Ok(()),
-        None => Err(ChainError::UnknownBlock(at.unwrap_or_default()).into()),
-    }
 }
 
 fn bounded(keys: Vec<Hex>) -> Answer<Vec<Hex>> {
@@ -123,11 +113,22 @@ fn values(chain: &Chain, at: H256, keys: &[Hex]) -> Result<Vec<(Hex, Option<Hex>
     keys.iter().map(|key| Ok((key.clone(), chain.value(Some(at), &key.0)?.map(Hex)))).collect()
 }
 
-/// The version never changes while the program runs: one message.
-async fn runtime_version(pending: PendingSubscriptionSink) {
+/// The version, and each later one.
+async fn runtime_version(pending: PendingSubscriptionSink, node: Arc<Node>) {
     let Ok(sink) = pending.accept().await else { return };
-    if send(&sink, &VERSION).await {
-        sink.closed().await;
+    let mut heads = node.heads();
+    let mut known = None;
+    loop {
+        heads.borrow_and_update();
+        let Ok(current) = node.chain().version(None) else { return };
+        if known.as_ref() != Some(&current) && !send(&sink, &current).await {
+            return;
+        }
+        known = Some(current);
+        tokio::select! {
+            () = sink.closed() => return,
+            changed = heads.changed() => if changed.is_err() { return },
+        }
     }
 }
 

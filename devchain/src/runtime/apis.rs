@@ -6,7 +6,6 @@ use super::primitives::{MechId, NetUid};
 use super::rpc_info::{self, HyperparamEntry, Metagraph, NeuronInfoLite, SubnetState};
 use super::{
     AuraId, Block, Executive, InherentDataExt, METADATA_VERSIONS, Runtime, SubtensorModule, System, TransactionPayment,
-    VERSION,
 };
 use frame_support::weights::Weight;
 use pallet_transaction_payment::{FeeDetails, RuntimeDispatchInfo};
@@ -78,7 +77,7 @@ pub mod decl {
 sp_api::impl_runtime_apis! {
     impl sp_api::Core<Block> for Runtime {
         fn version() -> RuntimeVersion {
-            VERSION
+            super::version()
         }
 
         fn execute_block(block: <Block as BlockT>::LazyBlock) {

@@ -1,8 +1,9 @@
 //! The pallet `Commitments`: one small record for each registered hotkey of a subnet, the latest one only.
 //!
 //! `set_commitment` takes at most [`MAX_FIELDS`] fields, costs no fee and no deposit, and charges at least
-//! [`MIN_CHARGED_BYTES`] of the [`SPACE_PER_EPOCH`] bytes that a hotkey has for each epoch. Fields of the kinds
-//! `TimelockEncrypted` and `ResetBondsFlag` are stored like any other; nothing here decrypts or acts on them.
+//! [`MIN_CHARGED_BYTES`] of the [`SPACE_PER_EPOCH`] bytes that a hotkey has for each epoch. Fields of the kind
+//! `TimelockEncrypted` are opened when their round is on the chain (see `sealed`); `ResetBondsFlag` is stored like any
+//! other, there being no bonds to reset.
 
 // The FRAME macros write items of their own, which carry no documentation, and `expect` on what they
 // themselves have built.
@@ -53,7 +54,7 @@ pub enum Data {
     ResetBondsFlag,
     /// Up to 512 bytes.
     BigRaw(BoundedVec<u8, ConstU32<MAX_BIG_RAW>>),
-    /// On the real chain: what stays of a ciphertext that could not be opened at its round.
+    /// What stays of a ciphertext that could not be opened at its round.
     TimelockRevealFailed {
         /// The ciphertext.
         encrypted: BoundedVec<u8, ConstU32<MAX_TIMELOCKED>>,
@@ -190,16 +191,35 @@ pub struct UsageTracker {
     pub used_space: u64,
 }
 
+/// Why a ciphertext could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, TypeInfo)]
+pub enum RevealFailure {
+    /// The round's signature is none.
+    SignatureDeserialize,
+    /// The bytes are no ciphertext.
+    CiphertextDeserialize,
+    /// It does not open with the round's signature.
+    Decrypt,
+    /// There is nothing in it.
+    EmptyPlaintext,
+    /// The round is no longer on the chain.
+    PulseExpired,
+    /// It names another round itself.
+    RoundMismatch,
+}
+
 #[frame_support::pallet]
 pub mod pallet {
-    use super::{CommitmentInfo, Data, MIN_CHARGED_BYTES, Registration, SPACE_PER_EPOCH, UsageTracker};
+    use super::{CommitmentInfo, Data, MIN_CHARGED_BYTES, Registration, RevealFailure, SPACE_PER_EPOCH, UsageTracker};
     use crate::runtime::primitives::NetUid;
     use crate::runtime::subtensor::{self, SubnetEpochIndex, Uids};
     use frame_support::dispatch::Pays;
     use frame_support::pallet_prelude::*;
     use frame_system::pallet_prelude::*;
+    use std::collections::BTreeSet;
 
     #[pallet::pallet]
+    #[pallet::without_storage_info]
     pub struct Pallet<T>(_);
 
     #[pallet::config]
@@ -225,8 +245,16 @@ pub mod pallet {
     pub type UsedSpaceOf<T: Config> =
         StorageDoubleMap<_, Identity, NetUid, Twox64Concat, T::AccountId, UsageTracker, OptionQuery>;
 
+    /// Whose commitments have a field that waits for its round.
+    #[pallet::storage]
+    pub type TimelockedIndex<T: Config> = StorageValue<_, BTreeSet<(NetUid, T::AccountId)>, ValueQuery>;
+    /// (netuid, hotkey) → what was opened of its commitments, and at which block; the latest ten.
+    #[pallet::storage]
+    pub type RevealedCommitments<T: Config> =
+        StorageDoubleMap<_, Identity, NetUid, Twox64Concat, T::AccountId, Vec<(Vec<u8>, u64)>, OptionQuery>;
+
     #[pallet::event]
-    #[pallet::generate_deposit(fn deposit_event)]
+    #[pallet::generate_deposit(pub(crate) fn deposit_event)]
     pub enum Event<T: Config> {
         /// A hotkey committed.
         #[codec(index = 0)]
@@ -246,6 +274,26 @@ pub mod pallet {
             /// Round of the beacon that opens it.
             reveal_round: u64,
         },
+        /// A ciphertext was opened.
+        #[codec(index = 2)]
+        CommitmentRevealed {
+            /// The subnet.
+            netuid: NetUid,
+            /// The hotkey.
+            who: T::AccountId,
+        },
+        /// A ciphertext could not be opened.
+        #[codec(index = 3)]
+        CommitmentRevealFailed {
+            /// The subnet.
+            netuid: NetUid,
+            /// The hotkey.
+            who: T::AccountId,
+            /// The round.
+            reveal_round: u64,
+            /// Why not.
+            error: RevealFailure,
+        },
     }
 
     #[pallet::error]
@@ -256,6 +304,17 @@ pub mod pallet {
         /// The epoch's space is used up.
         #[codec(index = 2)]
         SpaceLimitExceeded,
+        /// Only the chain itself writes fields of the kind `TimelockRevealFailed`.
+        #[codec(index = 4)]
+        TimelockRevealFailedNotAllowed,
+    }
+
+    #[pallet::hooks]
+    impl<T: Config> Hooks<BlockNumberFor<T>> for Pallet<T> {
+        fn on_initialize(_: BlockNumberFor<T>) -> Weight {
+            Self::open_commitments();
+            Weight::zero()
+        }
     }
 
     #[pallet::call]
@@ -266,6 +325,8 @@ pub mod pallet {
         pub fn set_commitment(origin: OriginFor<T>, netuid: NetUid, info: Box<CommitmentInfo>) -> DispatchResult {
             let who = ensure_signed(origin)?;
             ensure!(Uids::<T>::contains_key(netuid, &who), Error::<T>::AccountNotAllowedCommit);
+            let failed = info.fields.iter().any(|field| matches!(field, Data::TimelockRevealFailed { .. }));
+            ensure!(!failed, Error::<T>::TimelockRevealFailedNotAllowed);
             Self::charge(netuid, &who, info.fields.iter().map(Data::charged).sum())?;
             let block = frame_system::Pallet::<T>::block_number();
             let event = match info.fields.iter().find_map(|field| match field {
@@ -275,6 +336,11 @@ pub mod pallet {
                 Some(reveal_round) => Event::TimelockCommitment { netuid, who: who.clone(), reveal_round },
                 None => Event::Commitment { netuid, who: who.clone() },
             };
+            let timelocked = matches!(event, Event::TimelockCommitment { .. });
+            TimelockedIndex::<T>::mutate(|index| {
+                let key = (netuid, who.clone());
+                if timelocked { index.insert(key) } else { index.remove(&key) }
+            });
             CommitmentOf::<T>::insert(netuid, &who, Registration { deposit: 0, block, info: *info });
             LastCommitment::<T>::insert(netuid, &who, block);
             Self::deposit_event(event);

@@ -7,12 +7,15 @@
 //! An epoch here renews `Active` and `StakeWeight`. Permits stay as genesis and the development calls gave them, and
 //! no consensus, incentive or emission is computed: a network that only submits and reads weights needs none of them.
 
+use super::PermitsByStake;
 use super::primitives::{NetUid, NetUidStorageIndex};
 use super::subtensor::{
-    Active, ActivityCutoff, BlocksSinceLastStep, Config, Event, Keys, LastEpochBlock, LastMechansimStepBlock,
-    LastUpdate, MaxEpochsPerBlock, NetworksAdded, Pallet, PendingEpochAt, StakeThreshold, StakeWeight,
-    SubnetEpochIndex, SubnetworkN, TaoWeight, Tempo, TotalHotkeyAlpha,
+    Active, ActivityCutoff, AdminFreezeWindow, BlocksSinceLastStep, CommitRevealWeightsEnabled, Config, Error, Event,
+    Keys, LastEpochBlock, LastMechansimStepBlock, LastUpdate, MaxEpochsPerBlock, NetworksAdded, Pallet, PendingEpochAt,
+    StakeThreshold, StakeWeight, SubnetEpochIndex, SubnetOwner, SubnetworkN, TaoWeight, Tempo, TotalHotkeyAlpha,
 };
+use frame_support::ensure;
+use frame_support::pallet_prelude::{DispatchError, DispatchResult};
 
 /// Longest tempo the chain allows; a subnet without an epoch for longer gets one at once.
 pub const MAX_TEMPO: u64 = 50_400;
@@ -92,6 +95,9 @@ impl<T: Config> Pallet<T> {
     fn run_epoch(netuid: NetUid, now: u64) {
         Self::refresh_activity(netuid, now);
         Self::refresh_stake_weights(netuid);
+        if PermitsByStake::get() {
+            Self::refresh_permits(netuid);
+        }
         BlocksSinceLastStep::<T>::insert(netuid, 0);
         LastMechansimStepBlock::<T>::insert(netuid, now);
         LastEpochBlock::<T>::insert(netuid, now);
@@ -106,14 +112,36 @@ impl<T: Config> Pallet<T> {
         Active::<T>::insert(netuid, (0..SubnetworkN::<T>::get(netuid)).map(active).collect::<Vec<bool>>());
     }
 
-    /// Recompute the stake weights: the share of each neuron among those at the stake threshold.
+    /// Recompute the stake weights: the share of each neuron among those at the stake threshold, and the owner.
     pub(super) fn refresh_stake_weights(netuid: NetUid) {
+        StakeWeight::<T>::insert(netuid, shares_of_u16(&Self::counted_stakes(netuid)));
+    }
+
+    /// Stake weight of every neuron by uid, in rao; 0 for those below the threshold but the owner.
+    pub(super) fn counted_stakes(netuid: NetUid) -> Vec<u64> {
         let threshold = StakeThreshold::<T>::get();
-        let counted: Vec<u64> = Self::stakes(netuid)
-            .into_iter()
-            .map(|stake| if stake.total >= threshold { stake.total } else { 0 })
-            .collect();
-        StakeWeight::<T>::insert(netuid, shares_of_u16(&counted));
+        let counted = |uid: u16| {
+            let hotkey = Keys::<T>::get(netuid, uid);
+            let total = Self::stake_of(&hotkey, netuid).total;
+            if total >= threshold || Self::is_owner(netuid, &hotkey) { total } else { 0 }
+        };
+        (0..SubnetworkN::<T>::get(netuid)).map(counted).collect()
+    }
+
+    /// Let an epoch run out of turn, as far away as owners' changes are frozen before one.
+    pub(super) fn do_trigger_epoch(owner: T::AccountId, netuid: NetUid) -> DispatchResult {
+        let owned = SubnetOwner::<T>::contains_key(netuid) && SubnetOwner::<T>::get(netuid) == owner;
+        ensure!(owned, DispatchError::BadOrigin);
+        ensure!(!CommitRevealWeightsEnabled::<T>::get(netuid), Error::<T>::DynamicTempoBlockedByCommitReveal);
+        ensure!(PendingEpochAt::<T>::get(netuid) == 0, Error::<T>::EpochTriggerAlreadyPending);
+        let now = Self::current_block();
+        let window = u64::from(AdminFreezeWindow::<T>::get());
+        let regular = Self::next_epoch_start_block(netuid).unwrap_or(u64::MAX);
+        ensure!(regular.saturating_sub(now) >= window, Error::<T>::AutoEpochAlreadyImminent);
+        let fires_at = now.saturating_add(window);
+        PendingEpochAt::<T>::insert(netuid, fires_at);
+        Self::deposit_event(Event::EpochTriggered { netuid, by: owner, fires_at });
+        Ok(())
     }
 
     /// Stake of every neuron of the subnet, by uid.

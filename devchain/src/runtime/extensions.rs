@@ -110,7 +110,10 @@ impl SubtensorTransactionExtension {
                 Self::check_stake(who, *netuid)?;
                 SubtensorModule::check_reveal(who, *netuid, index, hash)
             }
-            Call::serve_axon { netuid, version, ip, port, ip_type, protocol, placeholder1, placeholder2 } => {
+            Call::serve_axon { netuid, version, ip, port, ip_type, protocol, placeholder1, placeholder2 }
+            | Call::serve_axon_tls {
+                netuid, version, ip, port, ip_type, protocol, placeholder1, placeholder2, ..
+            } => {
                 let axon = AxonInfo {
                     block: SubtensorModule::current_block(),
                     version: *version,

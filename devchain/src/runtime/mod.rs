@@ -21,14 +21,18 @@ mod commits;
 pub mod drand;
 pub mod epoch;
 pub mod extensions;
+pub(crate) mod install;
+mod neurons;
+mod permits;
 pub mod primitives;
 pub mod reveal;
 pub mod rpc_info;
+mod sealed;
 mod serving;
 pub mod subtensor;
 pub mod weights;
 
-use frame_support::traits::{ConstBool, ConstU8, ConstU16, ConstU32, ConstU64};
+use frame_support::traits::{ConstBool, ConstU8, ConstU16, ConstU32, ConstU64, Get};
 use frame_support::weights::{Weight, WeightToFee};
 use frame_support::{construct_runtime, derive_impl, parameter_types};
 use pallet_transaction_payment::{ChargeTransactionPayment, FungibleAdapter};
@@ -70,7 +74,7 @@ pub type TxExtension = (
 pub type Executive =
     frame_executive::Executive<Runtime, Block, frame_system::ChainContext<Runtime>, Runtime, AllPalletsWithSystem>;
 
-/// The version that clients sign over.
+/// The version that clients sign over, until a development call raises it; see [`version`].
 pub const VERSION: RuntimeVersion = RuntimeVersion {
     spec_name: Cow::Borrowed("node-subtensor"),
     impl_name: Cow::Borrowed("node-subtensor"),
@@ -102,9 +106,27 @@ construct_runtime!(
 );
 
 parameter_types! {
-    pub const Version: RuntimeVersion = VERSION;
+    /// Raised by a development call that plays an upgrade.
+    pub storage SpecVersion: u32 = VERSION.spec_version;
+    /// Do epochs give and take permits by stake, or do permits stay as they were set.
+    pub storage PermitsByStake: bool = false;
     /// Milliseconds per block. It is kept in the state, because the pace is the operator's choice.
     pub storage SlotDuration: u64 = 1000;
+}
+
+/// The version in the current state.
+#[must_use]
+pub fn version() -> RuntimeVersion {
+    RuntimeVersion { spec_version: SpecVersion::get(), ..VERSION }
+}
+
+/// [`version`], as FRAME asks for it.
+pub struct Version;
+
+impl Get<RuntimeVersion> for Version {
+    fn get() -> RuntimeVersion {
+        version()
+    }
 }
 
 #[derive_impl(frame_system::config_preludes::SolochainDefaultConfig)]

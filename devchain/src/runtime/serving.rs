@@ -1,14 +1,27 @@
-//! Announcing where a neuron serves.
+//! Announcing where a neuron serves, and with which key.
 
 use super::primitives::NetUid;
-use super::subtensor::{AxonInfo, Axons, Config, Error, Event, Pallet, ServingRateLimit, Uids};
+use super::subtensor::{
+    AxonInfo, Axons, Config, Error, Event, NeuronCertificate, NeuronCertificates, Pallet, ServingRateLimit, Uids,
+};
 use frame_support::ensure;
 use frame_support::pallet_prelude::DispatchResult;
 
 impl<T: Config> Pallet<T> {
-    /// Check and store an axon.
-    pub(super) fn do_serve_axon(hotkey: T::AccountId, netuid: NetUid, axon: AxonInfo) -> DispatchResult {
+    /// Check and store an axon, and the certificate with it: a byte that names the algorithm, then a key of 64 bytes at
+    /// most. One that is too long or empty is passed over, as on the real chain.
+    pub(super) fn do_serve_axon(
+        hotkey: T::AccountId,
+        netuid: NetUid,
+        axon: AxonInfo,
+        certificate: Option<&[u8]>,
+    ) -> DispatchResult {
         Self::check_axon(&hotkey, netuid, &axon)?;
+        if let Some((algorithm, key)) = certificate.and_then(<[u8]>::split_first)
+            && let Ok(public_key) = key.to_vec().try_into()
+        {
+            NeuronCertificates::<T>::insert(netuid, &hotkey, NeuronCertificate { public_key, algorithm: *algorithm });
+        }
         Axons::<T>::insert(netuid, &hotkey, axon);
         Self::deposit_event(Event::AxonServed(netuid, hotkey));
         Ok(())

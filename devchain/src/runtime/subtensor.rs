@@ -49,9 +49,30 @@ pub struct AxonInfo {
     pub placeholder2: u8,
 }
 
+/// The key with which a neuron identifies itself, as [`NeuronCertificates`] keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo)]
+pub struct NeuronCertificate {
+    /// The key.
+    pub public_key: BoundedVec<u8, ConstU32<64>>,
+    /// What kind of key it is, by a number of the neuron's own choosing.
+    pub algorithm: u8,
+}
+
+/// How a subnet's epoch comes to its consensus. Newer than spec 461: the official SDK asks for it before it signs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, DecodeWithMemTracking, MaxEncodedLen, TypeInfo,
+)]
+pub enum EpochConsensus {
+    /// All validators with a permit, by stake.
+    #[default]
+    Yuma,
+    /// The one validator with the greatest stake, who alone has a permit.
+    Null,
+}
+
 #[frame_support::pallet]
 pub mod pallet {
-    use super::{AxonInfo, CommitBytes, HashCommit, TimelockedCommit};
+    use super::{AxonInfo, CommitBytes, EpochConsensus, HashCommit, NeuronCertificate, TimelockedCommit};
     use crate::runtime::primitives::{AlphaBalance, MechId, NetUid, NetUidStorageIndex, TaoBalance};
     use frame_support::dispatch::Pays;
     use frame_support::pallet_prelude::*;
@@ -146,6 +167,13 @@ pub mod pallet {
     /// Epochs that one block runs at most; the others wait for the next block.
     #[pallet::storage]
     pub type MaxEpochsPerBlock<T> = StorageValue<_, u8, ValueQuery, ConstU8<2>>;
+
+    /// Blocks from an owner's trigger to its epoch.
+    #[pallet::storage]
+    pub type AdminFreezeWindow<T> = StorageValue<_, u16, ValueQuery, ConstU16<10>>;
+    /// Who counts in an epoch.
+    #[pallet::storage]
+    pub type SubnetEpochConsensus<T> = StorageMap<_, Identity, NetUid, EpochConsensus, ValueQuery>;
 
     // ---- commits
 
@@ -259,6 +287,11 @@ pub mod pallet {
     pub type Axons<T: Config> =
         StorageDoubleMap<_, Identity, NetUid, Blake2_128Concat, T::AccountId, AxonInfo, OptionQuery>;
 
+    /// hotkey → the key with which it identifies itself.
+    #[pallet::storage]
+    pub type NeuronCertificates<T: Config> =
+        StorageDoubleMap<_, Identity, NetUid, Blake2_128Concat, T::AccountId, NeuronCertificate, OptionQuery>;
+
     // ---- neurons, one vector by uid for each subnet
 
     /// Stake weight as a share of 65535.
@@ -308,6 +341,18 @@ pub mod pallet {
         /// A neuron registered.
         #[codec(index = 7)]
         NeuronRegistered(NetUid, u16, T::AccountId),
+        /// The greatest share of one weight changed.
+        #[codec(index = 11)]
+        MaxWeightLimitSet(NetUid, u16),
+        /// The least number of weights changed.
+        #[codec(index = 20)]
+        MinAllowedWeightSet(NetUid, u16),
+        /// The rate limit of weights changed.
+        #[codec(index = 23)]
+        WeightsSetRateLimitSet(NetUid, u64),
+        /// The least version key changed.
+        #[codec(index = 33)]
+        WeightsVersionKeySet(NetUid, u64),
         /// A neuron announced where it serves.
         #[codec(index = 29)]
         AxonServed(NetUid, T::AccountId),
@@ -329,9 +374,31 @@ pub mod pallet {
         /// A neuron committed timelocked weights: BLAKE2b-256 of the commit, and the round that opens it.
         #[codec(index = 108)]
         TimelockedWeightsCommitted(T::AccountId, NetUidStorageIndex, H256, u64),
+        /// A neuron goes on under another hotkey.
+        #[codec(index = 103)]
+        HotkeySwappedOnSubnet {
+            /// Its owner.
+            coldkey: T::AccountId,
+            /// The hotkey it had.
+            old_hotkey: T::AccountId,
+            /// The hotkey it has.
+            new_hotkey: T::AccountId,
+            /// The subnet.
+            netuid: NetUid,
+        },
         /// Timelocked weights were opened and stand.
         #[codec(index = 109)]
         TimelockedWeightsRevealed(NetUidStorageIndex, T::AccountId),
+        /// The owner asked for an epoch.
+        #[codec(index = 136)]
+        EpochTriggered {
+            /// The subnet.
+            netuid: NetUid,
+            /// The owner's coldkey.
+            by: T::AccountId,
+            /// Block at which it runs.
+            fires_at: u64,
+        },
         /// Too many epochs were due in this block; this one waits for the next.
         #[codec(index = 137)]
         EpochDeferred {
@@ -431,6 +498,15 @@ pub mod pallet {
         /// The round is older than the newest on the chain.
         #[codec(index = 112)]
         InvalidRevealRound,
+        /// An epoch out of turn is awaited already.
+        #[codec(index = 146)]
+        EpochTriggerAlreadyPending,
+        /// The regular epoch comes first.
+        #[codec(index = 147)]
+        AutoEpochAlreadyImminent,
+        /// An epoch out of turn would break the reveals of commits.
+        #[codec(index = 148)]
+        DynamicTempoBlockedByCommitReveal,
     }
 
     #[pallet::hooks]
@@ -475,7 +551,28 @@ pub mod pallet {
             let hotkey = ensure_signed(origin)?;
             let block = Self::current_block();
             let axon = AxonInfo { block, version, ip, port, ip_type, protocol, placeholder1, placeholder2 };
-            Self::do_serve_axon(hotkey, netuid, axon)
+            Self::do_serve_axon(hotkey, netuid, axon, None)
+        }
+
+        /// Announce where the caller's neuron serves, and the key with which it identifies itself.
+        #[pallet::call_index(40)]
+        #[pallet::weight((Weight::from_parts(500_000_000, 0), DispatchClass::Normal, Pays::No))]
+        pub fn serve_axon_tls(
+            origin: OriginFor<T>,
+            netuid: NetUid,
+            version: u32,
+            ip: u128,
+            port: u16,
+            ip_type: u8,
+            protocol: u8,
+            placeholder1: u8,
+            placeholder2: u8,
+            certificate: Vec<u8>,
+        ) -> DispatchResult {
+            let hotkey = ensure_signed(origin)?;
+            let block = Self::current_block();
+            let axon = AxonInfo { block, version, ip, port, ip_type, protocol, placeholder1, placeholder2 };
+            Self::do_serve_axon(hotkey, netuid, axon, Some(&certificate))
         }
 
         /// Commit the hash of weights on the main mechanism of a subnet.
@@ -570,6 +667,13 @@ pub mod pallet {
         ) -> DispatchResult {
             let hotkey = ensure_signed(origin)?;
             Self::do_set_weights(&hotkey, netuid, mecid, &dests, &weights, version_key)
+        }
+
+        /// Let an epoch of the caller's subnet run out of turn.
+        #[pallet::call_index(141)]
+        #[pallet::weight(Weight::from_parts(100_000_000, 0))]
+        pub fn trigger_epoch(origin: OriginFor<T>, netuid: NetUid) -> DispatchResult {
+            Self::do_trigger_epoch(ensure_signed(origin)?, netuid)
         }
     }
 

@@ -10,7 +10,7 @@
 //! 6. stake weight at the threshold, or the subnet owner
 //! 7. version key
 //! 8. rate limit
-//! 9. permit (one weight on oneself, and the owner, are exempt)
+//! 9. permit (one weight on oneself, and the owner, are exempt, but not where `SubnetEpochConsensus` is `Null`)
 //! 10. no uid twice
 //! 11. every uid exists
 //! 12. enough weights
@@ -21,9 +21,9 @@
 
 use super::primitives::{MechId, NetUid, NetUidStorageIndex};
 use super::subtensor::{
-    CommitRevealWeightsEnabled, Config, Error, Event, LastUpdate, MaxWeightsLimit, MechanismCountCurrent,
-    MinAllowedWeights, NetworksAdded, Pallet, StakeThreshold, SubnetOwnerHotkey, SubnetworkN, Uids, ValidatorPermit,
-    Weights, WeightsSetRateLimit, WeightsVersionKey,
+    CommitRevealWeightsEnabled, Config, EpochConsensus, Error, Event, LastUpdate, MaxWeightsLimit,
+    MechanismCountCurrent, MinAllowedWeights, NetworksAdded, Pallet, StakeThreshold, SubnetEpochConsensus,
+    SubnetOwnerHotkey, SubnetworkN, Uids, ValidatorPermit, Weights, WeightsSetRateLimit, WeightsVersionKey,
 };
 use frame_support::ensure;
 use frame_support::pallet_prelude::DispatchResult;
@@ -116,12 +116,12 @@ impl<T: Config> Pallet<T> {
     }
 
     fn may_validate(netuid: NetUid, uid: u16, hotkey: &T::AccountId, uids: &[u16]) -> bool {
-        is_self_weight(uid, uids)
-            || Self::is_owner(netuid, hotkey)
-            || ValidatorPermit::<T>::get(netuid).get(usize::from(uid)).copied().unwrap_or(false)
+        let exempt = SubnetEpochConsensus::<T>::get(netuid) == EpochConsensus::Yuma
+            && (is_self_weight(uid, uids) || Self::is_owner(netuid, hotkey));
+        exempt || ValidatorPermit::<T>::get(netuid).get(usize::from(uid)).copied().unwrap_or(false)
     }
 
-    fn is_owner(netuid: NetUid, hotkey: &T::AccountId) -> bool {
+    pub(super) fn is_owner(netuid: NetUid, hotkey: &T::AccountId) -> bool {
         SubnetOwnerHotkey::<T>::contains_key(netuid) && SubnetOwnerHotkey::<T>::get(netuid) == *hotkey
     }
 }

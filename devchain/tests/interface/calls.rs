@@ -48,7 +48,7 @@ pub(super) struct Signing {
     era: Era,
     birth: Vec<u8>,
     genesis: Vec<u8>,
-    spec_version: u32,
+    pub(super) spec_version: u32,
 }
 
 impl Signing {
@@ -59,8 +59,8 @@ impl Signing {
     }
 
     /// The extrinsic, in hex; `spoil` is put over the signature.
-    pub(super) fn sign(&self, call: Call<Runtime>, spoil: u8) -> String {
-        let call = RuntimeCall::from(call);
+    pub(super) fn sign(&self, call: impl Into<RuntimeCall>, spoil: u8) -> String {
+        let call = call.into();
         let extension: TxExtension = (
             (
                 frame_system::CheckNonZeroSender::new(),
@@ -113,7 +113,7 @@ impl Chain {
     }
 
     /// Submit, and wait for the finalized block: its hash, and the pallet's error if the call failed there.
-    pub(super) async fn land(&self, who: u8, call: Call<Runtime>) -> (Value, Option<String>) {
+    pub(super) async fn land(&self, who: u8, call: impl Into<RuntimeCall>) -> (Value, Option<String>) {
         let extrinsic = Signing::new(self, who, self.nonce(who).await).sign(call, 0);
         let (submit, end) = ("author_submitAndWatchExtrinsic", "author_unwatchExtrinsic");
         let mut statuses = self.rpc.subscribe::<Value, _>(submit, rpc_params![extrinsic], end).await.unwrap();

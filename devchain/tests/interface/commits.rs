@@ -1,7 +1,9 @@
 //! Commit-reveal: what a commit leaves on the chain, when it is opened, and each refusal for its own cause.
 
+use frame_support::BoundedVec;
 use jsonrpsee::rpc_params;
 use perturb_devchain::beacon::QUICKNET_KEY;
+use perturb_devchain::runtime::commitments::{self, CommitmentInfo, Data};
 use perturb_devchain::runtime::primitives::{MechId, NetUid, NetUidStorageIndex};
 use perturb_devchain::runtime::reveal::Payload;
 use perturb_devchain::runtime::subtensor::{Call, CommitBytes, Event, TimelockedCommit};
@@ -285,4 +287,45 @@ async fn a_commit_by_hash_is_revealed_by_its_neuron_in_one_epoch_only() {
     assert_eq!(pool(3, reveal(&salt)).await, (1010, "Custom error: 17".to_owned()), "its epoch is over");
     chain.ask("dev_setWeightsRateLimit", rpc_params![NETUID, 10_000]).await;
     assert_eq!(pool(3, commit(hash(1, &salt))).await, (1010, "Custom error: 6".to_owned()), "too fast");
+}
+
+#[tokio::test]
+async fn a_timelocked_commitment_is_opened_at_its_round_or_marked_as_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = start(folder.path(), json!("quicknet")).await;
+    let field = |encrypted: Vec<u8>| Data::TimelockEncrypted {
+        encrypted: BoundedVec::truncate_from(encrypted),
+        reveal_round: 1000,
+    };
+    let set = |fields: Vec<Data>| {
+        let info = Box::new(CommitmentInfo { fields: BoundedVec::truncate_from(fields) });
+        commitments::Call::<Runtime>::set_commitment { netuid: NetUid(NETUID), info }
+    };
+    let sealed = seal(&QUICKNET_KEY, 1000, b"the answer", rand::rngs::OsRng).unwrap();
+    assert_eq!(chain.land(1, set(vec![field(sealed)])).await.1, None);
+    let digest = Data::Sha256([7; 32]);
+    assert_eq!(chain.land(2, set(vec![digest.clone(), field(b"no ciphertext".to_vec())])).await.1, None);
+    let done = chain.ask("dev_putPulse", rpc_params![1000, ROUND_1000]).await;
+    let number = chain.number(&done["block"]).await + 1;
+    let block = chain.block_at(number).await;
+
+    let suffix = |seed: u8| {
+        let account = who(seed).encode();
+        [&NETUID.to_le_bytes()[..], &twox_64(&account), &account].concat()
+    };
+    type Kept = Vec<(Vec<u8>, u64)>;
+    let revealed = chain.stored_in::<Kept>("Commitments", "RevealedCommitments", &suffix(1), &block).await;
+    assert_eq!(revealed, Some(vec![(b"the answer".to_vec(), number)]));
+    type Commitment = commitments::Registration<u64, u32>;
+    let left = chain.stored_in::<Commitment>("Commitments", "CommitmentOf", &suffix(1), &block).await;
+    assert_eq!(left, None, "nothing is left of a commitment that was opened whole");
+    let failed = Data::TimelockRevealFailed {
+        encrypted: BoundedVec::truncate_from(b"no ciphertext".to_vec()),
+        reveal_round: 1000,
+    };
+    let left = chain.stored_in::<Commitment>("Commitments", "CommitmentOf", &suffix(2), &block).await.unwrap();
+    assert_eq!(left.info.fields.into_inner(), [digest, failed]);
+    let events = chain.events(&block).await;
+    let revealed = commitments::Event::CommitmentRevealed { netuid: NetUid(NETUID), who: who(1) };
+    assert!(events.contains(&RuntimeEvent::Commitments(revealed)));
 }

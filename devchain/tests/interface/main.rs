@@ -4,7 +4,9 @@
 mod calls;
 mod commits;
 mod development;
+mod epochs;
 mod killed;
+mod upgrade;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -89,7 +91,12 @@ impl Chain {
 
     /// A storage value of `SubtensorModule` at a block, `None` where there is none.
     async fn stored<T: Decode>(&self, item: &str, suffix: &[u8], at: &Value) -> Option<T> {
-        let key = storage_key("SubtensorModule", item, suffix);
+        self.stored_in("SubtensorModule", item, suffix, at).await
+    }
+
+    /// A storage value of any pallet at a block.
+    async fn stored_in<T: Decode>(&self, pallet: &str, item: &str, suffix: &[u8], at: &Value) -> Option<T> {
+        let key = storage_key(pallet, item, suffix);
         let value = self.ask("state_getStorage", rpc_params![key, at]).await;
         value.as_str().map(|text| T::decode(&mut &unhex(text)[..]).unwrap())
     }
