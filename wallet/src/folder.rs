@@ -41,13 +41,40 @@ pub fn read_secret(
     path: &Path,
     password: impl FnOnce() -> Result<Password, WalletError>,
 ) -> Result<HotkeyPair, WalletError> {
+    secret_of(path, secret_file::read_private(path, MAX_KEYFILE_BYTES)?, password)
+}
+
+/// The secret in bytes that were read from `path`; `password` is asked where they are encrypted.
+///
+/// # Errors
+/// The password does not fit, or they hold no key.
+pub fn secret_of(
+    path: &Path,
+    bytes: Zeroizing<Vec<u8>>,
+    password: impl FnOnce() -> Result<Password, WalletError>,
+) -> Result<HotkeyPair, WalletError> {
     let content = |e| WalletError::Content(path.into(), e);
-    let bytes = secret_file::read_private(path, MAX_KEYFILE_BYTES)?;
     let plain = match Form::of(&bytes) {
         Form::Plain => bytes,
         _ => vault::open(&bytes, &password()?).map_err(content)?,
     };
     keyfile::parse(&plain).and_then(Keys::secret).map_err(content)
+}
+
+/// What `path` is to hold: a key's JSON, encrypted where there is a password.
+///
+/// # Errors
+/// Too little memory to encrypt.
+pub fn encoded(
+    path: &Path,
+    pair: &HotkeyPair,
+    phrase: Option<&str>,
+    password: Option<&Password>,
+) -> Result<Zeroizing<Vec<u8>>, WalletError> {
+    let json = keyfile::secret_json(pair, phrase);
+    let Some(password) = password else { return Ok(Zeroizing::new(json.as_bytes().to_vec())) };
+    let sealed = vault::seal(json.as_bytes(), password);
+    sealed.map(Zeroizing::new).map_err(|e| WalletError::Content(path.into(), e))
 }
 
 /// Reads the public side: of a public file, or of one in the clear.
@@ -131,15 +158,7 @@ impl Wallet {
         if let Some(there) = [&path, &public].into_iter().find(|p| p.exists()) {
             return Err(WalletError::Exists(there.clone()));
         }
-        let json = keyfile::secret_json(pair, phrase);
-        let bytes = match password {
-            None => Zeroizing::new(json.as_bytes().to_vec()),
-            Some(password) => {
-                let sealed = vault::seal(json.as_bytes(), password);
-                Zeroizing::new(sealed.map_err(|e| WalletError::Content(path.clone(), e))?)
-            }
-        };
-        secret_file::create(&path, &bytes)?;
+        secret_file::create(&path, &encoded(&path, pair, phrase, password)?)?;
         secret_file::create(&public, keyfile::public_json(&pair.hotkey()).as_bytes())
     }
 }

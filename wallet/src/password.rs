@@ -17,6 +17,14 @@ const MAX_PASSWORD_BYTES: usize = 1024;
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
+/// A line typed at the terminal without being shown.
+///
+/// # Errors
+/// There is no terminal.
+pub fn ask_hidden(prompt: &str) -> std::io::Result<Zeroizing<String>> {
+    rpassword::prompt_password(prompt).map(Zeroizing::new)
+}
+
 impl Password {
     /// A password.
     ///
@@ -57,7 +65,7 @@ impl Password {
     /// There is no terminal, nothing was typed, or the two differ.
     pub fn ask(what: &str, new: bool) -> Result<Self, WalletError> {
         let read = |prompt: &str| {
-            rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(|e| {
+            ask_hidden(prompt).map_err(|e| {
                 WalletError::Password(format!(
                     "{what} needs a password and there is no terminal to ask at ({e}): name a file with --password-file"
                 ))
