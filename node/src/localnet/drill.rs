@@ -56,13 +56,13 @@ impl Run {
         self.damaged_validator().await?;
         let key = self.next_key().await?;
         let mut reports = vec![self.next_epoch().await?];
-        self.key_changed(key).await?;
         self.late_validator().await?;
         self.chain_away().await?;
         self.bootnode_gone().await?;
         while (reports.len() as u64) < u64::from(args.epochs).max(LEAST_EPOCHS) {
             reports.push(self.next_epoch().await?);
         }
+        self.key_changed(key).await?;
         let late = founders;
         let votes =
             move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
