@@ -39,7 +39,8 @@ SIDE ?= 64
 
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test simulate wan fuzz lint deny bench bench-attacks bench-gpu sdk-check train-demo parity parity-fixtures throughput clean
+.PHONY: help setup build localnet test scenarios simulate wan fuzz lint deny bench bench-attacks bench-gpu sdk-check \
+	train-demo parity parity-fixtures throughput wallet-check wallet-fixtures clean
 
 help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
@@ -53,6 +54,7 @@ help:
 	@echo "                (SECONDS=$(SECONDS) for each target; TARGETS=\"machine png\" for some)"
 	@echo "make bench      the measurements of the README"
 	@echo "make parity     the real models against timm and torchvision, in float64 (MODELS=\"name …\" for some)"
+	@echo "make wallet-check  our wallets and signatures beside the official Python package's"
 	@echo "make throughput our forward and gradient beside PyTorch's, on this machine (BATCH=$(BATCH) THREADS=$(THREADS))"
 	@echo "make bench-attacks  our attack beside foolbox, adv-lib and torchattacks (IMAGES=$(IMAGES); RESUME=1 goes on)"
 	@echo "make bench-gpu  gradients, verified answers, and score against time on a device"
@@ -103,6 +105,16 @@ deny:
 
 bench: setup
 	cargo bench --workspace --locked --profile dev --bench "*"
+
+# Our wallets and signatures beside the official Python package's, both ways.
+wallet-check: setup
+	@cargo build --locked -p perturb-wallet --example interop
+	@folder=$$(mktemp -d) && scripts/wallet/run.sh $$folder $(BIN)/examples/interop; code=$$?; rm -rf $$folder; exit $$code
+
+# What `make test` reads, made anew.
+wallet-fixtures: setup
+	@cargo build --locked -p perturb-wallet --example interop
+	@scripts/wallet/run.sh wallet/fixtures $(BIN)/examples/interop
 
 parity: setup
 	@cargo build --locked -p perturb-model --example parity

@@ -98,7 +98,7 @@ fn parameters() -> Parameters {
 impl Net {
     fn new(validators: u16, miners: u16) -> Self {
         let hotkeys: Vec<_> = (0..validators).map(|i| pair(1, i)).collect();
-        let keys: Vec<_> = (0..validators).map(|i| ConsensusPair::from_seed(pair(4, i).seed())).collect();
+        let keys: Vec<_> = (0..validators).map(|i| ConsensusPair::from_seed(pair(4, i).seed().unwrap())).collect();
         let miners: Vec<_> = (0..miners).map(|i| pair(2, i)).collect();
         let delegate = |(h, k)| GenesisDelegation::of(&Delegation::sign(&NetworkId([0; 32]), h, k, 0));
         let genesis = Genesis {

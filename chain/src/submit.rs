@@ -16,7 +16,7 @@ use subxt::error::DispatchError;
 use subxt::events::Phase;
 use subxt::ext::scale_value::Composite;
 use subxt::rpcs::methods::legacy::TransactionStatus;
-use subxt_signer::sr25519::Keypair;
+use subxt::utils::{AccountId32, MultiSignature};
 
 use crate::commit::{self, Commit};
 use crate::error::one_line;
@@ -85,9 +85,18 @@ pub struct Submitted {
     pub extrinsic_hash: BlockHash,
 }
 
-/// The chain's own signer for a hotkey; its secret is wiped when it is dropped.
-fn signer(pair: &HotkeyPair) -> Result<Keypair, SubmitError> {
-    Keypair::from_secret_key(**pair.seed()).map_err(|_| SubmitError::BadSecret)
+/// A hotkey as a signer of extrinsics. It also signs with keys that have no 32-byte seed, which
+/// subxt's own signer cannot hold.
+struct HotkeySigner<'a>(&'a HotkeyPair);
+
+impl subxt::transactions::Signer<Config> for HotkeySigner<'_> {
+    fn account_id(&self) -> AccountId32 {
+        AccountId32(self.0.hotkey().0)
+    }
+
+    fn sign(&self, payload: &[u8]) -> MultiSignature {
+        MultiSignature::Sr25519(self.0.sign_raw(payload))
+    }
 }
 
 fn check(call: &WeightsCall) -> Result<(), SubmitError> {
@@ -231,7 +240,7 @@ impl ChainClient {
         let transactions = at.tx();
         let signed = {
             let mut signable = transactions.create_v4_signable_offline(&payload, params).map_err(cannot)?;
-            signable.sign(&signer(pair)?).map_err(cannot)?
+            signable.sign(&HotkeySigner(pair)).map_err(cannot)?
         };
         Ok(SignedWeights {
             hash: signed.hash().into(),
@@ -367,9 +376,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chains_signer_has_the_hotkeys_public_key() {
+    fn a_hotkey_signs_as_subxts_own_signer_does_with_or_without_a_seed() {
+        use subxt::transactions::Signer as _;
+        use subxt_signer::sr25519::{Keypair, Signature, verify};
         let pair = HotkeyPair::from_seed(&[7; 32]).unwrap();
-        assert_eq!(signer(&pair).unwrap().public_key().0, pair.hotkey().0);
+        let theirs = Keypair::from_secret_key([7; 32]).unwrap().public_key();
+        for pair in [HotkeyPair::from_expanded(&pair.expanded()).unwrap(), pair] {
+            let signer = HotkeySigner(&pair);
+            assert_eq!(signer.account_id().0, theirs.0);
+            let MultiSignature::Sr25519(signature) = signer.sign(b"payload") else { panic!("another scheme") };
+            assert!(verify(&Signature(signature), b"payload", &theirs));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! machine again.
 
 use perturb_ledger::{ChainReference, Commit, Snapshot};
-use perturb_types::Digest;
+use perturb_types::{ConsensusKey, Digest};
 
 use crate::Millis;
 use crate::guard::GuardMark;
@@ -159,7 +159,12 @@ pub enum Action {
     /// Sync the log.
     SyncLog,
     /// Put this into the guard's file and sync it; stop the node where the file forbids it.
-    Guard(GuardMark),
+    Guard {
+        /// The key that signed.
+        key: ConsensusKey,
+        /// The position.
+        mark: GuardMark,
+    },
     /// Gossip a message.
     Broadcast {
         /// Where.

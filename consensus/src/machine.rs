@@ -53,7 +53,7 @@ pub const MAX_DRIFT_MS: Millis = 2_000;
 /// What a machine needs besides its ledger.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The consensus key.
+    /// The consensus key that it begins with: the one that the set of the next height names, if any does.
     pub pair: ConsensusPair,
     /// This node's own name among peers.
     pub peer: Peer,
@@ -88,10 +88,19 @@ enum Phase {
     Committing { height: u64, next_at: Millis },
 }
 
+/// A key of this node's that is not in use, and the furthest position that its guard's file knows of.
+#[derive(Debug)]
+struct Spare {
+    pair: ConsensusPair,
+    released: Option<GuardMark>,
+}
+
 /// The consensus of one node.
 pub struct Machine<S: StateStore> {
     ledger: Ledger<S>,
     config: Config,
+    /// The keys before and after the one in use.
+    spare: Vec<Spare>,
     network: NetworkId,
     now: Millis,
     phase: Phase,
@@ -145,6 +154,7 @@ impl<S: StateStore> Machine<S> {
         Ok(Self {
             ledger,
             config,
+            spare: Vec::new(),
             network,
             now: 0,
             phase: Phase::Stopped,
@@ -168,6 +178,19 @@ impl<S: StateStore> Machine<S> {
             beacons_sent: 0,
             next_ask: 0,
         })
+    }
+
+    /// Gives it the other keys of this node, each with what its guard's file remembers, before
+    /// [`Event::Start`]. Between two heights it takes up the one that the next height's set names: there is
+    /// never more than one in a set, and a height is signed by one alone.
+    pub fn with_spare_keys(mut self, keys: impl IntoIterator<Item = (ConsensusPair, Option<GuardMark>)>) -> Self {
+        self.spare.extend(keys.into_iter().map(|(pair, released)| Spare { pair, released }));
+        self
+    }
+
+    /// The key in use.
+    pub fn key(&self) -> ConsensusKey {
+        self.config.pair.public()
     }
 
     /// Takes one event and says what to do. `now` is Unix milliseconds; a clock that goes back is
@@ -389,11 +412,35 @@ impl<S: StateStore> Machine<S> {
             return self.halt(format!("the driver committed height {height} where {expected} was due"));
         }
         self.mempool.recheck(&self.ledger);
+        self.take_up_key();
         let at = next_at.max(self.now);
         self.phase = Phase::Waiting { at, starting: false };
         self.set_timer(TimerId::NextHeight, at);
         self.send_beacon();
         self.plan_range();
+    }
+
+    /// Takes up another key of this node's where the next height's set names it and not the one in use.
+    /// The engine begins anew with it: between two heights it holds at most early messages, which are
+    /// repeated.
+    fn take_up_key(&mut self) {
+        let named = |pair: &ConsensusPair| self.set.power(&pair.public()).is_some();
+        if named(&self.config.pair) {
+            return;
+        }
+        let Some(at) = self.spare.iter().position(|spare| named(&spare.pair)) else { return };
+        let next = self.spare.swap_remove(at);
+        let pair = std::mem::replace(&mut self.config.pair, next.pair);
+        let released = std::mem::replace(&mut self.released, next.released);
+        self.spare.push(Spare { pair, released });
+        let height = self.working_height();
+        // It has signed here before: another node uses it, or the database was rolled back.
+        if let Some(mark) = self.released.filter(|mark| mark.height >= height) {
+            tracing::warn!(%mark, "the next key's guard is ahead: following without voting");
+            self.muted_to = self.muted_to.max(mark.height);
+        }
+        tracing::info!(key = %self.key(), height, "signing with another consensus key from here on");
+        self.engine = Engine::new(self.network, &self.config, Guard::new(self.released), height, self.set.clone());
     }
 
     fn votes_at(&self, height: u64) -> bool {

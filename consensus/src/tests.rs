@@ -112,6 +112,8 @@ struct Disk {
     synced: Vec<(u64, Vec<u8>)>,
     unsynced: Vec<(u64, Vec<u8>)>,
     guard: Option<GuardMark>,
+    /// The guard of the node's other key.
+    spare_guard: Option<GuardMark>,
 }
 
 struct Node {
@@ -133,6 +135,8 @@ struct Net {
     next: u64,
     seed: u64,
     tip: ChainReference,
+    /// The second consensus keys of nodes that have one.
+    spare: BTreeMap<usize, ConsensusPair>,
     /// Nodes that hear and say nothing.
     cut: Vec<usize>,
     /// The chain nodes do not answer.
@@ -168,6 +172,7 @@ impl Net {
             next: 0,
             seed,
             tip: reference(1, 0),
+            spare: BTreeMap::new(),
             cut: Vec::new(),
             away: false,
             lost: Vec::new(),
@@ -187,14 +192,13 @@ impl Net {
         let ledger = Ledger::new(self.keys.genesis.clone(), std::mem::take(&mut store)).unwrap();
         let height = ledger.head().height + 1;
         let records = disk.synced.iter().filter(|(h, _)| *h == height).map(|(_, r)| r.clone()).collect();
-        let guard = disk.guard;
-        let config = Config {
-            pair: self.keys.pairs[i].clone(),
-            peer: peer(i),
-            startup_grace_ms: 500,
-            planted: Default::default(),
-        };
-        self.nodes[i].machine = Some(Machine::new(config, ledger).unwrap());
+        // As a node does: the key that the set names is the one to begin with.
+        let mut keys = vec![(self.keys.pairs[i].clone(), disk.guard)];
+        keys.extend(self.spare.get(&i).map(|pair| (pair.clone(), disk.spare_guard)));
+        keys.sort_by_key(|(pair, _)| ledger.validators().by_key(&pair.public()).is_none());
+        let (pair, guard) = keys.remove(0);
+        let config = Config { pair, peer: peer(i), startup_grace_ms: 500, planted: Default::default() };
+        self.nodes[i].machine = Some(Machine::new(config, ledger).unwrap().with_spare_keys(keys));
         self.step(i, Event::Start { records, guard });
         let tip = self.tip.clone();
         self.step(i, Event::ChainTip(tip));
@@ -233,10 +237,12 @@ impl Net {
                 let disk = &mut self.nodes[i].disk;
                 disk.synced.append(&mut disk.unsynced);
             }
-            Action::Guard(mark) => {
+            Action::Guard { key, mark } => {
                 let disk = &mut self.nodes[i].disk;
-                assert!(!disk.guard.is_some_and(|g| g.forbids(&mark)), "node {i} signs {mark} after {:?}", disk.guard);
-                disk.guard = Some(mark);
+                let is_first = key == self.keys.pairs[i].public();
+                let guard = if is_first { &mut disk.guard } else { &mut disk.spare_guard };
+                assert!(!guard.is_some_and(|g| g.forbids(&mark)), "node {i} signs {mark} after {guard:?}");
+                *guard = Some(mark);
             }
             Action::Broadcast { topic, bytes } => {
                 assert!(
@@ -460,6 +466,81 @@ fn a_fifth_validator_joins_empty_registers_and_votes_in_the_next_epoch() {
     net.crash(0);
     let at = net.height(1);
     net.until("the five go on without one", 120_000, |n| (1..5).all(|i| n.height(i) >= at + 4));
+}
+
+/// Two of four validators register their next keys; the set of the next epoch names them.
+fn rotated(seed: u64) -> Net {
+    let mut net = Net::new(4, 4, seed);
+    for i in [0, 1] {
+        net.spare.insert(i, ConsensusPair::from_seed(&[200 + i as u8; 32]));
+    }
+    (0..4).for_each(|i| net.start(i));
+    net.until("a start", 60_000, |n| n.heights().iter().all(|h| *h >= 3));
+    let id = net.keys.genesis.network_id();
+    for i in [0, 1] {
+        let delegation = Delegation::sign(&id, &net.keys.hotkeys[i], &net.spare[&i], 1);
+        net.submit(i, &Transaction::KeyDelegation(Box::new(delegation)));
+    }
+    for i in [2, 3] {
+        let tx = ready(&net, i, 0);
+        net.submit(i, &tx);
+    }
+    let at = net.height(0);
+    net.until("the next keys are registered", 60_000, |n| n.height(0) >= at + 4);
+    for i in [0, 1] {
+        let ready = Readiness { hotkey: net.keys.hotkeys[i].hotkey(), epoch: 0 };
+        let tx = Transaction::Readiness(Signed::sign(&net.spare[&i], &id, ready).into_envelope());
+        net.submit(i, &tx);
+    }
+    let at = net.height(0);
+    net.until("they are ready", 60_000, |n| n.height(0) >= at + 4);
+    assert!([0, 1].iter().all(|i| net.nodes[*i].machine.as_ref().unwrap().key() == net.keys.pairs[*i].public()));
+    assert!([0, 1].iter().all(|i| net.nodes[*i].disk.spare_guard.is_none()), "the next key has signed nothing");
+    net
+}
+
+fn names_the_next_keys(net: &Net, i: usize) -> bool {
+    let Some(machine) = net.nodes[i].machine.as_ref() else { return true };
+    net.spare.values().all(|pair| machine.ledger().validators().by_key(&pair.public()).is_some())
+}
+
+#[test]
+fn the_next_keys_take_over_with_the_epoch_whose_set_names_them_and_the_old_ones_fall_silent() {
+    let mut net = rotated(81);
+    net.set_tip(reference(9, 1));
+    net.until("the set changes", 60_000, |n| (0..4).all(|i| names_the_next_keys(n, i)));
+    let old: Vec<_> = net.nodes.iter().map(|n| n.disk.guard).collect();
+    // Three of four are needed: both new keys have to vote.
+    net.crash(3);
+    let at = net.height(0);
+    net.until("they go on without the fourth", 120_000, |n| (0..3).all(|i| n.height(i) >= at + 6));
+    for i in [0, 1] {
+        assert_eq!(net.nodes[i].machine.as_ref().unwrap().key(), net.spare[&i].public());
+        assert_eq!(net.nodes[i].disk.guard, old[i], "the old key signs nothing any more");
+        let (old, new) = (old[i].unwrap().height, net.nodes[i].disk.spare_guard.unwrap().height);
+        assert!(old < new, "{old} {new}");
+    }
+}
+
+#[test]
+fn a_node_that_dies_before_at_or_after_the_hand_over_signs_with_the_key_that_the_set_names() {
+    for (seed, dies_ms) in [(82, 0), (83, 400), (84, 1_500)] {
+        let mut net = rotated(seed);
+        net.set_tip(reference(9, 1));
+        let until = net.now + dies_ms;
+        net.until("a moment of the hand-over", 60_000, |n| n.now >= until);
+        net.crash(0);
+        let at = net.height(1);
+        net.until("the others change the set", 120_000, |n| n.height(1) >= at + 6);
+        assert!((1..4).all(|i| names_the_next_keys(&net, i)), "seed {seed}");
+        net.start(0);
+        net.until("it has caught up", 60_000, |n| n.height(0) + 1 >= n.height(1));
+        net.crash(2);
+        let at = net.height(1);
+        net.until("they go on with its new key", 120_000, |n| n.height(0) >= at + 4);
+        assert_eq!(net.nodes[0].machine.as_ref().unwrap().key(), net.spare[&0].public());
+        assert!(net.nodes[0].disk.spare_guard.is_some());
+    }
 }
 
 #[test]

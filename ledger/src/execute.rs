@@ -346,7 +346,13 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
                 return invalid(format!("delegation of {}: the key belongs to another hotkey", d.hotkey));
             }
         }
+        // It votes in this epoch for somebody else, who has registered another one since.
+        if self.frame.set.by_key(&d.key).is_some_and(|member| member.hotkey != d.hotkey) {
+            return invalid(format!("delegation of {}: the key votes for another hotkey in this epoch", d.hotkey));
+        }
         self.state.put(key, &KeyRow { key: d.key, sequence: d.sequence });
+        // The old key's word: whether anybody has the new one, that one says itself.
+        self.state.delete(ready_key(self.frame.meta.epoch, &d.hotkey));
         Ok(())
     }
 

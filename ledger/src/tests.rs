@@ -155,6 +155,63 @@ fn a_fifth_validator_registers_is_ready_and_becomes_a_member() {
 }
 
 #[test]
+fn a_next_key_signs_from_the_next_epoch_on_and_never_beside_the_old_one() {
+    let mut net = Net::new();
+    let next = ConsensusPair::from_seed(&[16; 32]);
+    net.keys.push(next.clone());
+    let me = net.hotkeys[0].hotkey();
+    let mut ls = pair(&net);
+    let delegate = |hotkey: usize, key: &ConsensusPair, sequence| {
+        Transaction::KeyDelegation(Box::new(Delegation::sign(&net.id(), &net.hotkeys[hotkey], key, sequence)))
+    };
+    let ready_by = |pair: &ConsensusPair, epoch| {
+        Transaction::Readiness(Signed::sign(pair, &net.id(), Readiness { hotkey: me, epoch }).into_envelope())
+    };
+    let input = net.input(&ls[0], (0..4).map(|v| net.ready(v, 0)).collect());
+    net.step(&mut ls, input);
+    assert!(query::is_ready(ls[0].store(), 0, &me).unwrap());
+
+    // Registered at once; in this epoch the old one goes on.
+    let input = net.input(&ls[0], vec![delegate(0, &next, 1)]);
+    net.step(&mut ls, input);
+    assert_eq!(query::registered_key(ls[0].store(), &me).unwrap().unwrap().key, next.public());
+    assert_eq!(ls[0].validators().by_hotkey(&me).unwrap().key, net.keys[0].public());
+    assert!(!query::is_ready(ls[0].store(), 0, &me).unwrap(), "the old key's word does not count for the next one");
+    assert!(ls[0].check_transaction(&ready_by(&net.keys[0], 0)).is_err());
+    for taken in [&next, &net.keys[0]] {
+        assert!(ls[0].check_transaction(&delegate(4, taken, 0)).is_err(), "both keys are somebody's");
+    }
+    let open = net.open(0, 0, 0);
+    let input = net.input(&ls[0], vec![ready_by(&next, 0), Transaction::RoundOpen(open.clone().into_envelope())]);
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
+
+    net.close(&mut ls, 9, 1, vec![]);
+    assert_eq!((ls[0].validators().len(), ls[0].validators().by_hotkey(&me).unwrap().key), (4, next.public()));
+    assert!(ls[0].validators().by_key(&net.keys[0].public()).is_none());
+    // A round that the old key opened is closed by the new one.
+    let result = net.result(0, &open);
+    assert!(ls[0].check_transaction(&net.sign(0, result.clone())).is_err());
+    let again = Transaction::RoundResult(Signed::sign(&next, &net.id(), result).into_envelope());
+    let input = ProposalInput { proposer: next.public(), ..net.input(&ls[0], vec![again]) };
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 1);
+}
+
+#[test]
+fn a_next_key_that_nobody_says_to_have_takes_no_place() {
+    let net = Net::new();
+    let mut ls = pair(&net);
+    let next = ConsensusPair::from_seed(&[16; 32]);
+    let d = Delegation::sign(&net.id(), &net.hotkeys[0], &next, 1);
+    let mut txs: Vec<_> = (0..4).map(|v| net.ready(v, 0)).collect();
+    txs.push(Transaction::KeyDelegation(Box::new(d)));
+    let input = net.input(&ls[0], txs);
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 5);
+    net.close(&mut ls, 9, 1, vec![]);
+    assert_eq!(ls[0].validators().len(), 3);
+    assert!(ls[0].validators().by_hotkey(&net.hotkeys[0].hotkey()).is_none());
+}
+
+#[test]
 fn a_contradiction_is_recorded_once() {
     let net = Net::new();
     let mut ls = pair(&net);

@@ -99,27 +99,36 @@ impl Delegation {
 
     /// Signs a delegation with both keys.
     pub fn sign(network: &NetworkId, hotkey: &HotkeyPair, key: &ConsensusPair, sequence: u64) -> Self {
-        let (h, k) = (hotkey.hotkey(), key.public());
-        let statement = Self::statement(&h, &k, sequence);
-        Self {
-            hotkey: h,
-            key: k,
-            sequence,
-            signature: hotkey.sign(Domain::Delegation, network, &statement),
-            acceptance: key.sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement)),
-        }
+        Self::accept(network, hotkey.hotkey(), key, sequence).endorse(network, hotkey)
+    }
+
+    /// The consensus key's half, where the hotkey lives elsewhere: its own signature is still to come.
+    pub fn accept(network: &NetworkId, hotkey: Hotkey, key: &ConsensusPair, sequence: u64) -> Self {
+        let k = key.public();
+        let statement = Self::statement(&hotkey, &k, sequence);
+        let acceptance = key.sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement));
+        Self { hotkey, key: k, sequence, signature: [0; 64], acceptance }
+    }
+
+    /// The hotkey's half.
+    pub fn endorse(self, network: &NetworkId, hotkey: &HotkeyPair) -> Self {
+        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
+        Self { signature: hotkey.sign(Domain::Delegation, network, &statement), ..self }
+    }
+
+    /// Whether the consensus key's signature verifies.
+    #[must_use]
+    pub fn is_accepted(&self, network: &NetworkId) -> bool {
+        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
+        let bytes = encode::signing_bytes(Domain::DelegationAccept, network, &statement);
+        verify_ed25519(&self.key, &bytes, &self.acceptance)
     }
 
     /// Whether both signatures verify.
     #[must_use]
     pub fn verify(&self, network: &NetworkId) -> bool {
         let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
-        self.hotkey.verify(Domain::Delegation, network, &statement, &self.signature)
-            && verify_ed25519(
-                &self.key,
-                &encode::signing_bytes(Domain::DelegationAccept, network, &statement),
-                &self.acceptance,
-            )
+        self.hotkey.verify(Domain::Delegation, network, &statement, &self.signature) && self.is_accepted(network)
     }
 }
 

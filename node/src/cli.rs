@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
+pub use crate::keys::KeysCommand;
+
 /// Perturb: a validator network that pays for adversarial examples.
 #[derive(Debug, Parser)]
 #[command(name = "perturb", version, propagate_version = true)]
@@ -26,7 +28,7 @@ pub enum Command {
     Bootnode(BootnodeArgs),
     /// Run a whole network of processes on this machine and watch it.
     Localnet(LocalnetArgs),
-    /// Make and inspect keys.
+    /// Make, bring in, delegate, rotate and check keys.
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Train and inspect models.
@@ -87,11 +89,28 @@ pub struct CommonArgs {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netuid: Option<u16>,
-    /// File with the hotkey's secret: a BIP39 phrase or 32 bytes of hex
+    /// File with the hotkey's secret: a BIP39 phrase, 32 bytes of hex, a secret URI, or a wallet's file
     /// [env PERTURB_HOTKEY_FILE] [default: DATA_DIR/hotkey].
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hotkey_file: Option<PathBuf>,
+    /// In its place a wallet of Bittensor's tools, by name [env PERTURB_WALLET].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wallet: Option<String>,
+    /// The hotkey's name in the wallet [env PERTURB_WALLET_HOTKEY] [default: default].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wallet_hotkey: Option<String>,
+    /// The folder of all wallets [env PERTURB_WALLETS] [default: .bittensor/wallets in the home folder].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wallets: Option<PathBuf>,
+    /// File with the password of an encrypted hotkey; without it the terminal is asked
+    /// [env PERTURB_PASSWORD_FILE].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
     /// Address of /livez, /readyz and /metrics [env PERTURB_HTTP_LISTEN] [default: 127.0.0.1:9615].
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,21 +241,6 @@ pub struct LocalnetArgs {
     /// The dev chain's binary [default: beside this one].
     #[arg(long)]
     pub devchain: Option<PathBuf>,
-}
-
-/// `perturb keys`.
-#[derive(Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Write a new random hotkey secret (hex) to a file that only its owner can read.
-    New {
-        /// The file; must not exist.
-        file: PathBuf,
-    },
-    /// Show the public side of a hotkey file.
-    Show {
-        /// The file.
-        file: PathBuf,
-    },
 }
 
 /// `perturb model`.

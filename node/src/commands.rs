@@ -1,4 +1,4 @@
-//! `perturb keys` and `perturb model`.
+//! `perturb model`.
 
 use std::path::Path;
 
@@ -6,31 +6,14 @@ use color_eyre::eyre::{Result, bail};
 use perturb_challenge::demo;
 use perturb_model::train::{self, Measured, TrainOptions};
 use perturb_model::{TchClassifier, set_threads};
-use perturb_types::{Digest, HotkeyPair};
+use perturb_types::Digest;
 use tch::Device;
 
-use crate::cli::{KeysCommand, ModelCommand};
-use crate::{keys, zoo};
+use crate::cli::ModelCommand;
+use crate::zoo;
 
 /// Held-out images that `inspect` measures the accuracy on.
 const INSPECT_IMAGES: u64 = 1000;
-
-/// Makes and shows keys. Only public keys are ever printed.
-///
-/// # Errors
-/// A file that is there already, cannot be read, or holds no key.
-pub fn keys(command: KeysCommand) -> Result<()> {
-    match command {
-        KeysCommand::New { file } => {
-            let seed = keys::random_seed();
-            keys::write_secret(&file, &seed)?;
-            println!("wrote a new secret to {}", file.display());
-            println!("hotkey {}", HotkeyPair::from_seed(&seed)?.hotkey());
-        }
-        KeysCommand::Show { file } => println!("hotkey {}", keys::hotkey_file(&file)?.hotkey()),
-    }
-    Ok(())
-}
 
 /// Trains and inspects models.
 ///

@@ -39,6 +39,14 @@ pub struct Config {
     pub netuid: Option<u16>,
     /// File with the hotkey's secret.
     pub hotkey_file: Option<PathBuf>,
+    /// A wallet with the hotkey, by name.
+    pub wallet: Option<String>,
+    /// The hotkey's name in it.
+    pub wallet_hotkey: Option<String>,
+    /// The folder of all wallets.
+    pub wallets: Option<PathBuf>,
+    /// File with the password of an encrypted hotkey.
+    pub password_file: Option<PathBuf>,
     /// Health and metrics.
     pub http_listen: SocketAddr,
     /// JSON-RPC (validators).
@@ -87,6 +95,10 @@ impl Default for Config {
             beacon_file: None,
             netuid: None,
             hotkey_file: None,
+            wallet: None,
+            wallet_hotkey: None,
+            wallets: None,
+            password_file: None,
             http_listen: loopback(9615),
             rpc_listen: loopback(8545),
             torch_threads: 1,

@@ -77,7 +77,7 @@ async fn run(command: Command) -> Result<()> {
         Command::Miner(args) => miner::run(Config::load(&args, args.common.config.as_deref())?).await,
         Command::Bootnode(args) => bootnode::run(Config::load(&args, args.common.config.as_deref())?).await,
         Command::Localnet(args) => localnet::run(args).await,
-        Command::Keys(command) => commands::keys(command),
+        Command::Keys(command) => keys::run(command),
         Command::Model(command) => commands::model(command),
         Command::Images(args) => outside::images(&args),
         Command::Status(args) => status::run(args).await,

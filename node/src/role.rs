@@ -62,8 +62,7 @@ impl Role {
     /// # Errors
     /// No secret, or one that cannot be used.
     pub fn hotkey(&self, config: &Config) -> Result<HotkeyPair> {
-        let file = config.hotkey_file.clone().unwrap_or_else(|| config.data_dir.join("hotkey"));
-        Ok(keys::hotkey(&file)?)
+        Ok(keys::hotkey(config)?)
     }
 
     /// The network configuration of a role.

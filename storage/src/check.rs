@@ -100,7 +100,7 @@ impl Database {
             seen.copies += 1;
         }
         seen.log_records = self.log_records()?.len() as u64;
-        seen.signed = guard::last_in(self.data_dir())?.flatten();
+        seen.signed = guard::last_in(self.data_dir())?;
         Ok(seen)
     }
 

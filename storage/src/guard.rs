@@ -14,6 +14,11 @@
 //!   into place. Anything else (emptied, cut, both blocks damaged) is refused, never a fresh start.
 //!
 //! The database remembers which keys have a guard, so that a deleted file is not a fresh start either.
+//!
+//! Each key has a guard of its own: the first one of a folder in `signing-guard`, a key that takes over
+//! from it in `signing-guard-HEX16`, by the beginning of the public key. That one is made together with
+//! the key ([`SigningGuard::prepare`]) and never when it is missed: a key that came from elsewhere
+//! without its guard is refused as before.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -35,6 +40,21 @@ pub(crate) const KNOWN: &[u8] = b"guard/";
 const SLOT: usize = 4096;
 
 const FILE: &str = "signing-guard";
+
+/// The beginning of a consensus key by which its files are named.
+pub fn key_tag(key: &ConsensusKey) -> String {
+    key.0.iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+/// The guard's file of a key: its own, where one was prepared for it, else the folder's first one.
+fn path_of(dir: &Path, key: &ConsensusKey) -> PathBuf {
+    let own = own_path(dir, key);
+    if own.exists() { own } else { dir.join(FILE) }
+}
+
+fn own_path(dir: &Path, key: &ConsensusKey) -> PathBuf {
+    dir.join(format!("{FILE}-{}", key_tag(key)))
+}
 
 /// The last thing signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
@@ -92,19 +112,30 @@ fn slot_bytes(slot: &Slot) -> Vec<u8> {
     out
 }
 
-/// What the guard in a data folder says was signed last; `None` where there is no guard.
+/// What the guards in a data folder say was signed last, by any of its keys; `None` where there is none.
 ///
 /// # Errors
-/// It cannot be read, or both copies are damaged.
-pub(crate) fn last_in(dir: &Path) -> Result<Option<Option<Mark>>, StorageError> {
-    let path = dir.join(FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(StorageError::Io { path, source }),
-    };
-    let newest = bytes.chunks(SLOT).take(2).filter_map(read_slot).max_by_key(|s| s.number);
-    newest.map(|slot| Some(slot.mark)).ok_or(StorageError::GuardDamaged(path))
+/// One cannot be read, or both its copies are damaged.
+pub(crate) fn last_in(dir: &Path) -> Result<Option<Mark>, StorageError> {
+    let io = |path: &Path, source| StorageError::Io { path: path.into(), source };
+    let mut last: Option<Mark> = None;
+    for entry in std::fs::read_dir(dir).map_err(|e| io(dir, e))? {
+        let path = entry.map_err(|e| io(dir, e))?.path();
+        // One that was being made when the program died has another ending.
+        let is_guard =
+            path.extension().is_none() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FILE));
+        if !is_guard {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(2 * SLOT as u64).read_to_end(&mut bytes));
+        read.map_err(|e| io(&path, e))?;
+        let newest = bytes.chunks(SLOT).filter_map(read_slot).max_by_key(|s| s.number);
+        let Some(slot) = newest else { return Err(StorageError::GuardDamaged(path)) };
+        let place = |m: &Mark| (m.height, m.round, m.step);
+        last = last.into_iter().chain(slot.mark).max_by_key(place);
+    }
+    Ok(last)
 }
 
 /// Makes the file whole under another name, then gives it its own.
@@ -128,8 +159,9 @@ impl SigningGuard {
         let row = [KNOWN, &key.0].concat();
         let dir = database.data_dir();
         let known = database.get(META, &row)?.is_some();
-        if known && !dir.join(FILE).try_exists().map_err(|source| StorageError::Io { path: dir.into(), source })? {
-            return Err(StorageError::GuardDamaged(dir.join(FILE)));
+        let path = path_of(dir, &key);
+        if known && !path.try_exists().map_err(|source| StorageError::Io { path: dir.into(), source })? {
+            return Err(StorageError::GuardDamaged(path));
         }
         let guard = Self::open_in(dir, key)?;
         if !known {
@@ -138,12 +170,29 @@ impl SigningGuard {
         Ok(guard)
     }
 
+    /// Makes the guard of a key that is being made, in a file of its own.
+    ///
+    /// # Errors
+    /// There is one already, or it cannot be written.
+    pub fn prepare(dir: &Path, key: ConsensusKey) -> Result<(), StorageError> {
+        let path = own_path(dir, &key);
+        if path.exists() {
+            return Err(StorageError::Io { path, source: std::io::ErrorKind::AlreadyExists.into() });
+        }
+        create(dir, &path, key).map_err(|source| StorageError::Io { path, source })
+    }
+
+    /// The key that it is for.
+    pub fn key(&self) -> ConsensusKey {
+        self.key
+    }
+
     /// Opens (or makes) the guard in a folder.
     ///
     /// # Errors
     /// The file cannot be read, is damaged, or belongs to another key.
     fn open_in(dir: &Path, key: ConsensusKey) -> Result<Self, StorageError> {
-        let path = dir.join(FILE);
+        let path = path_of(dir, &key);
         let io = |source| StorageError::Io { path: path.clone(), source };
         if !path.try_exists().map_err(io)? {
             create(dir, &path, key).map_err(io)?;
@@ -225,6 +274,24 @@ mod tests {
         }
         g.check_and_record(mark(3, 0, 2, 2)).unwrap();
         assert!(matches!(SigningGuard::open_in(dir.path(), ConsensusKey([8; 32])), Err(StorageError::OtherKey { .. })));
+    }
+
+    #[test]
+    fn a_key_that_takes_over_has_a_guard_of_its_own_and_the_first_ones_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let next = ConsensusKey([8; 32]);
+        let net = perturb_types::NetworkId([1; 32]);
+        let open = || Database::open(dir.path(), &net, crate::Options::default()).unwrap();
+        SigningGuard::open(&open(), KEY).unwrap().check_and_record(mark(9, 0, 1, 1)).unwrap();
+        assert!(matches!(SigningGuard::open(&open(), next), Err(StorageError::OtherKey { .. })), "none was made");
+        SigningGuard::prepare(dir.path(), next).unwrap();
+        assert!(matches!(SigningGuard::prepare(dir.path(), next), Err(StorageError::Io { .. })));
+        SigningGuard::open(&open(), next).unwrap().check_and_record(mark(3, 0, 1, 1)).unwrap();
+        assert_eq!(SigningGuard::open(&open(), next).unwrap().last(), Some(mark(3, 0, 1, 1)));
+        assert_eq!(SigningGuard::open(&open(), KEY).unwrap().last(), Some(mark(9, 0, 1, 1)));
+        assert_eq!(last_in(dir.path()).unwrap(), Some(mark(9, 0, 1, 1)));
+        std::fs::remove_file(own_path(dir.path(), &next)).unwrap();
+        assert!(SigningGuard::open(&open(), next).is_err(), "a lost guard is no fresh start");
     }
 
     #[test]

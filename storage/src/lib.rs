@@ -32,6 +32,6 @@ mod tests;
 pub use database::{Database, Options};
 pub use error::StorageError;
 pub use export::{Exported, SnapshotFolder};
-pub use guard::SigningGuard;
+pub use guard::{SigningGuard, key_tag};
 pub use import::Import;
 pub use prune::{Pruned, Retention};

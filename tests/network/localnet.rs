@@ -57,7 +57,15 @@ fn the_network_survives_a_drill() {
     check_epochs(&summary, 4, 4);
     let steps = summary["drill"].as_array().unwrap();
     let said: String = steps.iter().map(|s| s["what"].as_str().unwrap().to_owned() + "\n").collect();
-    for what in ["SIGKILL", "restored itself", "snapshot of height", "chain was away", "bootnode", "proofs of it"] {
+    for what in [
+        "SIGKILL",
+        "restored itself",
+        "snapshot of height",
+        "consensus key",
+        "chain was away",
+        "bootnode",
+        "proofs of it",
+    ] {
         assert!(said.contains(what), "no {what:?} in:\n{said}");
     }
     // The fifth validator, absent from genesis, put the same weights on chain in the last epoch.

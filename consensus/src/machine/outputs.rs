@@ -54,7 +54,7 @@ impl<S: StateStore> Machine<S> {
                         self.sync_log();
                         if self.released.is_none_or(|last| mark.position() > last.position()) {
                             self.released = Some(mark);
-                            self.push(Action::Guard(mark));
+                            self.push(Action::Guard { key: self.key(), mark });
                         }
                     }
                 }

@@ -114,7 +114,8 @@ fn log_sync_and_guard_come_before_the_first_broadcast_of_a_vote() {
     let record = Record::Vote(vote.clone()).encode();
     let place = |wanted: &dyn Fn(&Action) -> bool| actions.iter().position(wanted).expect("it is there");
     let logged = place(&|a| matches!(a, Action::AppendLog { record: r, .. } if *r == record));
-    let guarded = place(&|a| matches!(a, Action::Guard(m) if (m.step, m.digest) == (Step::Prevote, vote.digest)));
+    let guarded =
+        place(&|a| matches!(a, Action::Guard { mark: m, .. } if (m.step, m.digest) == (Step::Prevote, vote.digest)));
     let synced = (logged..at).find(|i| matches!(actions[*i], Action::SyncLog)).expect("synced in between");
     assert!(logged < synced && synced < guarded && guarded < at, "{logged} {synced} {guarded} {at}");
 }
@@ -127,7 +128,7 @@ fn what_is_said_again_is_the_same_bytes() {
     let votes: Vec<SignedVote> = own_votes(&actions).into_iter().map(|(_, v)| v).collect();
     assert!(votes.len() >= 3, "{} votes", votes.len());
     assert!(votes.windows(2).all(|w| w[0] == w[1]), "one position, one signature");
-    let guards = actions.iter().filter(|a| matches!(a, Action::Guard(_))).count();
+    let guards = actions.iter().filter(|a| matches!(a, Action::Guard { .. })).count();
     assert_eq!(guards, 1, "the file is written once for it");
 }
 

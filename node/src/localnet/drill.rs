@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{Result, eyre};
 use perturb_storage::{Database, Options};
+use perturb_types::ConsensusKey;
 
 use super::Run;
 use super::plan::{CHAIN_BLOCK_MS, TEMPO};
 use super::summary::DrillStep;
 use crate::cli::LocalnetArgs;
+use crate::keys::consensus::make_next;
+use crate::keys::delegation::{DelegationFile, waiting};
 use crate::report::{EpochReport, Status};
 
 /// How long any one recovery may take.
@@ -51,6 +54,7 @@ impl Run {
         self.killed_validator().await?;
         self.absent_miner().await?;
         self.damaged_validator().await?;
+        let key = self.next_key().await?;
         let mut reports = vec![self.next_epoch().await?];
         self.late_validator().await?;
         self.chain_away().await?;
@@ -58,6 +62,7 @@ impl Run {
         while (reports.len() as u64) < u64::from(args.epochs).max(LEAST_EPOCHS) {
             reports.push(self.next_epoch().await?);
         }
+        self.key_changed(key).await?;
         let late = founders;
         let votes =
             move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
@@ -115,6 +120,32 @@ impl Run {
         };
         let waited = self.until("the damaged validator has restored itself", PATIENCE, whole).await?;
         self.did("a bit flipped in a validator's database: it set that aside and restored itself", waited);
+        Ok(())
+    }
+
+    /// The first validator gets its next consensus key, as `perturb keys rotate` makes it, and starts again.
+    async fn next_key(&mut self) -> Result<ConsensusKey> {
+        let network = crate::role::read_genesis(&self.network.plan.dir.join("genesis.json"))?.network_id();
+        let member = self.network.plan.validators.first().ok_or_else(|| eyre!("no validator"))?;
+        let key = make_next(&member.dir)?;
+        // Not signed by the hotkey: the node that has it does that.
+        let file = DelegationFile::accept(network, member.hotkey.hotkey(), &key, 1, None);
+        file.create(&waiting(&member.dir))?;
+        let process = self.network.validators.first_mut().and_then(Option::as_mut);
+        let process = process.ok_or_else(|| eyre!("no such validator"))?;
+        process.stop().await?;
+        process.restart()?;
+        Ok(key.public())
+    }
+
+    async fn key_changed(&mut self, key: ConsensusKey) -> Result<()> {
+        let signs = move |s: &[Option<Status>]| {
+            let top = height(s);
+            let first = s.first().and_then(Option::as_ref);
+            first.is_some_and(|v| v.consensus_key == key && v.member && !v.syncing && v.height + 1 >= top)
+        };
+        let waited = self.until("the validator signs with its next consensus key", PATIENCE, signs).await?;
+        self.did("a validator changed its consensus key with the epoch", waited);
         Ok(())
     }
 

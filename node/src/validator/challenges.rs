@@ -10,7 +10,7 @@ use perturb_challenge::construct::Wanted;
 use perturb_challenge::source::ImageSource;
 use perturb_ledger::{ChallengeSpec, query};
 use perturb_p2p::NetworkHandle;
-use perturb_types::{ChallengeId, ConsensusPair, Hotkey, NetworkId};
+use perturb_types::{ChallengeId, Hotkey, NetworkId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ use super::agreed::Agreed;
 use super::checks::Checks;
 use super::driver::DriverHandle;
 use super::rounds::{Counters, Rounds};
+use crate::keys::Signer;
 use crate::outside::{self, Outside};
 
 /// Time between two looks at the agreed challenges.
@@ -30,8 +31,8 @@ pub struct Shared {
     pub id: NetworkId,
     /// This validator.
     pub me: Hotkey,
-    /// Its consensus key.
-    pub pair: ConsensusPair,
+    /// Signs with its consensus key.
+    pub signer: Signer,
     /// The agreed state.
     pub agreed: Arc<Agreed>,
     /// The network.
@@ -131,7 +132,7 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
         interval: Duration::from_millis(u64::from(spec.interval_ms)),
         places: usize::from(spec.miners_per_round),
         me: shared.me,
-        pair: shared.pair.clone(),
+        signer: shared.signer.clone(),
         classifier: classifier.clone(),
         source: source.clone(),
         semantics: semantics.clone(),

@@ -96,7 +96,7 @@ impl Checks {
             let db = self.shared.agreed.database();
             let checks = query::checks(db)?;
             done.retain(|round| checks.iter().any(|(r, _)| r == round));
-            let member = query::validators(db)?.by_key(&self.shared.pair.public()).is_some();
+            let member = query::validators(db)?.by_key(&self.shared.signer.pair()?.public()).is_some();
             for (round, row) in checks {
                 if !member || round.challenge != self.spec.id || round.validator == self.shared.me {
                     continue;
@@ -131,7 +131,7 @@ impl Checks {
         };
         tracing::warn!(%round, ?finding, "a checked round does not hold");
         let d = Disagreement { hotkey: self.shared.me, round: *round, result: row.fresh.result, finding };
-        let signed = Signed::sign(&self.shared.pair, &self.shared.id, d);
+        let signed = Signed::sign(&self.shared.signer.pair()?, &self.shared.id, d);
         let transaction = Transaction::Disagreement(signed.into_envelope());
         if let Admission::Reject(why) = self.shared.driver.submit(bytes_of(&transaction)).await {
             tracing::warn!(%round, %why, "the disagreement was refused");

@@ -19,7 +19,7 @@ use perturb_ledger::{ChainReference, Transaction};
 use perturb_p2p::{self as p2p, GossipId, NetworkHandle, PeerId, Protocol, ReplyChannel};
 use perturb_storage::guard::Mark;
 use perturb_storage::{Database, SigningGuard};
-use perturb_types::RoundResult;
+use perturb_types::{ConsensusKey, RoundResult};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Duration, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -123,15 +123,15 @@ impl Clock {
 pub struct Disk {
     /// The database.
     pub database: Database,
-    /// The signing guard.
-    pub guard: SigningGuard,
+    /// The signing guards, one for each consensus key.
+    pub guards: Vec<SigningGuard>,
 }
 
 /// The machine with its clock, disk and wires.
 pub struct Driver {
     machine: Machine<Database>,
     database: Database,
-    guard: SigningGuard,
+    guards: Vec<SigningGuard>,
     metagraph: Arc<Metagraph>,
     network: NetworkHandle,
     faults: Arc<Faults>,
@@ -178,6 +178,11 @@ fn from_mark(mark: Mark) -> Option<GuardMark> {
         _ => return None,
     };
     Some(GuardMark { height: mark.height, round: mark.round, step, digest: mark.digest })
+}
+
+/// What a key signed last, as its guard knows it, in the machine's terms.
+pub fn last_mark(guard: &SigningGuard) -> Option<GuardMark> {
+    guard.last().and_then(from_mark)
 }
 
 /// The machine's name for a peer: its network key, which ends the peer id's bytes.
@@ -233,7 +238,7 @@ impl Driver {
     /// A driver for this machine, and the way to it.
     pub fn new(
         machine: Machine<Database>,
-        Disk { database, guard }: Disk,
+        Disk { database, guards }: Disk,
         metagraph: Arc<Metagraph>,
         network: NetworkHandle,
         faults: Arc<Faults>,
@@ -247,7 +252,7 @@ impl Driver {
         let driver = Self {
             machine,
             database,
-            guard,
+            guards,
             metagraph,
             network,
             faults,
@@ -280,7 +285,8 @@ impl Driver {
     /// A halt of the machine, or the disk.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), DriverError> {
         let records = self.database.log_records()?;
-        let guard = self.guard.last().and_then(from_mark);
+        let key = self.machine.key();
+        let guard = self.guards.iter().find(|guard| guard.key() == key).and_then(last_mark);
         self.step(Event::Start { records, guard })?;
         loop {
             let due = self.timers.iter().min_by_key(|(_, at)| **at).map(|(id, at)| (*id, *at));
@@ -367,7 +373,7 @@ impl Driver {
         match action {
             Action::AppendLog { height, record } => self.database.append_log(height, &record)?,
             Action::SyncLog => self.database.sync_log()?,
-            Action::Guard(mark) => self.guard_mark(mark)?,
+            Action::Guard { key, mark } => self.guard_mark(&key, mark)?,
             Action::Broadcast { topic, bytes } => {
                 let contradiction = self.equivocator.as_ref().and_then(|e| e.contradict(&bytes));
                 self.put(Out::Publish(to_p2p(topic), bytes));
@@ -408,9 +414,12 @@ impl Driver {
         Ok(None)
     }
 
-    fn guard_mark(&mut self, mark: GuardMark) -> Result<(), DriverError> {
+    fn guard_mark(&mut self, key: &ConsensusKey, mark: GuardMark) -> Result<(), DriverError> {
+        let Some(guard) = self.guards.iter_mut().find(|guard| guard.key() == *key) else {
+            return Err(DriverError::Halted(format!("consensus key {key} has no signing guard here")));
+        };
         let mark = Mark { height: mark.height, round: mark.round, step: mark.step as u8, digest: mark.digest };
-        tokio::task::block_in_place(|| self.guard.check_and_record(mark))?;
+        tokio::task::block_in_place(|| guard.check_and_record(mark))?;
         Ok(())
     }
 

@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::keys::{Keyring, Signer};
 use crate::metagraph::Metagraph;
 use crate::outside::Outside;
 use crate::role::{self, Role};
@@ -47,6 +48,7 @@ use challenges::Shared;
 use driver::{Driver, DriverHandle, Input, peer_name};
 use equivocate::Equivocator;
 use faults::Faults;
+use membership::Member;
 use rounds::Counters;
 use snapshots::Superseded;
 use snapshots::fetch::Fetcher;
@@ -91,14 +93,17 @@ async fn serve(config: Config) -> Result<()> {
     let role = Role::prepare(&config)?;
     let hotkey = role.hotkey(&config)?;
     let me = hotkey.hotkey();
-    let pair = keys::consensus(&config.data_dir)?;
+    let keyring = Arc::new(Keyring::open(&config.data_dir)?);
     perturb_model::set_threads(usize::from(config.torch_threads));
 
     let database = Database::open(&config.data_dir, &role.network, config.storage())?;
     if database.height()?.is_none() {
         database.commit(&genesis_commit(&role.genesis)?)?;
     }
-    let guard = SigningGuard::open(&database, pair.public())?;
+    let guards: Vec<SigningGuard> =
+        keyring.iter().map(|pair| SigningGuard::open(&database, pair.public())).collect::<Result<_, _>>()?;
+    let signer = Signer::new(keyring.clone(), me, database.clone());
+    let pair = signer.pair()?;
     let ledger = Ledger::new(role.genesis.clone(), database.clone())?;
 
     let stop = role::stop_on_signal()?;
@@ -119,9 +124,11 @@ async fn serve(config: Config) -> Result<()> {
         startup_grace_ms: perturb_consensus::STARTUP_GRACE_MS,
         planted: perturb_consensus::Planted::Nothing,
     };
-    let machine = Machine::new(machine_config, ledger)?;
+    let spare = keyring.iter().zip(&guards).filter(|(other, _)| other.public() != pair.public());
+    let spare = spare.map(|(other, guard)| (other.clone(), driver::last_mark(guard)));
+    let machine = Machine::new(machine_config, ledger)?.with_spare_keys(spare);
     let faults = Arc::new(Faults::default());
-    let disk = driver::Disk { database: database.clone(), guard };
+    let disk = driver::Disk { database: database.clone(), guards };
     let (driver, handle) = Driver::new(machine, disk, metagraph.clone(), network.clone(), faults.clone());
 
     let driver = driver.equivocating(drill(&config, &pair, role.network)?);
@@ -131,7 +138,7 @@ async fn serve(config: Config) -> Result<()> {
     let view = Arc::new(NodeView {
         id: role.network,
         me,
-        key: pair.public(),
+        signer: signer.clone(),
         agreed: agreed.clone(),
         network: network.clone(),
         metagraph: metagraph.clone(),
@@ -159,7 +166,7 @@ async fn serve(config: Config) -> Result<()> {
     let shared = Shared {
         id: role.network,
         me,
-        pair: pair.clone(),
+        signer: signer.clone(),
         agreed: agreed.clone(),
         network: network.clone(),
         driver: handle.clone(),
@@ -167,8 +174,10 @@ async fn serve(config: Config) -> Result<()> {
         outside: Outside::new(&config)?,
     };
     tasks.spawn(challenges::run(shared, stop.clone()));
-    tasks.spawn(pending::run(database.clone(), me, handle.clone(), stop.clone()));
-    tasks.spawn(membership::run(agreed.clone(), hotkey.clone(), pair, handle.clone(), stop.clone()));
+    tasks.spawn(pending::run(database.clone(), me, signer.clone(), role.network, handle.clone(), stop.clone()));
+    let delegation = keys::delegation::waiting(&config.data_dir);
+    let member = Member { agreed: agreed.clone(), hotkey: hotkey.clone(), signer, delegation };
+    tasks.spawn(membership::run(member, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
     let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
     tasks.spawn(weights::run(agreed, me, client.clone(), handle.status(), vectors, stop.clone()));

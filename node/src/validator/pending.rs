@@ -1,19 +1,23 @@
 //! Own transactions that the agreed state does not show yet.
 //!
 //! They are stored before they are told, and submitted again after a restart or when a block went
-//! by without them, until their round's number has passed and the round is closed.
+//! by without them, until their round's number has passed and the round is closed. What a key signed
+//! that is not in use any more is signed anew: the state takes a round from the key that its set names,
+//! and what an opening and its result say, and so their digests, stay the same.
 
 use std::time::Duration;
 
 use perturb_consensus::Verdict;
 use perturb_ledger::query;
 use perturb_ledger::state::open_key;
-use perturb_ledger::{StateStore, StoreError};
+use perturb_ledger::{StateStore, StoreError, Transaction};
 use perturb_storage::{Database, StorageError};
-use perturb_types::{ChallengeId, Hotkey};
+use perturb_types::envelope::Payload;
+use perturb_types::{ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundOpen, RoundResult, Signed, encode};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::DriverHandle;
+use crate::keys::Signer;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(3);
@@ -52,6 +56,20 @@ fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
     })
 }
 
+/// The transaction of a round as the key in use signs it; as it is where that needs nothing new.
+pub(super) fn signed_now(bytes: Vec<u8>, pair: &ConsensusPair, network: &NetworkId) -> Vec<u8> {
+    fn again<T: Payload>(envelope: Envelope, pair: &ConsensusPair, network: &NetworkId) -> Option<Envelope> {
+        let old = envelope.open_again::<T>(network).ok().filter(|old| old.signer() != pair.public())?;
+        Some(Signed::sign(pair, network, old.into_value()).into_envelope())
+    }
+    let renewed = match Transaction::decode(&bytes) {
+        Ok(Transaction::RoundOpen(e)) => again::<RoundOpen>(e, pair, network).map(Transaction::RoundOpen),
+        Ok(Transaction::RoundResult(e)) => again::<RoundResult>(e, pair, network).map(Transaction::RoundResult),
+        _ => None,
+    };
+    renewed.map_or(bytes, |transaction| encode::encode(&transaction))
+}
+
 /// Submits stored transactions again until they are done.
 ///
 /// # Errors
@@ -59,15 +77,19 @@ fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
 pub async fn run(
     db: Database,
     me: Hotkey,
+    signer: Signer,
+    network: NetworkId,
     driver: DriverHandle,
     stop: CancellationToken,
 ) -> Result<(), color_eyre::eyre::Report> {
     loop {
+        let pair = signer.pair()?;
         for (name, bytes) in db.rows_from::<Vec<u8>>("pending/", MOST)? {
             if is_done(&db, &me, &name)? {
                 db.delete_row(&name)?;
                 continue;
             }
+            let bytes = signed_now(bytes, &pair, &network);
             if let Verdict::Reject(why) = driver.submit(bytes).await {
                 tracing::warn!(%name, %why, "an own transaction is void");
                 db.delete_row(&name)?;

@@ -28,15 +28,13 @@ use perturb_storage::Database;
 use perturb_types::envelope::Signed;
 use perturb_types::round::TransformSecret;
 use perturb_types::wire::{self, Challenge, MinerRequest};
-use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode,
-};
+use perturb_types::{ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode};
 use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreed;
 use super::driver::DriverHandle;
 use super::exchange::{self, Exchange};
-use crate::keys::random_seed;
+use crate::keys::{Signer, random_seed};
 
 /// Pause after a round that could not be run.
 const RETRY: Duration = Duration::from_secs(1);
@@ -75,8 +73,8 @@ pub struct Rounds {
     pub places: usize,
     /// This validator.
     pub me: Hotkey,
-    /// Its consensus key.
-    pub pair: ConsensusPair,
+    /// Signs with its consensus key.
+    pub signer: Signer,
     /// The classifier.
     pub classifier: Arc<dyn Classifier>,
     /// The images.
@@ -197,7 +195,7 @@ impl Rounds {
             miners: miners.clone(),
             opened_ms: now_ms(),
         };
-        let open = Signed::sign(&self.pair, &self.id, open);
+        let open = Signed::sign(&self.signer.pair()?, &self.id, open);
         self.database.put_blob(state.epoch, &drawn.png)?;
         self.submit(seq, "open", Transaction::RoundOpen(open.envelope().clone())).await?;
         *next = seq + 1;
@@ -215,7 +213,7 @@ impl Rounds {
             label: drawn.label,
             entries,
         };
-        let result = Signed::sign(&self.pair, &self.id, result);
+        let result = Signed::sign(&self.signer.pair()?, &self.id, result);
         self.submit(seq, "result", Transaction::RoundResult(result.into_envelope())).await?;
         self.counters.closed.fetch_add(1, Ordering::Relaxed);
         self.counters.answers.fetch_add(asked as u64, Ordering::Relaxed);

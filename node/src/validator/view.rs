@@ -12,13 +12,14 @@ use perturb_ledger::archive::Archive;
 use perturb_ledger::{ReceiptProof, StateStore, StoreError, epoch, query};
 use perturb_p2p::{NetworkHandle, Role};
 use perturb_storage::StorageError;
-use perturb_types::{ChallengeId, ConsensusKey, Hotkey, NetworkId, encode};
+use perturb_types::{ChallengeId, Hotkey, NetworkId, encode};
 use tokio::sync::watch;
 
 use super::agreed::Agreed;
 use super::driver::DriverHandle;
 use super::rounds::Counters;
 use super::rpc::{Peer, ReceiptEvidence};
+use crate::keys::Signer;
 use crate::metagraph::Metagraph;
 use crate::report::{ChainStatus, EpochMiner, EpochReport, Peers, Rounds, Running, Status, WeightsReport};
 
@@ -28,8 +29,8 @@ pub struct NodeView {
     pub id: NetworkId,
     /// This validator.
     pub me: Hotkey,
-    /// Its consensus key.
-    pub key: ConsensusKey,
+    /// Signs with its consensus key.
+    pub signer: Signer,
     /// The agreed state.
     pub agreed: Arc<Agreed>,
     /// The network.
@@ -102,7 +103,7 @@ impl NodeView {
         let db = self.agreed.database();
         let machine = self.machine.borrow().clone();
         let meta = query::meta(db)?;
-        let set = query::validators(db)?;
+        let (set, key) = (query::validators(db)?, self.signer.pair()?.public());
         let snapshot = query::snapshot(db)?;
         let challenge = self.agreed.genesis().challenges.first().map_or(ChallengeId(0), |c| c.id);
         let standings = query::standings(db, challenge)?;
@@ -120,7 +121,7 @@ impl NodeView {
             version: env!("CARGO_PKG_VERSION").into(),
             network: self.id,
             hotkey: self.me,
-            consensus_key: self.key,
+            consensus_key: key,
             peer_id: self.network.peer_id().to_string(),
             height: machine.height,
             block: machine.digest,
@@ -129,7 +130,7 @@ impl NodeView {
             oldest_block: Archive::oldest(db)?.block.max(1),
             round: machine.round,
             epoch: meta.epoch,
-            member: set.by_key(&self.key).is_some(),
+            member: set.by_key(&key).is_some(),
             validators: set.len(),
             syncing: machine.network_height > machine.height + 2,
             mempool: machine.mempool,

@@ -153,7 +153,7 @@ async fn blocks_come_from_the_honest_peer_and_every_liar_is_caught_and_counted()
     let stop = CancellationToken::new();
     let metagraph = Metagraph::follow(client, genesis.netuid, 0, None, stop.clone());
     let faults = Arc::new(Faults::default());
-    let disk = Disk { database: mine.clone(), guard };
+    let disk = Disk { database: mine.clone(), guards: vec![guard] };
     let (driver, handle) = Driver::new(machine, disk, metagraph, network.clone(), faults.clone());
     let mut status = handle.status();
     let shelf = Arc::new(Shelf::open(mine.clone(), dir.path().join("shelf")).unwrap());

@@ -169,7 +169,7 @@ impl Host {
                 self.unsynced.push((*height, record.clone()));
             }
             Action::SyncLog => self.synced.append(&mut self.unsynced),
-            Action::Guard(mark) => {
+            Action::Guard { mark, .. } => {
                 assert!(!self.guard.is_some_and(|g| g.forbids(mark)), "signs {mark} after {:?}", self.guard);
                 self.guard = Some(*mark);
             }

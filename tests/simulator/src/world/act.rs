@@ -148,7 +148,7 @@ impl World {
     fn act(&mut self, i: usize, action: Action) -> Result<Option<Event>, Violation> {
         let (now, key) = (self.now, self.actors[i].key);
         if self.actors[i].disk.full
-            && matches!(action, Action::AppendLog { .. } | Action::SyncLog | Action::Guard(_) | Action::Commit(_))
+            && matches!(action, Action::AppendLog { .. } | Action::SyncLog | Action::Guard { .. } | Action::Commit(_))
         {
             self.stop_for_space(i)?;
             return Ok(None);
@@ -159,7 +159,7 @@ impl World {
                 self.actors[i].disk.append(height, record);
             }
             Action::SyncLog => self.actors[i].disk.sync(),
-            Action::Guard(mark) => {
+            Action::Guard { mark, .. } => {
                 let actor = &self.actors[i];
                 self.oracle.guards((i, actor.damaged), key, actor.disk.guard, &mark)?;
                 self.actors[i].disk.guard = Some(mark);

@@ -106,7 +106,7 @@ impl World {
             Point::Any => true,
             Point::Append => matches!(action, Action::AppendLog { .. }),
             Point::Sync => matches!(action, Action::SyncLog),
-            Point::Guard => matches!(action, Action::Guard(_)),
+            Point::Guard => matches!(action, Action::Guard { .. }),
             Point::Commit => matches!(action, Action::Commit(_)),
             Point::Say => matches!(action, Action::Broadcast { .. }),
         };
@@ -131,13 +131,13 @@ impl World {
                 "after the log's sync"
             }
             Action::SyncLog => "before the log's sync",
-            Action::Guard(mark) if written => {
+            Action::Guard { mark, .. } if written => {
                 let actor = &self.actors[i];
                 self.oracle.guards((i, actor.damaged), actor.key, actor.disk.guard, mark)?;
                 self.actors[i].disk.guard = Some(*mark);
                 "after the guard's sync"
             }
-            Action::Guard(_) => "before the guard's sync",
+            Action::Guard { .. } => "before the guard's sync",
             Action::Commit(commit) if written => {
                 self.commit(i, commit)?;
                 "after a commit"

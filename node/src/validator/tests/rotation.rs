@@ -1,0 +1,150 @@
+//! A validator from one consensus key to the next, step by step over agreed blocks.
+
+use std::sync::Arc;
+
+use perturb_ledger::ledger::ProposalInput;
+use perturb_ledger::{Certificate, ChainReference, Ledger, Transaction, VoteKind, vote_sign_bytes};
+use perturb_storage::Database;
+use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, RoundId, RoundOpen, Signed, encode};
+
+use super::world::{genesis, history};
+use crate::keys::consensus::make_next;
+use crate::keys::delegation::{DelegationFile, waiting};
+use crate::keys::{Keyring, Signer};
+use crate::localnet::plan::Plan;
+use crate::validator::agreed::Agreed;
+use crate::validator::membership::Member;
+use crate::validator::pending::signed_now;
+
+/// Commits a block with these transactions, certified by whoever of `pairs` is a member.
+fn commit(ledger: &mut Ledger<Database>, pairs: &[ConsensusPair], txs: Vec<Transaction>, closes: bool) {
+    let mut reference = ledger.head().reference.clone();
+    let mut snapshot = None;
+    if closes {
+        let (number, epoch_index) = (reference.number + 9, reference.epoch_index + 1);
+        reference = ChainReference { number, hash: Digest([number as u8; 32]), epoch_index };
+        let old = perturb_ledger::query::snapshot(ledger.store()).unwrap();
+        snapshot = Some(perturb_ledger::tx::Snapshot { reference: reference.clone(), ..old });
+    }
+    let members: Vec<_> = pairs.iter().filter(|p| ledger.validators().by_key(&p.public()).is_some()).collect();
+    let count = txs.len() + usize::from(closes);
+    let input = ProposalInput {
+        time_ms: ledger.head().time_ms + 1000,
+        proposer: members[0].public(),
+        snapshot,
+        reference,
+        transactions: txs,
+    };
+    let (block, executed) = ledger.propose(input).unwrap();
+    assert_eq!(block.body.transactions.len(), count, "everything was agreed");
+    let height = block.header.height;
+    let digest = executed.digest();
+    let bytes = vote_sign_bytes(&ledger.network(), VoteKind::Precommit, height, 0, Some(digest));
+    let signatures = members.iter().map(|p| (p.public(), p.sign(&bytes))).collect();
+    let commit = ledger.commit(executed, Certificate::new(height, 0, digest, signatures));
+    ledger.store().clone().commit(&commit.unwrap()).unwrap();
+}
+
+#[test]
+fn a_validator_goes_from_one_key_to_the_next_with_the_epoch_and_signs_anew_what_is_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::new(&dir.path().join("net"), 9, 4, 0, 2).unwrap();
+    let genesis = genesis(&plan);
+    let network = genesis.network_id();
+    let db = history(&dir.path().join("node"), &plan, &genesis, 0);
+    let mut ledger = Ledger::new(genesis.clone(), db.clone()).unwrap();
+    let (me, folder) = (&plan.validators[0], &plan.validators[0].dir);
+    let hotkey = me.hotkey.hotkey();
+    let old = plan.consensus(me);
+
+    // As `perturb keys rotate` without the hotkey's secret.
+    let next = make_next(folder).unwrap();
+    let request = DelegationFile::accept(network, hotkey, &next, 7, Some(1));
+    request.create(&waiting(folder)).unwrap();
+    let keys = Arc::new(Keyring::open(folder).unwrap());
+    let signer = Signer::new(keys.clone(), hotkey, db.clone());
+    let member = Member {
+        agreed: Arc::new(Agreed::new(db.clone(), genesis.clone(), true)),
+        hotkey: me.hotkey.clone(),
+        signer: signer.clone(),
+        delegation: waiting(folder),
+    };
+    let mut pairs: Vec<_> = plan.validators.iter().map(|v| plan.consensus(v)).collect();
+    pairs.push(next.clone());
+    let say = || member.next(member.waiting().unwrap()).unwrap();
+
+    let delegation = say().expect("the delegation is due");
+    let Transaction::KeyDelegation(d) = &delegation else { panic!("{}", delegation.name()) };
+    assert!(d.verify(&network) && d.key == next.public() && d.sequence == 7);
+    commit(&mut ledger, &pairs, vec![delegation], false);
+    assert!(waiting(folder).exists());
+    let ready = say().expect("the next key says that it is there");
+    assert!(matches!(&ready, Transaction::Readiness(e) if e.signer == next.public()));
+    assert!(!waiting(folder).exists(), "the state has it");
+    assert_eq!(signer.pair().unwrap().public(), old.public(), "this epoch is the old key's");
+
+    let round = RoundId { validator: hotkey, challenge: ChallengeId(0), seq: 0 };
+    let open = RoundOpen {
+        round,
+        epoch: 0,
+        image: Digest([1; 32]),
+        transform: Digest([2; 32]),
+        miners: vec![plan.miners[0].hotkey.hotkey()],
+        opened_ms: 0,
+    };
+    let opened = Signed::sign(&signer.pair().unwrap(), &network, open);
+    let stored = encode::encode(&Transaction::RoundOpen(opened.envelope().clone()));
+    assert_eq!(signed_now(stored.clone(), &old, &network), stored, "nothing new is needed yet");
+
+    let quorum = |i: usize| {
+        let ready = perturb_ledger::tx::Readiness { hotkey: plan.validators[i].hotkey.hotkey(), epoch: 0 };
+        Transaction::Readiness(Signed::sign(&pairs[i], &network, ready).into_envelope())
+    };
+    let all = [ready, quorum(1), quorum(2), quorum(3)];
+    commit(&mut ledger, &pairs, all.to_vec(), false);
+    assert!(say().is_none(), "all is said");
+    commit(&mut ledger, &pairs, vec![], true);
+    assert_eq!(signer.pair().unwrap().public(), next.public());
+    // A node that starts now takes the same one, from the same folder.
+    assert_eq!(Keyring::open(folder).unwrap().signer(&db, &hotkey).unwrap().public(), next.public());
+
+    // The opening did not get into a block in time: the next key signs it, and it says the same.
+    let renewed = signed_now(stored, &signer.pair().unwrap(), &network);
+    let Transaction::RoundOpen(envelope) = Transaction::decode(&renewed).unwrap() else { panic!("another kind") };
+    let again = envelope.open::<RoundOpen>(&network).unwrap();
+    assert_eq!((again.signer(), again.digest()), (next.public(), opened.digest()));
+    commit(&mut ledger, &pairs, vec![Transaction::decode(&renewed).unwrap()], false);
+}
+
+#[test]
+fn a_delegation_that_fits_nothing_here_is_told_and_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::new(&dir.path().join("net"), 9, 4, 0, 2).unwrap();
+    let genesis = genesis(&plan);
+    let network = genesis.network_id();
+    let db = history(&dir.path().join("node"), &plan, &genesis, 0);
+    let (me, folder) = (&plan.validators[0], &plan.validators[0].dir);
+    let hotkey = me.hotkey.hotkey();
+    let next = make_next(folder).unwrap();
+    let member = Member {
+        agreed: Arc::new(Agreed::new(db.clone(), genesis, true)),
+        hotkey: me.hotkey.clone(),
+        signer: Signer::new(Arc::new(Keyring::open(folder).unwrap()), hotkey, db),
+        delegation: waiting(folder),
+    };
+    let with = |file: DelegationFile| {
+        let _ = std::fs::remove_file(waiting(folder));
+        file.create(&waiting(folder)).unwrap();
+        member.waiting()
+    };
+    let of = |network, hotkey, key: &ConsensusPair, from| DelegationFile::accept(network, hotkey, key, 7, from);
+    let stranger = ConsensusPair::from_seed(&[77; 32]);
+    assert!(with(of(network, hotkey, &next, Some(2))).unwrap().is_none(), "not due before the epoch ahead of it");
+    assert!(with(of(perturb_types::NetworkId([1; 32]), hotkey, &next, None)).is_err());
+    assert!(with(of(network, Hotkey([1; 32]), &next, None)).is_err());
+    assert!(with(of(network, hotkey, &stranger, None)).unwrap_err().to_string().contains("start it again"));
+    let mut late = of(network, hotkey, &next, None);
+    late.sequence = 0;
+    assert!(with(late).is_err() && !waiting(folder).exists(), "the state knows a later one");
+    assert!(with(of(network, hotkey, &next, None)).unwrap().is_some());
+}
