@@ -14,6 +14,9 @@ KEEP ?= 0
 DRILL ?= 0
 COMMIT_REVEAL ?= 0
 
+# Scenarios: which (all of them).
+SCENARIOS ?=
+
 # The simulator.
 SEEDS ?= 10000
 FIRST ?= 1
@@ -46,6 +49,7 @@ help:
 	@echo "make localnet   a whole network of processes on this machine, to weights on chain"
 	@echo "                (EPOCHS=$(EPOCHS) VALIDATORS=$(VALIDATORS) MINERS=$(MINERS) SEED=$(SEED) RULES=$(RULES) KEEP=1 DRILL=1 COMMIT_REVEAL=1)"
 	@echo "make test       every test, set-up included"
+	@echo "make scenarios  what may happen on the chain, one local network after the other (SCENARIOS=\"name …\" for some)"
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
 	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
@@ -76,6 +80,9 @@ localnet: build
 
 test: build
 	cargo nextest run --workspace --all-targets --locked
+
+scenarios: build
+	@scripts/scenarios.sh $(BIN)/perturb $(SEED) $(SCENARIOS)
 
 simulate: setup
 	@cargo build --workspace --locked --bin perturb-simulate

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::localnet::scenario::Scenario;
 use serde::Serialize;
 
 pub use crate::keys::KeysCommand;
@@ -229,6 +231,9 @@ pub struct LocalnetArgs {
     /// The subnet takes weights by timelocked commits alone.
     #[arg(long)]
     pub commit_reveal: bool,
+    /// Play what may happen on the chain, in place of counted epochs.
+    #[arg(long, value_name = "NAME", conflicts_with = "drill")]
+    pub scenario: Option<Scenario>,
     /// Leave the network running at the end, until Ctrl-C.
     #[arg(long)]
     pub keep: bool,

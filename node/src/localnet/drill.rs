@@ -7,7 +7,6 @@ use perturb_storage::{Database, Options};
 use perturb_types::ConsensusKey;
 
 use super::Run;
-use super::plan::{CHAIN_BLOCK_MS, TEMPO};
 use super::summary::DrillStep;
 use crate::cli::LocalnetArgs;
 use crate::keys::consensus::make_next;
@@ -74,9 +73,9 @@ impl Run {
 
     /// SIGKILL in the middle of an epoch, and a start on the same folder.
     async fn killed_validator(&mut self) -> Result<()> {
-        let middle = u64::from(TEMPO) / 3;
+        let middle = u64::from(self.network.plan.tempo) / 3;
         let in_the_middle = move |s: &[Option<Status>]| s.iter().flatten().any(|s| s.chain.into_epoch >= middle);
-        let epoch = Duration::from_millis(u64::from(TEMPO) * CHAIN_BLOCK_MS);
+        let epoch = self.network.plan.epoch();
         self.until("the middle of an epoch", PATIENCE + epoch, in_the_middle).await?;
         let victim = self.network.plan.founders - 1;
         let process = self.network.validators.get_mut(victim).and_then(Option::as_mut);

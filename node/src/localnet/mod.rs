@@ -9,6 +9,7 @@ pub mod genesis;
 pub mod network;
 pub mod plan;
 pub mod process;
+pub mod scenario;
 pub mod summary;
 pub mod view;
 
@@ -106,7 +107,11 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
 
 impl Run {
     async fn play(&mut self, args: &LocalnetArgs) -> Result<()> {
-        let reports = if args.drill { self.drill(args).await? } else { self.epochs(u64::from(args.epochs)).await? };
+        let reports = match args.scenario {
+            Some(scenario) => self.scenario(scenario).await?,
+            None if args.drill => self.drill(args).await?,
+            None => self.epochs(u64::from(args.epochs)).await?,
+        };
         self.finish(reports).await
     }
 
@@ -165,8 +170,7 @@ impl Run {
     pub async fn next_epoch(&mut self) -> Result<EpochReport> {
         let next = self.summary.epochs.last().map(|e| e.epoch + 1);
         let mut found = None;
-        let tempo = Duration::from_millis(u64::from(plan::TEMPO) * plan::CHAIN_BLOCK_MS);
-        let patience = tempo + EPOCH_PATIENCE;
+        let patience = self.network.plan.epoch() + EPOCH_PATIENCE;
         let began = Instant::now();
         while found.is_none() {
             self.network.check()?;
@@ -214,7 +218,9 @@ impl Run {
             self.network.check()?;
             self.look().await;
             let weights = self.network.weights_on_chain(NETUID, report.snapshot_block).await.unwrap_or_default();
-            let expected = self.network.members_of(report).await;
+            let mut expected = self.network.members_of(report).await;
+            let able = self.network.able_to_set_weights(NETUID).await.unwrap_or_default();
+            expected.retain(|validator| able.contains(validator));
             let done = expected.iter().all(|v| weights.get(v).is_some_and(|w| *w == report.weights));
             if done && !expected.is_empty() {
                 return Ok(weights.into_iter().filter(|(v, _)| expected.contains(v)).collect());

@@ -8,12 +8,13 @@ use std::time::Duration;
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use futures::future::join_all;
 use jsonrpsee::core::client::ClientT;
+use jsonrpsee::core::params::ArrayParams;
 use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
 use jsonrpsee::rpc_params;
 use perturb_chain::{Beacon, ChainClient};
 use perturb_types::{Digest, Hotkey};
 
-use super::plan::{CHAIN_BLOCK_MS, Member, NETUID, Plan};
+use super::plan::{Member, NETUID, Plan, STAKE_TAO};
 use super::process::{Process, Spec};
 use crate::report::{EpochReport, Status, ValidatorReport};
 
@@ -32,6 +33,8 @@ pub struct Network {
     pub plan: Plan,
     /// The dev chain.
     pub chain: Process,
+    /// Another chain from the same genesis, and its address.
+    pub decoy: Option<(Process, String)>,
     /// The bootnode.
     pub bootnode: Process,
     /// The validators, in the plan's order; `None` for one that has not been started.
@@ -67,31 +70,8 @@ impl Network {
             Some(p) => p.to_owned(),
             None => sibling("perturb-devchain")?,
         };
-        let chain_dir = plan.dir.join("chain");
-        std::fs::create_dir_all(&chain_dir)?;
-        let chain_genesis = chain_dir.join("genesis.json");
-        std::fs::write(&chain_genesis, serde_json::to_vec_pretty(&plan.chain_genesis())?)?;
-        let spec = Spec {
-            name: "devchain".into(),
-            program,
-            args: strings(&[
-                "--rpc-port",
-                &plan.chain.port().to_string(),
-                "--block-time-ms",
-                &CHAIN_BLOCK_MS.to_string(),
-                "--genesis",
-                &path(&chain_genesis),
-                "--data-dir",
-                &path(&chain_dir),
-            ]),
-            dir: plan.dir.clone(),
-        };
-        let (chain, line) = spec.start_and_listen(START_PATIENCE).await?;
-        let chain_url = line
-            .split_whitespace()
-            .find(|w| w.starts_with("ws://"))
-            .ok_or_else(|| eyre!("the dev chain said `{line}` instead of where it listens"))?
-            .to_owned();
+        let (chain, chain_url) = start_chain(&plan, &program, "devchain", plan.chain.port()).await?;
+        let decoy = if plan.decoy { Some(start_chain(&plan, &program, "decoy", 0).await?) } else { None };
         let client = ChainClient::connect(std::slice::from_ref(&chain_url)).await?;
 
         let beacon = serde_json::to_vec_pretty(&beacon_of(plan.chain).await?)?;
@@ -115,6 +95,7 @@ impl Network {
             miners: Vec::new(),
             plan,
             chain,
+            decoy,
             bootnode,
             client,
             rpc,
@@ -159,6 +140,10 @@ impl Network {
     pub fn start_validator_with(&mut self, i: usize, more: &[&str]) -> Result<()> {
         let v = &self.plan.validators[i];
         let mut args = self.joining("validator", v);
+        if let Some((_, url)) = self.decoy.as_ref().filter(|_| i == 0) {
+            // Endpoints are tried in their order: this one comes first.
+            args.splice(1..1, strings(&["--subtensor-endpoint", url]));
+        }
         let beacon = self.plan.dir.join(BEACON_FILE);
         args.extend(strings(&["--rpc-listen", &v.rpc.to_string(), "--beacon-file", &path(&beacon)]));
         if self.plan.is_drill() {
@@ -253,12 +238,45 @@ impl Network {
         Ok(out)
     }
 
+    /// Hotkeys that the chain lets set weights: those with a permit and stake enough.
+    ///
+    /// # Errors
+    /// The chain is away.
+    pub async fn able_to_set_weights(&self, netuid: u16) -> Result<BTreeSet<Hotkey>> {
+        let snapshot = self.client.snapshot(netuid, None).await?;
+        let able = snapshot.neurons.into_iter().filter(|n| n.permit && n.stake_rao >= STAKE_TAO * 1_000_000_000);
+        Ok(able.map(|n| n.hotkey).collect())
+    }
+
+    /// How many validators have weights on a mechanism.
+    ///
+    /// # Errors
+    /// The chain is away.
+    pub async fn rows_of(&self, netuid: u16, mecid: u8) -> Result<usize> {
+        Ok(self.client.all_weights(netuid, mecid, None).await?.values().filter(|row| !row.is_empty()).count())
+    }
+
+    /// A call of the dev chain's JSON-RPC.
+    ///
+    /// # Errors
+    /// It refuses, or is away.
+    pub async fn dev(&self, method: &str, parameters: &[serde_json::Value]) -> Result<serde_json::Value> {
+        let mut params = ArrayParams::new();
+        for parameter in parameters {
+            params.insert(parameter)?;
+        }
+        client_of(self.plan.chain)?.request(method, params).await.wrap_err_with(|| method.to_owned())
+    }
+
     /// Ends everything, miners first.
     pub async fn stop(&mut self) {
         let all = self.miners.iter_mut().chain(self.validators.iter_mut().flatten());
         join_all(all.map(Process::stop)).await;
         let _ = self.bootnode.stop().await;
         let _ = self.chain.stop().await;
+        if let Some((decoy, _)) = &mut self.decoy {
+            let _ = decoy.stop().await;
+        }
     }
 
     /// The subnet's number; the dev chain's only one.
@@ -272,6 +290,22 @@ fn client_of(addr: SocketAddr) -> Result<HttpClient> {
         .request_timeout(RPC_TIMEOUT)
         .build(format!("http://{addr}"))
         .wrap_err_with(|| format!("RPC client for {addr}"))
+}
+
+/// Starts a chain from the plan's genesis; returns it with its address.
+async fn start_chain(plan: &Plan, program: &Path, name: &str, port: u16) -> Result<(Process, String)> {
+    let dir = plan.dir.join(name);
+    std::fs::create_dir_all(&dir)?;
+    let genesis = dir.join("genesis.json");
+    std::fs::write(&genesis, serde_json::to_vec_pretty(&plan.chain_genesis())?)?;
+    let (port, block_ms) = (port.to_string(), plan.chain_block_ms.to_string());
+    let (genesis, data) = (path(&genesis), path(&dir));
+    let args = ["--rpc-port", &port, "--block-time-ms", &block_ms, "--genesis", &genesis, "--data-dir", &data];
+    let spec = Spec { name: name.into(), program: program.to_owned(), args: strings(&args), dir: plan.dir.clone() };
+    let (chain, line) = spec.start_and_listen(START_PATIENCE).await?;
+    let url = line.split_whitespace().find(|w| w.starts_with("ws://"));
+    let url = url.ok_or_else(|| eyre!("{name} said `{line}` instead of where it listens"))?.to_owned();
+    Ok((chain, url))
 }
 
 /// The beacon that the dev chain plays.

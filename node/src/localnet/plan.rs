@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use color_eyre::eyre::{Context, Result, eyre};
 use perturb_challenge::rules::Rules;
@@ -88,6 +89,12 @@ pub struct Plan {
     pub rules: Rules,
     /// Whether the subnet takes weights by timelocked commits alone.
     pub commit_reveal: bool,
+    /// Blocks of the dev chain per epoch.
+    pub tempo: u16,
+    /// Milliseconds per block of the dev chain.
+    pub chain_block_ms: u64,
+    /// Whether the first validator's first endpoint is another chain from the same genesis.
+    pub decoy: bool,
     /// Folder of everything.
     pub dir: PathBuf,
     /// The dev chain's port.
@@ -149,7 +156,25 @@ impl Plan {
         }
         let chain = ports.take()?;
         let (rules, founders) = (Rules::subnet(), usize::from(founders));
-        Ok(Self { seed, rules, commit_reveal: false, dir: dir.into(), chain, bootnode, validators, founders, miners })
+        Ok(Self {
+            seed,
+            rules,
+            commit_reveal: false,
+            tempo: TEMPO,
+            chain_block_ms: CHAIN_BLOCK_MS,
+            decoy: false,
+            dir: dir.into(),
+            chain,
+            bootnode,
+            validators,
+            founders,
+            miners,
+        })
+    }
+
+    /// How long an epoch lasts.
+    pub fn epoch(&self) -> Duration {
+        Duration::from_millis(u64::from(self.tempo).saturating_mul(self.chain_block_ms))
     }
 
     /// Whether validators come later: trouble on purpose.
@@ -179,7 +204,7 @@ impl Plan {
         serde_json::json!({
             "subnets": [{
                 "netuid": NETUID,
-                "tempo": TEMPO,
+                "tempo": self.tempo,
                 "commit_reveal": self.commit_reveal,
                 "neurons": validators.chain(miners).collect::<Vec<_>>(),
             }]

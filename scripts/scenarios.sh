@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Plays the named scenarios (all of them), each on a local network of its own, and says how each ended.
+# usage: scenarios.sh PERTURB SEED [NAME …]
+set -uo pipefail
+perturb=$1 seed=$2
+shift 2
+if [ $# -eq 0 ]; then
+    set -- deregistered-miner reregistered-hotkey permit-lost stake-lost tempo-change mechanism-added \
+        commit-reveal-on chain-stall endpoints-disagree runtime-upgrade
+fi
+failed=0
+for name in "$@"; do
+    began=$SECONDS
+    if "$perturb" localnet --scenario "$name" --seed "$seed" --dir "localnet/$name" >"/tmp/perturb-scenario-$$.log" 2>&1; then
+        echo "ok    $name, $((SECONDS - began)) s"
+    else
+        failed=$((failed + 1))
+        echo "FAIL  $name, $((SECONDS - began)) s; the processes' logs are in localnet/$name"
+        tail -n 12 "/tmp/perturb-scenario-$$.log"
+    fi
+    rm -f "/tmp/perturb-scenario-$$.log"
+done
+echo "$(($# - failed)) of $# scenarios ended with the right weights on the chain"
+[ "$failed" -eq 0 ]
