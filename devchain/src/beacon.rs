@@ -88,6 +88,10 @@ pub struct OwnBeacon {
     /// Any text.
     pub secret_seed: String,
     /// Milliseconds between two rounds. Default 3000, as quicknet.
+    ///
+    /// Clients aim at the round before the one that is newest three blocks after the reveal's beginning. Where three
+    /// blocks take less time than a round, that round may be over when a commit is made late in an epoch, and the pool
+    /// refuses it (`Custom(15)`), as a real chain with such fast blocks would.
     pub period_ms: u64,
     /// Unix time of round 1, in seconds. Default 1692803367, as quicknet, so that a client's own arithmetic holds.
     pub genesis_time: u64,
@@ -229,9 +233,9 @@ pub(crate) fn read_point<P: CanonicalDeserialize>(bytes: &[u8]) -> Option<P> {
     reader.is_empty().then_some(point)
 }
 
-fn write_point<P: CanonicalSerialize>(point: &P, mut bytes: &mut [u8]) {
+fn write_point<P: CanonicalSerialize>(point: &P, bytes: &mut [u8]) {
     // The arrays given have the sizes that the curve demands, so this cannot fail.
-    drop(point.serialize_compressed(&mut bytes));
+    drop(point.serialize_compressed(bytes));
 }
 
 #[cfg(test)]
