@@ -45,6 +45,12 @@ pub(crate) const QUICKNET_CHAIN_HASH: [u8; 32] = [
     0x35, 0xfd, 0x3f, 0x66, 0x17, 0x92, 0xba, 0x94, 0x60, 0x0c, 0x84, 0xe9, 0x71,
 ];
 
+/// Hash of quicknet's group of nodes.
+pub(crate) const QUICKNET_GROUP_HASH: [u8; 32] = [
+    0xf4, 0x77, 0xd5, 0xc8, 0x9f, 0x21, 0xa1, 0x7c, 0x86, 0x3a, 0x7f, 0x93, 0x7c, 0x6a, 0x6d, 0x15, 0x85, 0x94, 0x14,
+    0xd2, 0xbe, 0x09, 0xcd, 0x44, 0x8d, 0x42, 0x79, 0xaf, 0x33, 0x1c, 0x5d, 0x3e,
+];
+
 /// Shortest period (ms): the SDK's arithmetic is in seconds, tests may want more haste.
 pub const MIN_PERIOD_MS: u64 = 100;
 /// Longest period (ms): an hour.
@@ -82,6 +88,10 @@ pub struct OwnBeacon {
     /// Any text.
     pub secret_seed: String,
     /// Milliseconds between two rounds. Default 3000, as quicknet.
+    ///
+    /// Clients aim at the round before the one that is newest three blocks after the reveal's beginning. Where three
+    /// blocks take less time than a round, that round may be over when a commit is made late in an epoch, and the pool
+    /// refuses it (`Custom(15)`), as a real chain with such fast blocks would.
     pub period_ms: u64,
     /// Unix time of round 1, in seconds. Default 1692803367, as quicknet, so that a client's own arithmetic holds.
     pub genesis_time: u64,
@@ -223,9 +233,9 @@ pub(crate) fn read_point<P: CanonicalDeserialize>(bytes: &[u8]) -> Option<P> {
     reader.is_empty().then_some(point)
 }
 
-fn write_point<P: CanonicalSerialize>(point: &P, mut bytes: &mut [u8]) {
+fn write_point<P: CanonicalSerialize>(point: &P, bytes: &mut [u8]) {
     // The arrays given have the sizes that the curve demands, so this cannot fail.
-    drop(point.serialize_compressed(&mut bytes));
+    drop(point.serialize_compressed(bytes));
 }
 
 #[cfg(test)]

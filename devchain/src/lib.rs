@@ -16,10 +16,13 @@
 //!
 //! Timelocked commits are opened as the real chain opens them, but with a [`beacon`] whose key everybody knows in place
 //! of drand's quicknet, which a chain without a network cannot follow; `"beacon": "quicknet"` in the genesis file takes
-//! quicknet's key, and its rounds from a development call.
+//! quicknet's key, and its rounds from a development call. Two chains begun with one genesis file are two endpoints
+//! that disagree about every block but the first.
 //!
-//! What a real chain does and this one does not: emission, consensus between validators (Yuma), registration by burn
-//! or work, and consensus about blocks: one process makes them, each is final at once.
+//! What a real chain does and this one does not: emission, consensus between validators (Yuma), stake that moves,
+//! registration by burn or work, batches of weights, the rate limits of subnet owners, and consensus about blocks: one
+//! process makes them, each is final at once. Permits stay as they were set unless the genesis file says `"permits":
+//! "by_stake"`.
 //!
 //! [`genesis`] has the genesis file field by field, [`rpc`]'s submodules the methods beyond Substrate's.
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use scale::Decode as _;
 use scale_info::{PortableRegistry, TypeDef, form::PortableForm};
 use subxt::ext::frame_metadata::v14::{PalletMetadata, RuntimeMetadataV14, StorageEntryType};
+use subxt::ext::frame_metadata::v15::RuntimeMetadataV15;
 use subxt::ext::frame_metadata::{RuntimeMetadata, RuntimeMetadataPrefixed};
 use subxt::rpcs::{RpcClient, rpc_params};
 
@@ -43,12 +44,36 @@ fn unhex(text: &str) -> Vec<u8> {
     hex::decode(text.trim_start_matches("0x")).unwrap()
 }
 
-fn golden() -> RuntimeMetadataV14 {
+/// The recording's metadata of a version, encoded.
+fn golden(version: &str) -> Vec<u8> {
     let run = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden.sh")).output().unwrap();
     assert!(run.status.success(), "golden.sh: {}", String::from_utf8_lossy(&run.stderr));
     let file = std::fs::read_to_string(String::from_utf8(run.stdout).unwrap().trim()).unwrap();
     let json: serde_json::Value = serde_json::from_str(&file).unwrap();
-    decode(&unhex(json["metadata"]["v14_hex"].as_str().unwrap()))
+    unhex(json["metadata"][version].as_str().unwrap())
+}
+
+/// Out of the answer of `Metadata_metadata_at_version`.
+fn decode_v15(answer: &[u8]) -> RuntimeMetadataV15 {
+    let bytes = Option::<Vec<u8>>::decode(&mut &answer[..]).unwrap().unwrap();
+    match RuntimeMetadataPrefixed::decode(&mut &bytes[..]).unwrap().1 {
+        RuntimeMetadata::V15(metadata) => metadata,
+        other => panic!("version {}", other.version()),
+    }
+}
+
+/// Each function of each runtime API, with its arguments and what it returns.
+fn functions(metadata: &RuntimeMetadataV15) -> Vec<(String, String)> {
+    let of = |id: u32| shape(&metadata.types, id, DEPTH);
+    let mut found = vec![];
+    for api in &metadata.apis {
+        for method in &api.methods {
+            let inputs: Vec<_> = method.inputs.iter().map(|i| format!("{}: {}", i.name, of(i.ty.id))).collect();
+            let what = format!("({}) → {}", inputs.join(", "), of(method.output.id));
+            found.push((format!("{}_{}", api.name, method.name), what));
+        }
+    }
+    found
 }
 
 /// The shape of a type as its encoding sees it: names of wrappers do not matter, names of fields and
@@ -133,7 +158,7 @@ async fn what_the_development_chain_shares_with_a_real_runtime_is_the_same_there
     let net = Net::start().await;
     let rpc = RpcClient::from_insecure_url(&net.url).await.unwrap();
     let text: String = rpc.request("state_getMetadata", rpc_params![]).await.unwrap();
-    let (ours, real) = (decode(&unhex(&text)), golden());
+    let (ours, real) = (decode(&unhex(&text)), decode(&golden("v14_hex")));
     let mut differences = BTreeSet::new();
     let mut compared = 0;
     for pallet in &ours.pallets {
@@ -158,4 +183,25 @@ async fn what_the_development_chain_shares_with_a_real_runtime_is_the_same_there
     differences.retain(|d| !OF_ANOTHER_RELEASE.iter().any(|allowed| d.starts_with(allowed)));
     assert!(compared > 100, "only {compared} compared");
     assert!(differences.is_empty(), "{compared} compared:\n{}", differences.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[tokio::test]
+async fn every_runtime_function_that_the_development_chain_offers_is_the_same_in_a_real_runtime() {
+    let net = Net::start().await;
+    let rpc = RpcClient::from_insecure_url(&net.url).await.unwrap();
+    let text: String =
+        rpc.request("state_call", rpc_params!["Metadata_metadata_at_version", "0x0f000000"]).await.unwrap();
+    let (ours, real) = (functions(&decode_v15(&unhex(&text))), functions(&decode_v15(&golden("v15_hex"))));
+    let mut differences = vec![];
+    for (name, what) in &ours {
+        match real.iter().find(|(n, _)| n == name) {
+            None => differences.push(format!("{name} is not there")),
+            Some((_, there)) if there != what => {
+                differences.push(format!("{name}:\n  ours  {what}\n  there {there}"));
+            }
+            Some(_) => {}
+        }
+    }
+    assert!(ours.len() > 20, "only {} compared", ours.len());
+    assert!(differences.is_empty(), "{} compared:\n{}", ours.len(), differences.join("\n"));
 }

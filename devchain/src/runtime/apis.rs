@@ -2,8 +2,9 @@
 
 #![allow(missing_docs)]
 
+use super::metagraph::{self, Metagraph, SelectiveMetagraph};
 use super::primitives::{MechId, NetUid};
-use super::rpc_info::{self, HyperparamEntry, Metagraph, NeuronInfoLite, SubnetState};
+use super::rpc_info::{self, HyperparamEntry, NeuronInfoLite, SubnetState};
 use super::{
     AuraId, Block, Executive, InherentDataExt, METADATA_VERSIONS, Runtime, SubtensorModule, System, TransactionPayment,
 };
@@ -19,7 +20,7 @@ use sp_version::RuntimeVersion;
 /// Declarations of the APIs that no dependency of ours declares.
 pub mod decl {
     use super::{FeeDetails, HyperparamEntry, MechId, Metagraph, NetUid, NeuronInfoLite, RuntimeDispatchInfo};
-    use super::{SubnetState, Weight};
+    use super::{SelectiveMetagraph, SubnetState, Weight};
     use scale::Codec;
     use sp_runtime::traits::{Block as BlockT, MaybeDisplay};
 
@@ -64,6 +65,14 @@ pub mod decl {
             fn get_metagraph(netuid: NetUid) -> Option<Metagraph>;
             /// The whole metagraph of one mechanism.
             fn get_mechagraph(netuid: NetUid, mecid: MechId) -> Option<Metagraph>;
+            /// Fields of the metagraph of the main mechanism, by their indices.
+            fn get_selective_metagraph(netuid: NetUid, metagraph_indexes: Vec<u16>) -> Option<SelectiveMetagraph>;
+            /// Fields of the metagraph of one mechanism, by their indices.
+            fn get_selective_mechagraph(
+                netuid: NetUid,
+                subid: MechId,
+                metagraph_indexes: Vec<u16>,
+            ) -> Option<SelectiveMetagraph>;
             /// The cheapest whole snapshot of a subnet.
             fn get_subnet_state(netuid: NetUid) -> Option<SubnetState>;
             /// Block at which the next epoch starts.
@@ -177,11 +186,23 @@ sp_api::impl_runtime_apis! {
 
     impl decl::SubnetInfoRuntimeApi<Block> for Runtime {
         fn get_metagraph(netuid: NetUid) -> Option<Metagraph> {
-            rpc_info::metagraph(netuid, MechId::MAIN)
+            metagraph::metagraph(netuid, MechId::MAIN)
         }
 
         fn get_mechagraph(netuid: NetUid, mecid: MechId) -> Option<Metagraph> {
-            rpc_info::metagraph(netuid, mecid)
+            metagraph::metagraph(netuid, mecid)
+        }
+
+        fn get_selective_metagraph(netuid: NetUid, metagraph_indexes: Vec<u16>) -> Option<SelectiveMetagraph> {
+            metagraph::selective_metagraph(netuid, MechId::MAIN, &metagraph_indexes)
+        }
+
+        fn get_selective_mechagraph(
+            netuid: NetUid,
+            subid: MechId,
+            metagraph_indexes: Vec<u16>,
+        ) -> Option<SelectiveMetagraph> {
+            metagraph::selective_metagraph(netuid, subid, &metagraph_indexes)
         }
 
         fn get_subnet_state(netuid: NetUid) -> Option<SubnetState> {
@@ -234,6 +255,8 @@ pub fn check_call(function: &str, mut arguments: &[u8]) -> Option<bool> {
         | "SubnetInfoRuntimeApi_get_next_epoch_start_block"
         | "SubnetInfoRuntimeApi_get_subnet_hyperparams_v3" => whole::<NetUid>(input),
         "NeuronInfoRuntimeApi_get_neuron_lite" => whole::<(NetUid, u16)>(input),
+        "SubnetInfoRuntimeApi_get_selective_metagraph" => whole::<(NetUid, Vec<u16>)>(input),
+        "SubnetInfoRuntimeApi_get_selective_mechagraph" => whole::<(NetUid, MechId, Vec<u16>)>(input),
         "SubnetInfoRuntimeApi_get_mechagraph" => whole::<(NetUid, MechId)>(input),
         _ => return None,
     })

@@ -7,8 +7,7 @@
 
 pub use pallet::*;
 
-use crate::beacon::{Beacon, QUICKNET_CHAIN_HASH, QUICKNET_GENESIS_SECS, QUICKNET_KEY, QUICKNET_PERIOD_MS, SCHEME};
-use crate::beacon::{randomness, verify};
+use crate::beacon::{Beacon, QUICKNET_CHAIN_HASH, QUICKNET_GROUP_HASH, QUICKNET_KEY, SCHEME, randomness, verify};
 use frame_support::BoundedVec;
 use frame_support::pallet_prelude::{Decode, DecodeWithMemTracking, Encode, MaxEncodedLen, TypeInfo};
 use frame_support::traits::ConstU32;
@@ -64,31 +63,18 @@ impl BeaconConfiguration {
     #[must_use]
     pub fn of(beacon: &Beacon) -> Self {
         let key = beacon.public_key();
-        let (hash, name) = match key {
-            QUICKNET_KEY => (QUICKNET_CHAIN_HASH, "quicknet"),
-            _ => (sha2_256(&key), "development"),
+        let (hash, group_hash, name) = match key {
+            QUICKNET_KEY => (QUICKNET_CHAIN_HASH, QUICKNET_GROUP_HASH.to_vec(), "quicknet"),
+            _ => (sha2_256(&key), Vec::new(), "development"),
         };
         Self {
             public_key: BoundedVec::truncate_from(key.to_vec()),
             period: u32::try_from(beacon.period_ms().div_ceil(1000)).unwrap_or(u32::MAX),
             genesis_time: u32::try_from(beacon.genesis_secs()).unwrap_or(u32::MAX),
             hash: Bytes32::truncate_from(hash.to_vec()),
-            group_hash: Bytes32::default(),
+            group_hash: Bytes32::truncate_from(group_hash),
             scheme_id: Bytes32::truncate_from(SCHEME.as_bytes().to_vec()),
             metadata: Metadata { beacon_id: Bytes32::truncate_from(name.as_bytes().to_vec()) },
-        }
-    }
-
-    /// What the real chain has where nobody has set anything.
-    fn quicknet() -> Self {
-        Self {
-            public_key: BoundedVec::truncate_from(QUICKNET_KEY.to_vec()),
-            period: (QUICKNET_PERIOD_MS / 1000) as u32,
-            genesis_time: QUICKNET_GENESIS_SECS as u32,
-            hash: Bytes32::truncate_from(QUICKNET_CHAIN_HASH.to_vec()),
-            group_hash: Bytes32::default(),
-            scheme_id: Bytes32::truncate_from(SCHEME.as_bytes().to_vec()),
-            metadata: Metadata { beacon_id: Bytes32::truncate_from(b"quicknet".to_vec()) },
         }
     }
 }
@@ -96,6 +82,7 @@ impl BeaconConfiguration {
 #[frame_support::pallet]
 pub mod pallet {
     use super::{BeaconConfiguration, Pulse};
+    use crate::beacon::{Beacon, BeaconSource, NamedBeacon};
     use frame_support::pallet_prelude::*;
 
     #[pallet::pallet]
@@ -106,7 +93,7 @@ pub mod pallet {
 
     #[pallet::type_value]
     pub fn DefaultBeaconConfig() -> BeaconConfiguration {
-        BeaconConfiguration::quicknet()
+        BeaconConfiguration::of(&Beacon::new(&BeaconSource::Named(NamedBeacon::Quicknet)))
     }
 
     /// The beacon that is followed.

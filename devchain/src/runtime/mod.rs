@@ -22,6 +22,7 @@ pub mod drand;
 pub mod epoch;
 pub mod extensions;
 pub(crate) mod install;
+pub mod metagraph;
 mod neurons;
 mod permits;
 pub mod primitives;
@@ -30,6 +31,7 @@ pub mod rpc_info;
 mod sealed;
 mod serving;
 pub mod subtensor;
+mod types;
 pub mod weights;
 
 use frame_support::traits::{ConstBool, ConstU8, ConstU16, ConstU32, ConstU64, Get};

@@ -5,13 +5,12 @@
 
 #![allow(missing_docs)]
 
-use super::primitives::{AlphaBalance, FixedI64, FixedI128, FixedU128, MechId, NetUid, NetUidStorageIndex, TaoBalance};
+use super::primitives::{AlphaBalance, FixedI64, FixedU128, NetUid, NetUidStorageIndex, TaoBalance};
 use super::subtensor::{
-    Active, ActivityCutoff, AxonInfo, Axons, BlockAtRegistration, Burn, CommitRevealWeightsEnabled, Consensus,
-    Dividends, Emission, ImmunityPeriod, Incentive, Kappa, Keys, LastMechansimStepBlock, LastUpdate, MaxAllowedUids,
-    MaxAllowedValidators, MaxWeightsLimit, MinAllowedWeights, NetworkRegisteredAt, NetworkRegistrationAllowed,
-    NetworksAdded, Owner, RevealPeriodEpochs, Rho, ServingRateLimit, SubnetOwner, SubnetOwnerHotkey, SubnetworkN,
-    Tempo, TokenSymbol, ValidatorPermit, ValidatorTrust, WeightsSetRateLimit, WeightsVersionKey,
+    Active, ActivityCutoff, AxonInfo, Axons, BlockAtRegistration, CommitRevealWeightsEnabled, Consensus, Dividends,
+    Emission, ImmunityPeriod, Incentive, Kappa, Keys, LastUpdate, MaxAllowedValidators, MaxWeightsLimit,
+    MinAllowedWeights, NetworkRegistrationAllowed, NetworksAdded, Owner, RevealPeriodEpochs, ServingRateLimit,
+    SubnetworkN, Tempo, ValidatorPermit, ValidatorTrust, WeightsSetRateLimit, WeightsVersionKey,
 };
 use super::{Runtime, SubtensorModule};
 use frame_support::pallet_prelude::{Decode, Encode, TypeInfo};
@@ -112,86 +111,7 @@ pub struct ChainIdentityV2 {
     pub additional: Vec<u8>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, TypeInfo)]
-pub struct Metagraph {
-    pub netuid: Compact<NetUid>,
-    pub name: Vec<Compact<u8>>,
-    pub symbol: Vec<Compact<u8>>,
-    pub identity: Option<SubnetIdentityV3>,
-    pub network_registered_at: Compact<u64>,
-    pub owner_hotkey: AccountId32,
-    pub owner_coldkey: AccountId32,
-    pub block: Compact<u64>,
-    pub tempo: Compact<u16>,
-    pub last_step: Compact<u64>,
-    pub blocks_since_last_step: Compact<u64>,
-    pub subnet_emission: Compact<u64>,
-    pub alpha_in: Compact<AlphaBalance>,
-    pub alpha_out: Compact<AlphaBalance>,
-    pub tao_in: Compact<TaoBalance>,
-    pub alpha_out_emission: Compact<AlphaBalance>,
-    pub alpha_in_emission: Compact<AlphaBalance>,
-    pub tao_in_emission: Compact<TaoBalance>,
-    pub pending_alpha_emission: Compact<AlphaBalance>,
-    pub pending_root_emission: Compact<TaoBalance>,
-    pub subnet_volume: Compact<u128>,
-    pub moving_price: FixedI128,
-    pub rho: Compact<u16>,
-    pub kappa: Compact<u16>,
-    pub min_allowed_weights: Compact<u16>,
-    pub max_weights_limit: Compact<u16>,
-    pub weights_version: Compact<u64>,
-    pub weights_rate_limit: Compact<u64>,
-    pub activity_cutoff: Compact<u64>,
-    pub max_validators: Compact<u16>,
-    pub num_uids: Compact<u16>,
-    pub max_uids: Compact<u16>,
-    pub burn: Compact<TaoBalance>,
-    pub difficulty: Compact<u64>,
-    pub registration_allowed: bool,
-    pub pow_registration_allowed: bool,
-    pub immunity_period: Compact<u16>,
-    pub min_difficulty: Compact<u64>,
-    pub max_difficulty: Compact<u64>,
-    pub min_burn: Compact<TaoBalance>,
-    pub max_burn: Compact<TaoBalance>,
-    pub adjustment_alpha: Compact<u64>,
-    pub adjustment_interval: Compact<u16>,
-    pub target_regs_per_interval: Compact<u16>,
-    pub max_regs_per_block: Compact<u16>,
-    pub serving_rate_limit: Compact<u64>,
-    pub commit_reveal_weights_enabled: bool,
-    pub commit_reveal_period: Compact<u64>,
-    pub liquid_alpha_enabled: bool,
-    pub alpha_high: Compact<u16>,
-    pub alpha_low: Compact<u16>,
-    pub bonds_moving_avg: Compact<u64>,
-    pub hotkeys: Vec<AccountId32>,
-    pub coldkeys: Vec<AccountId32>,
-    pub identities: Vec<Option<ChainIdentityV2>>,
-    pub axons: Vec<AxonInfo>,
-    pub active: Vec<bool>,
-    pub validator_permit: Vec<bool>,
-    pub pruning_score: Vec<Compact<u16>>,
-    pub last_update: Vec<Compact<u64>>,
-    pub emission: Vec<Compact<AlphaBalance>>,
-    pub dividends: Vec<Compact<PerU16>>,
-    pub incentives: Vec<Compact<PerU16>>,
-    pub consensus: Vec<Compact<PerU16>>,
-    pub trust: Vec<Compact<PerU16>>,
-    pub rank: Vec<Compact<u16>>,
-    pub block_at_registration: Vec<Compact<u64>>,
-    pub alpha_stake: Vec<Compact<AlphaBalance>>,
-    pub tao_stake: Vec<Compact<TaoBalance>>,
-    pub total_stake: Vec<Compact<TaoBalance>>,
-    pub tao_dividends_per_hotkey: Vec<(AccountId32, Compact<TaoBalance>)>,
-    pub alpha_dividends_per_hotkey: Vec<(AccountId32, Compact<AlphaBalance>)>,
-    pub collateral_locked: Vec<Compact<AlphaBalance>>,
-    pub collateral_min: Vec<Compact<AlphaBalance>>,
-    pub collateral_earned: Vec<Compact<AlphaBalance>>,
-}
-
-fn compact<V>(values: Vec<V>) -> Vec<Compact<V>> {
+pub(super) fn compact<V>(values: Vec<V>) -> Vec<Compact<V>> {
     values.into_iter().map(Compact).collect()
 }
 
@@ -294,94 +214,4 @@ pub(super) fn hyperparams(netuid: NetUid) -> Option<Vec<HyperparamEntry>> {
     ];
     let entry = |(name, value): (&str, HyperparamValue)| HyperparamEntry { name: name.as_bytes().to_vec(), value };
     Some(entries.into_iter().map(entry).collect())
-}
-
-/// The whole metagraph of one mechanism; `None` where it does not exist.
-pub(super) fn metagraph(netuid: NetUid, mecid: MechId) -> Option<Metagraph> {
-    if !SubtensorModule::mechanism_exists(netuid, mecid) {
-        return None;
-    }
-    let state = subnet_state(netuid)?;
-    let index = NetUidStorageIndex::new(netuid, mecid);
-    let block = SubtensorModule::current_block();
-    let last_step = LastMechansimStepBlock::<Runtime>::get(netuid);
-    let count = state.hotkeys.len();
-    let (no_alpha, no_tao) = (Compact(AlphaBalance(0)), Compact(TaoBalance(0)));
-    Some(Metagraph {
-        netuid: Compact(NetUid(index.0)),
-        name: Vec::new(),
-        symbol: compact(TokenSymbol::<Runtime>::get(netuid)),
-        identity: None,
-        network_registered_at: Compact(NetworkRegisteredAt::<Runtime>::get(netuid)),
-        owner_hotkey: SubnetOwnerHotkey::<Runtime>::get(netuid),
-        owner_coldkey: SubnetOwner::<Runtime>::get(netuid),
-        block: Compact(block),
-        tempo: Compact(Tempo::<Runtime>::get(netuid)),
-        last_step: Compact(last_step),
-        blocks_since_last_step: Compact(block.saturating_sub(last_step)),
-        subnet_emission: Compact(0),
-        alpha_in: no_alpha,
-        alpha_out: no_alpha,
-        tao_in: no_tao,
-        alpha_out_emission: no_alpha,
-        alpha_in_emission: no_alpha,
-        tao_in_emission: no_tao,
-        pending_alpha_emission: no_alpha,
-        pending_root_emission: no_tao,
-        subnet_volume: Compact(0),
-        moving_price: FixedI128 { bits: 0 },
-        rho: Compact(Rho::<Runtime>::get(netuid)),
-        kappa: Compact(Kappa::<Runtime>::get(netuid)),
-        min_allowed_weights: Compact(MinAllowedWeights::<Runtime>::get(netuid)),
-        max_weights_limit: Compact(MaxWeightsLimit::<Runtime>::get(netuid)),
-        weights_version: Compact(WeightsVersionKey::<Runtime>::get(netuid)),
-        weights_rate_limit: Compact(WeightsSetRateLimit::<Runtime>::get(netuid)),
-        activity_cutoff: Compact(ActivityCutoff::<Runtime>::get(netuid).into()),
-        max_validators: Compact(MaxAllowedValidators::<Runtime>::get(netuid)),
-        num_uids: Compact(SubnetworkN::<Runtime>::get(netuid)),
-        max_uids: Compact(MaxAllowedUids::<Runtime>::get(netuid)),
-        burn: Compact(Burn::<Runtime>::get(netuid)),
-        difficulty: Compact(0),
-        registration_allowed: NetworkRegistrationAllowed::<Runtime>::get(netuid),
-        pow_registration_allowed: false,
-        immunity_period: Compact(ImmunityPeriod::<Runtime>::get(netuid)),
-        min_difficulty: Compact(0),
-        max_difficulty: Compact(0),
-        min_burn: no_tao,
-        max_burn: no_tao,
-        adjustment_alpha: Compact(0),
-        adjustment_interval: Compact(0),
-        target_regs_per_interval: Compact(0),
-        max_regs_per_block: Compact(0),
-        serving_rate_limit: Compact(ServingRateLimit::<Runtime>::get(netuid)),
-        commit_reveal_weights_enabled: CommitRevealWeightsEnabled::<Runtime>::get(netuid),
-        commit_reveal_period: Compact(RevealPeriodEpochs::<Runtime>::get(netuid)),
-        liquid_alpha_enabled: false,
-        alpha_high: Compact(0),
-        alpha_low: Compact(0),
-        bonds_moving_avg: Compact(0),
-        identities: vec![None; count],
-        axons: state.hotkeys.iter().map(|key| Axons::<Runtime>::get(netuid, key).unwrap_or_default()).collect(),
-        active: state.active,
-        validator_permit: state.validator_permit,
-        pruning_score: state.pruning_score,
-        last_update: compact(LastUpdate::<Runtime>::get(index)),
-        emission: state.emission,
-        dividends: state.dividends,
-        incentives: compact(Incentive::<Runtime>::get(index)),
-        consensus: state.consensus,
-        trust: state.trust,
-        rank: state.rank,
-        block_at_registration: state.block_at_registration,
-        alpha_stake: state.alpha_stake,
-        tao_stake: state.tao_stake,
-        total_stake: state.total_stake,
-        tao_dividends_per_hotkey: state.hotkeys.iter().map(|key| (key.clone(), no_tao)).collect(),
-        alpha_dividends_per_hotkey: state.hotkeys.iter().map(|key| (key.clone(), no_alpha)).collect(),
-        collateral_locked: vec![no_alpha; count],
-        collateral_min: vec![no_alpha; count],
-        collateral_earned: vec![no_alpha; count],
-        coldkeys: state.coldkeys,
-        hotkeys: state.hotkeys,
-    })
 }

@@ -106,3 +106,13 @@ const NEXT_EPOCH: &str = "SubnetInfoRuntimeApi_get_next_epoch_start_block";
 fn address(seed: u8) -> String {
     sp_core::crypto::Ss58Codec::to_ss58check(&sp_core::sr25519::Public::from_raw([seed; 32]))
 }
+
+#[tokio::test]
+async fn two_chains_of_one_genesis_are_endpoints_that_disagree() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let subnet = json!({"netuid": NETUID});
+    let one = Chain::start(one.path(), &subnet).await;
+    let two = Chain::start(two.path(), &subnet).await;
+    assert_eq!(one.genesis, two.genesis);
+    assert_ne!(one.block_at(1).await, two.block_at(1).await, "their first blocks have other times");
+}

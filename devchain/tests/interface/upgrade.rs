@@ -3,8 +3,10 @@
 use jsonrpsee::core::client::SubscriptionClientT;
 use jsonrpsee::rpc_params;
 use perturb_devchain::runtime::VERSION;
+use perturb_devchain::runtime::metagraph::SelectiveMetagraph;
 use perturb_devchain::runtime::primitives::NetUid;
 use perturb_devchain::runtime::subtensor::Call;
+use scale::{Compact, Decode, Encode};
 use serde_json::{Value, json};
 use sp_core::Pair as _;
 
@@ -105,4 +107,23 @@ async fn a_neuron_keeps_its_uid_stake_permit_and_certificate_under_another_hotke
     assert_eq!(chain.land(9, weights()).await.1, None, "it validates on");
     assert_eq!(chain.refused("dev_swapHotkey", rpc_params![NETUID, hotkey(1), hotkey(8)]).await.0, 5001);
     assert_eq!(chain.refused("dev_swapHotkey", rpc_params![NETUID, hotkey(9), hotkey(2)]).await.0, 5001);
+}
+
+#[tokio::test]
+async fn a_client_gets_the_fields_of_the_metagraph_that_it_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let chain = Chain::start(folder.path(), &subnet()).await;
+    let select = async |indices: &[u16]| {
+        let arguments = format!("0x{}", hex::encode((NETUID, indices.to_vec()).encode()));
+        let function = "SubnetInfoRuntimeApi_get_selective_metagraph";
+        let answer = chain.ask("state_call", rpc_params![function, arguments]).await;
+        Option::<SelectiveMetagraph>::decode(&mut &super::unhex(answer.as_str().unwrap())[..]).unwrap().unwrap()
+    };
+    // Of the official list: netuid, tempo, hotkeys, validators; and one that is in no list.
+    let some = select(&[0, 8, 52, 72, 999]).await;
+    assert_eq!((some.netuid.0.0, some.tempo.unwrap().0), (NETUID, 360));
+    assert_eq!(some.hotkeys.unwrap(), [1, 2].map(|seed| pair(seed).public().into()));
+    assert_eq!(some.validators.unwrap(), [Compact(0)]);
+    assert_eq!((some.coldkeys, some.block, some.commitments), (None, None, None));
+    assert_eq!(select(&[7]).await.netuid.0.0, 0, "the netuid too is there only if it is asked for");
 }
