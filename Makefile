@@ -95,9 +95,10 @@ wan: setup
 
 # The SDK is Python, installed once per user; what it reads of the weights is compared with what we read.
 sdk-check: setup
-	@cargo build --locked -p perturb-devchain
-	@python=$$(scripts/sdk_check/venv.sh) && $$python scripts/sdk_check/check.py --devchain $(BIN)/perturb-devchain \
-		--readings $(CARGO_TARGET_DIR)/../sdk-readings.json
+	@cargo build --workspace --locked --bin perturb-devchain --example weights --example oracle
+	@python=$$(scripts/sdk_check/venv.sh) && \
+		$$python scripts/sdk_check/check.py --devchain $(BIN)/perturb-devchain --our-reader $(BIN)/examples/weights && \
+		$$python scripts/sdk_check/oracle.py $(BIN)/examples/oracle
 
 fuzz: setup
 	@scripts/fuzz.sh $(SECONDS) $(TARGETS)

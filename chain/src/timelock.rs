@@ -62,10 +62,15 @@ impl Beacon {
     pub const QUICKNET: Self = Self { public_key: QUICKNET_KEY, genesis_ms: 1_692_803_367_000, period_ms: 3_000 };
 
     /// The round a commit is encrypted to whose reveal may begin in `blocks` blocks of `block_ms`, from `now_ms`
-    /// (milliseconds since 1970): ⌊(now + (blocks + 3) · block time − genesis) / period⌋, at least 1.
+    /// (milliseconds since 1970): ⌊(now + (blocks + 3) · block time − genesis) / period⌋, as the official SDK has it;
+    /// but never a round that is out already, which the chain would not take: on chains of fast blocks that is the
+    /// SDK's choice late in an epoch.
     pub fn round_for(&self, now_ms: u64, blocks: u64, block_ms: u64) -> u64 {
+        let rounds = |ms: u64| ms.saturating_sub(self.genesis_ms).checked_div(self.period_ms).unwrap_or(0);
         let at = now_ms.saturating_add(blocks.saturating_add(INGEST_BLOCKS).saturating_mul(block_ms));
-        at.saturating_sub(self.genesis_ms).checked_div(self.period_ms).unwrap_or(0).max(1)
+        // Round r is out at genesis + (r − 1) · period.
+        let next = rounds(now_ms).saturating_add(2);
+        rounds(at).max(next)
     }
 }
 

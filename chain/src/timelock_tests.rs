@@ -57,8 +57,10 @@ fn the_round_is_the_one_signed_when_the_pulse_must_be_on_the_chain() {
     assert_eq!(beacon.round_for(start, 10, 12_000), 52);
     assert_eq!(beacon.round_for(start + 2_999, 10, 12_000), 52);
     assert_eq!(beacon.round_for(start + 3_000, 10, 12_000), 53);
-    assert_eq!(beacon.round_for(0, 0, 250), 1, "before the beacon's genesis");
-    assert_eq!(Beacon { period_ms: 0, ..beacon }.round_for(start, 10, 12_000), 1);
+    // Four blocks of 250 ms end within the round that is out: the next one is taken.
+    assert_eq!((beacon.round_for(start, 1, 250), beacon.round_for(start + 3_000, 1, 250)), (2, 3));
+    assert_eq!(beacon.round_for(0, 0, 250), 2, "before the beacon's genesis");
+    assert_eq!(Beacon { period_ms: 0, ..beacon }.round_for(start, 10, 12_000), 2);
     assert!(Beacon::QUICKNET.round_for(u64::MAX, u64::MAX, u64::MAX) > 1);
 }
 

@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--devchain", type=Path, required=True, help="the program perturb-devchain")
     parser.add_argument("--block-time-ms", type=int, default=250)
     parser.add_argument("--readings", type=Path, help="write here, as JSON, the weights that the SDK read")
-    parser.add_argument("--our-reader", help="a command that reads the weights in place of ours.py, see there")
+    parser.add_argument("--our-reader", type=Path, required=True, help="our program that reads weights, see ours.py")
     arguments = parser.parse_args()
     report = Report()
     began = time.monotonic()

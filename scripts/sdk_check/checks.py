@@ -322,7 +322,7 @@ class Session:
         for mecid in (0, 1):
             rows = await self.client.query_map(MODULE.Weights, [mecid * 4096 + NETUID], block=block)
             sdk = {int(uid): [(int(u), int(v)) for u, v in row] for uid, row in rows}
-            own = ours.read_weights(self.chain, NETUID, mecid, block_hash, self.arguments.our_reader)
+            own = ours.read_weights(self.arguments.our_reader, self.chain.url, NETUID, mecid, block_hash)
             self.report.check(f"we and the SDK read the same of mechanism {mecid}", sdk == own and bool(sdk), (sdk, own))
             readings["mechanisms"][mecid] = sdk
         return readings

@@ -60,10 +60,11 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     }
     std::fs::create_dir_all(&args.dir).wrap_err_with(|| format!("cannot make {}", args.dir.display()))?;
     let late = u16::from(args.drill);
-    let plan = Plan {
-        rules,
-        commit_reveal: args.commit_reveal,
-        ..Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?
+    let plan = Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?;
+    let plan = Plan { rules, commit_reveal: args.commit_reveal, ..plan };
+    let plan = match args.scenario {
+        Some(scenario) => scenario.prepare(plan),
+        None => plan,
     };
     let names: BTreeMap<Hotkey, (String, Kind)> =
         plan.miners.iter().filter_map(|m| Some((m.hotkey.hotkey(), (m.name.clone(), m.kind?)))).collect();

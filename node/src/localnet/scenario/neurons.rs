@@ -11,10 +11,10 @@ use crate::report::{EpochReport, Status};
 /// The miner that things happen to: the weaker attacker.
 const VICTIM: usize = 1;
 
-/// Answers of a miner that the agreed state counts; `None` where it knows no such miner.
-fn results_of(statuses: &[Option<Status>], miner: Hotkey) -> Option<u64> {
+/// A miner's running score in the agreed state; `None` where that knows no such miner.
+fn score_of(statuses: &[Option<Status>], miner: Hotkey) -> Option<f64> {
     let first = statuses.iter().flatten().max_by_key(|s| s.height)?;
-    first.miners.iter().find(|m| m.hotkey == miner).map(|m| m.results)
+    first.miners.iter().find(|m| m.hotkey == miner).map(|m| m.mean_score)
 }
 
 impl Run {
@@ -28,8 +28,8 @@ impl Run {
     }
 
     pub(super) async fn deregistered_miner(&mut self) -> Result<Vec<EpochReport>> {
-        let before = results_of(&self.look().await, self.miner(VICTIM)?);
-        ensure!(before.is_some_and(|n| n > 0), "the miner had no results before it was deregistered");
+        let before = score_of(&self.look().await, self.miner(VICTIM)?);
+        ensure!(before.is_some_and(|score| score > 0.0), "the miner had earned nothing before it was deregistered");
         let (victim, newcomer) = self.deregister().await?;
         let reports = self.two_epochs().await?;
         for report in &reports {
@@ -38,15 +38,16 @@ impl Run {
             ensure!(weight(&newcomer) == 0, "epoch {}: the newcomer inherited a weight", report.epoch);
         }
         let after = self.look().await;
-        ensure!(results_of(&after, victim).is_none(), "the deregistered miner's history is still there");
-        ensure!(results_of(&after, newcomer) == Some(0), "the newcomer has a history");
+        ensure!(score_of(&after, victim).is_none(), "the deregistered miner's history is still there");
+        // It runs no miner: its own history is silence.
+        ensure!(score_of(&after, newcomer) == Some(0.0), "the newcomer inherited a history");
         Ok(reports)
     }
 
     pub(super) async fn reregistered_hotkey(&mut self) -> Result<Vec<EpochReport>> {
         let (victim, _) = self.deregister().await?;
         let mut reports = vec![self.next_epoch().await?];
-        let old = results_of(&self.look().await, victim);
+        let old = score_of(&self.look().await, victim);
         ensure!(old.is_none(), "the deregistered miner's history is still there");
         let cold = Hotkey(seeded(self.network.plan.seed, "another coldkey"));
         let names = [json!(NETUID), json!(victim.to_string()), json!(cold.to_string())];
