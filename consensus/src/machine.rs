@@ -23,7 +23,7 @@ mod submit;
 use std::collections::BTreeMap;
 
 use perturb_ledger::{Ledger, StateStore};
-use perturb_types::{ConsensusKey, ConsensusPair, NetworkId};
+use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, NetworkId};
 
 use crate::Millis;
 use crate::candidates::Candidates;
@@ -101,6 +101,8 @@ pub struct Machine<S: StateStore> {
     config: Config,
     /// The keys before and after the one in use.
     spare: Vec<Spare>,
+    /// Whose keys they are, where there are several.
+    hotkey: Option<Hotkey>,
     network: NetworkId,
     now: Millis,
     phase: Phase,
@@ -155,6 +157,7 @@ impl<S: StateStore> Machine<S> {
             ledger,
             config,
             spare: Vec::new(),
+            hotkey: None,
             network,
             now: 0,
             phase: Phase::Stopped,
@@ -180,10 +183,15 @@ impl<S: StateStore> Machine<S> {
         })
     }
 
-    /// Gives it the other keys of this node, each with what its guard's file remembers, before
-    /// [`Event::Start`]. Between two heights it takes up the one that the next height's set names: there is
-    /// never more than one in a set, and a height is signed by one alone.
-    pub fn with_spare_keys(mut self, keys: impl IntoIterator<Item = (ConsensusPair, Option<GuardMark>)>) -> Self {
+    /// Gives it the other keys of this node's hotkey, each with what its guard's file remembers, before
+    /// [`Event::Start`]. Between two heights it takes up the one that the next height's set names for the
+    /// hotkey: a set has one of each, and a height is signed by one alone.
+    pub fn with_spare_keys(
+        mut self,
+        hotkey: Hotkey,
+        keys: impl IntoIterator<Item = (ConsensusPair, Option<GuardMark>)>,
+    ) -> Self {
+        self.hotkey = Some(hotkey);
         self.spare.extend(keys.into_iter().map(|(pair, released)| Spare { pair, released }));
         self
     }
@@ -420,15 +428,13 @@ impl<S: StateStore> Machine<S> {
         self.plan_range();
     }
 
-    /// Takes up another key of this node's where the next height's set names it and not the one in use.
+    /// Takes up another key of this node's where the next height's set names it for its hotkey.
     /// The engine begins anew with it: between two heights it holds at most early messages, which are
     /// repeated.
     fn take_up_key(&mut self) {
-        let named = |pair: &ConsensusPair| self.set.power(&pair.public()).is_some();
-        if named(&self.config.pair) {
-            return;
-        }
-        let Some(at) = self.spare.iter().position(|spare| named(&spare.pair)) else { return };
+        let member = self.hotkey.as_ref().and_then(|hotkey| self.ledger.validators().by_hotkey(hotkey));
+        let Some(named) = member.map(|member| member.key).filter(|key| *key != self.key()) else { return };
+        let Some(at) = self.spare.iter().position(|spare| spare.pair.public() == named) else { return };
         let next = self.spare.swap_remove(at);
         let pair = std::mem::replace(&mut self.config.pair, next.pair);
         let released = std::mem::replace(&mut self.released, next.released);

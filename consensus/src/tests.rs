@@ -198,7 +198,8 @@ impl Net {
         keys.sort_by_key(|(pair, _)| ledger.validators().by_key(&pair.public()).is_none());
         let (pair, guard) = keys.remove(0);
         let config = Config { pair, peer: peer(i), startup_grace_ms: 500, planted: Default::default() };
-        self.nodes[i].machine = Some(Machine::new(config, ledger).unwrap().with_spare_keys(keys));
+        let machine = Machine::new(config, ledger).unwrap();
+        self.nodes[i].machine = Some(machine.with_spare_keys(self.keys.hotkeys[i].hotkey(), keys));
         self.step(i, Event::Start { records, guard });
         let tip = self.tip.clone();
         self.step(i, Event::ChainTip(tip));

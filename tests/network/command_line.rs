@@ -85,6 +85,34 @@ fn an_official_wallets_hotkey_is_shown_checked_and_brought_over_without_its_secr
 }
 
 #[test]
+fn a_rotation_is_requested_on_one_machine_signed_on_another_and_checked_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (hotkey, node, signed) = (at("hotkey"), at("node"), at("signed.json"));
+    fs::create_dir(&node).unwrap();
+    let keys = |args: &[&str]| perturb(&[&["keys"], args].concat()).output().unwrap();
+    let made = keys(&["new", &hotkey]);
+    let address = text(&made).split("hotkey ").last().unwrap().trim().to_owned();
+    let founder = keys(&["delegate", &hotkey, "--data-dir", &node, "--founder"]);
+    assert!(founder.status.success() && text(&founder).contains("acceptance"), "{}", text(&founder));
+
+    let genesis = at("genesis.json");
+    fs::write(&genesis, serde_json::to_vec(&crate::lonely::genesis()).unwrap()).unwrap();
+    let rotate = ["rotate", "--data-dir", &node, "--genesis", &genesis, "--address", &address];
+    let asked = keys(&rotate);
+    assert!(asked.status.success() && text(&asked).contains("new consensus key"), "{}", text(&asked));
+    assert!(!keys(&rotate).status.success(), "one rotation at a time");
+    let request = format!("{node}/delegation.json");
+    assert!(!keys(&["verify", "--delegation", &request]).status.success(), "the hotkey has not signed");
+    let out = keys(&["delegate", &hotkey, "--request", &request, "--out", &signed]);
+    assert!(out.status.success(), "{}", text(&out));
+    let checked = keys(&["verify", "--delegation", &signed, "--genesis", &genesis]);
+    assert!(checked.status.success() && text(&checked).contains("signed by both"), "{}", text(&checked));
+    let unnamed = keys(&["delegate", &hotkey, "--data-dir", &node, "--genesis", &genesis]);
+    assert!(text(&unnamed).contains("--key"), "{}", text(&unnamed));
+}
+
+#[test]
 fn a_development_key_comes_in_only_where_that_is_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let (uri, alice) = (dir.path().join("uri"), dir.path().join("alice"));

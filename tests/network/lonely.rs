@@ -31,7 +31,8 @@ pub fn free() -> SocketAddr {
     TcpListener::bind((mine, 0)).unwrap().local_addr().unwrap()
 }
 
-fn genesis() -> Genesis {
+/// A network of one validator.
+pub fn genesis() -> Genesis {
     let (hotkey, key) = (HotkeyPair::from_seed(&SECRET).unwrap(), ConsensusPair::from_seed(&CONSENSUS));
     let reference = ChainReference { number: 1, hash: Digest([1; 32]), epoch_index: 0 };
     let neuron = Neuron { uid: 0, hotkey: hotkey.hotkey(), coldkey: [0; 32], stake_rao: 5000, permit: true };

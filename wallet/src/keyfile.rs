@@ -17,7 +17,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 /// The number of sr25519 among the chain's key types; 0 is ed25519.
-const SR25519: u64 = 1;
+const SR25519: i64 = 1;
 
 /// Bytes of a key file: JSON takes some 600, its longest encrypted form four times that.
 pub const MAX_KEYFILE_BYTES: usize = 16 * 1024;
@@ -133,8 +133,7 @@ pub fn parse(bytes: &[u8]) -> Result<Keys, KeyfileError> {
     // Where it is wrong, never what stands there: serde's own words repeat values.
     let json: Json<'_> = serde_json::from_slice(bytes).map_err(|e| KeyfileError::Json(e.line(), e.column()))?;
     match json.crypto_type {
-        None => {}
-        Some(number) if u64::try_from(number) == Ok(SR25519) => {}
+        None | Some(SR25519) => {}
         Some(number) => return Err(KeyfileError::CryptoType(number)),
     }
     let mut named: Vec<(&'static str, Hotkey)> = Vec::new();

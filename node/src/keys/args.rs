@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use perturb_types::Hotkey;
+use perturb_types::{ConsensusKey, Hotkey};
 
 /// Where a hotkey is kept.
 #[derive(Debug, Clone, Default, Args)]
@@ -86,6 +86,9 @@ pub enum KeysCommand {
         /// The node.
         #[command(flatten)]
         node: NodeArgs,
+        /// Which of the node's consensus keys, where it has several (`keys show --data-dir` lists them).
+        #[arg(long, value_name = "HEX", conflicts_with = "request")]
+        key: Option<ConsensusKey>,
         /// For the genesis file of a network that is about to begin, as one of its founders.
         #[arg(long)]
         founder: bool,

@@ -8,7 +8,7 @@ use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::file;
 use perturb_ledger::genesis::GenesisDelegation;
 use perturb_ledger::tx::Delegation;
-use perturb_types::{Hotkey, HotkeyPair, NetworkId, secret};
+use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, HotkeyPair, NetworkId, secret};
 use perturb_wallet::keyfile::MAX_KEYFILE_BYTES;
 use perturb_wallet::{Form, Password, folder, password};
 use rand::RngCore as _;
@@ -36,8 +36,13 @@ pub fn run(command: KeysCommand) -> Result<()> {
         }
         KeysCommand::Show { data_dir: Some(data_dir), .. } => show_folder(&data_dir),
         KeysCommand::Show { place, .. } => show(&place),
-        KeysCommand::Delegate { place, request, node, founder, out } => {
-            delegate(&place, request.as_deref(), &node, founder, out.as_deref())
+        KeysCommand::Delegate { place, request, node, key, founder, out } => {
+            let half = match request {
+                Some(path) => Half::Made(path),
+                None if founder => Half::Founder(node_key(&node, key.as_ref())?),
+                None => Half::Node(node_key(&node, key.as_ref())?, &node),
+            };
+            delegate(&place, half, out.as_deref())
         }
         KeysCommand::Rotate { place, address, from_epoch, node } => rotate(&place, address, from_epoch, &node),
         KeysCommand::Verify { delegation: Some(path), genesis, .. } => verify_delegation(&path, genesis.as_deref()),
@@ -154,26 +159,40 @@ fn sequence(node: &NodeArgs) -> u64 {
     node.sequence.unwrap_or_else(now)
 }
 
-fn delegate(
-    args: &PlaceArgs,
-    request: Option<&Path>,
-    node: &NodeArgs,
-    founder: bool,
-    out: Option<&Path>,
-) -> Result<()> {
+/// The consensus key's half of a delegation.
+enum Half<'a> {
+    /// It is in a file.
+    Made(PathBuf),
+    /// It is made here.
+    Node(ConsensusPair, &'a NodeArgs),
+    /// It is made here, for a genesis file.
+    Founder(ConsensusPair),
+}
+
+/// The consensus key of a node that is named, or its only one.
+fn node_key(node: &NodeArgs, key: Option<&ConsensusKey>) -> Result<ConsensusPair> {
+    let keys = Keyring::open(&node.data_dir)?;
+    match key {
+        Some(key) => keys.get(key).cloned().ok_or_else(|| eyre!("{} does not hold {key}", node.data_dir.display())),
+        None if keys.iter().count() > 1 => {
+            bail!("{} holds several consensus keys: name one with --key", node.data_dir.display())
+        }
+        None => Ok(consensus::consensus(&node.data_dir)?),
+    }
+}
+
+fn delegate(args: &PlaceArgs, half: Half<'_>, out: Option<&Path>) -> Result<()> {
     let place = wanted(args)?;
     let pair = place.pair(args.password_file.as_deref())?;
-    if founder {
-        let key = consensus::consensus(&node.data_dir)?;
-        let d = Delegation::sign(&NetworkId([0; 32]), &pair, &key, 0);
-        return tell(&serde_json::to_string_pretty(&GenesisDelegation::of(&d))?, out);
-    }
-    let mut file = match request {
-        Some(path) => DelegationFile::read(path)?,
-        None => {
+    let mut file = match half {
+        Half::Made(path) => DelegationFile::read(&path)?,
+        Half::Node(key, node) => {
             let network = read_genesis(&node.genesis)?.network_id();
-            let key = consensus::consensus(&node.data_dir)?;
             DelegationFile::accept(network, pair.hotkey(), &key, sequence(node), None)
+        }
+        Half::Founder(key) => {
+            let d = Delegation::sign(&NetworkId([0; 32]), &pair, &key, 0);
+            return tell(&serde_json::to_string_pretty(&GenesisDelegation::of(&d))?, out);
         }
     };
     file.endorse(&pair)?;
@@ -245,7 +264,7 @@ fn verify_delegation(path: &Path, genesis: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn verify_signature(path: &PathBuf, signature: &str, address: &Hotkey) -> Result<()> {
+fn verify_signature(path: &Path, signature: &str, address: &Hotkey) -> Result<()> {
     let message = file::read(path, MAX_MESSAGE_BYTES).wrap_err_with(|| format!("{}", path.display()))?;
     let mut bytes = [0u8; 64];
     hex::decode_to_slice(signature.strip_prefix("0x").unwrap_or(signature), &mut bytes)

@@ -126,7 +126,7 @@ async fn serve(config: Config) -> Result<()> {
     };
     let spare = keyring.iter().zip(&guards).filter(|(other, _)| other.public() != pair.public());
     let spare = spare.map(|(other, guard)| (other.clone(), driver::last_mark(guard)));
-    let machine = Machine::new(machine_config, ledger)?.with_spare_keys(spare);
+    let machine = Machine::new(machine_config, ledger)?.with_spare_keys(me, spare);
     let faults = Arc::new(Faults::default());
     let disk = driver::Disk { database: database.clone(), guards };
     let (driver, handle) = Driver::new(machine, disk, metagraph.clone(), network.clone(), faults.clone());

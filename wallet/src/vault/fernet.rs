@@ -18,7 +18,7 @@ use super::unpad;
 use crate::keyfile::KeyfileError;
 use crate::password::Password;
 
-/// The version byte and the first bytes of any time before the year 2242.
+/// The version byte and the zeros that the time of any of our days begins with.
 pub(super) const PREFIX: &[u8] = b"gAAAAA";
 
 /// The salt of all wallets of this form.
