@@ -116,13 +116,14 @@ bench: setup
 
 # Our wallets and signatures beside the official Python package's, both ways.
 wallet-check: setup
-	@cargo build --locked -p perturb-wallet --example interop
-	@folder=$$(mktemp -d) && scripts/wallet/run.sh $$folder $(BIN)/examples/interop; code=$$?; rm -rf $$folder; exit $$code
+	@cargo build --workspace --locked --example interop
+	@python=$$(scripts/sdk_check/venv.sh) && folder=$$(mktemp -d) && \
+		$$python scripts/wallet/wallet.py $$folder $(BIN)/examples/interop; code=$$?; rm -rf $$folder; exit $$code
 
 # What `make test` reads, made anew.
 wallet-fixtures: setup
-	@cargo build --locked -p perturb-wallet --example interop
-	@scripts/wallet/run.sh wallet/fixtures $(BIN)/examples/interop
+	@cargo build --workspace --locked --example interop
+	@python=$$(scripts/sdk_check/venv.sh) && $$python scripts/wallet/wallet.py wallet/fixtures $(BIN)/examples/interop
 
 parity: setup
 	@cargo build --locked -p perturb-model --example parity
