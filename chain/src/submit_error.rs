@@ -26,9 +26,6 @@ pub enum SubmitError {
     /// The call does not fit the runtime's metadata.
     #[error("the call cannot be encoded for this runtime: {0}")]
     CannotEncode(String),
-    /// The seed is no sr25519 secret.
-    #[error("the hotkey's secret is not a valid sr25519 seed")]
-    BadSecret,
     /// The weights could not be timelocked.
     #[error(transparent)]
     Timelock(#[from] TimelockError),
@@ -167,7 +164,6 @@ impl SubmitError {
             Self::Extension(_) | Self::CannotEncode(_) => {
                 "The chain's runtime has changed its form; update this program."
             }
-            Self::BadSecret => "Check VALIDATOR_SECRET_KEY or the key file.",
             Self::NotFinalizedInTime { .. } => "The chain is asked whether it landed before anything is sent again.",
             Self::AlreadyInPool | Self::NonceTaken | Self::NonceUsed => {
                 "An earlier submission of this hotkey is under way; the chain is asked which one landed."
@@ -254,7 +250,6 @@ impl SubmitError {
             | Self::Dispatch(_) => true,
             Self::Extension(_)
             | Self::CannotEncode(_)
-            | Self::BadSecret
             | Self::CannotPay
             | Self::NoSuchSubnet
             | Self::NoSuchMechanism

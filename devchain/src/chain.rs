@@ -378,9 +378,9 @@ impl Chain {
         ))
     }
 
-    /// Bring the log to the disk.
-    pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.store.as_ref().map_or(Ok(()), Store::sync)
+    /// Bring the log to the disk and let go of its folder, whoever still holds the chain for reading.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        self.store.take().map_or(Ok(()), |store| store.sync())
     }
 
     /// Number of trie nodes kept for all states of the window.

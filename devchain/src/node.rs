@@ -186,11 +186,11 @@ impl Node {
         Ok(hash)
     }
 
-    /// Bring everything to the disk.
-    pub(crate) fn sync(&self) {
-        let chain = self.chain();
+    /// Bring everything to the disk and let go of the folder. The last answers may still be on their way.
+    pub(crate) fn close(&self) {
+        let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
         tracing::debug!(number = chain_number(&chain), nodes = chain.nodes(), "stopping");
-        if let Err(error) = chain.sync() {
+        if let Err(error) = chain.close() {
             tracing::warn!(%error, "the log could not be synced");
         }
     }

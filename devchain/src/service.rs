@@ -81,11 +81,12 @@ impl Handle {
         self.genesis_hash.0
     }
 
-    /// Close the port, finish the block that is being made, and bring everything to the disk.
+    /// Close the port, finish the block that is being made, bring everything to the disk, and let go of the folder: the
+    /// chain can be started on it again when this returns.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
-        self.node.sync();
+        self.node.close();
     }
 }
 
@@ -200,4 +201,41 @@ async fn serve(node: Arc<Node>, socket: TcpStream, methods: Methods, stop: StopH
     let serving = tokio::spawn(serve_with_graceful_shutdown(servers, service, stopped));
     node.faults.pipe(socket, ours).await;
     serving.abort();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use jsonrpsee::core::client::ClientT;
+    use jsonrpsee::rpc_params;
+    use jsonrpsee::ws_client::WsClientBuilder;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stopped_chain_has_let_go_of_its_folder_whoever_still_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = || Config {
+            data_dir: Some(folder.path().to_owned()),
+            block_time: Duration::from_millis(20),
+            ..Config::default()
+        };
+        for _ in 0..8 {
+            let handle = run(config()).await.unwrap();
+            let mut asking = JoinSet::new();
+            for _ in 0..8 {
+                let client = WsClientBuilder::new().build(handle.ws_url()).await.unwrap();
+                asking.spawn(async move {
+                    while client.request::<serde_json::Value, _>("state_getMetadata", rpc_params![]).await.is_ok() {}
+                });
+            }
+            // Somebody holds the chain for reading when it is stopped, as an answer on its way does.
+            let held = Arc::clone(&handle.node);
+            handle.stop().await;
+            let again = run(config()).await;
+            assert!(again.is_ok(), "{:?}", again.err());
+            again.unwrap().stop().await;
+            drop(held);
+            asking.shutdown().await;
+        }
+    }
 }
