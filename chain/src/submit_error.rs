@@ -90,7 +90,7 @@ pub enum SubmitError {
     /// More entries than neurons.
     #[error("the vector has more entries than the subnet has neurons")]
     TooManyUids,
-    /// The hotkey is not registered (pool codes 4 and 10).
+    /// The hotkey is not registered (pool codes 4, 10 and 19).
     #[error("the hotkey is not registered on the subnet")]
     NotRegistered,
     /// Too little stake (pool codes 1 and 5).
@@ -111,7 +111,7 @@ pub enum SubmitError {
     /// A uid twice.
     #[error("the vector names a uid twice")]
     DuplicateUids,
-    /// A uid that does not exist (pool code 19).
+    /// A uid that does not exist.
     #[error("the vector names a uid that does not exist")]
     UnknownUid,
     /// Fewer entries than the subnet demands.
@@ -319,11 +319,11 @@ impl SubmitError {
             1 | 5 => Self::StakeTooLow,
             2 => Self::BalanceTooLow,
             3 => Self::NoSuchSubnet,
-            4 | 10 => Self::NotRegistered,
+            // 19 is named after the uid that is not found: the sender's own.
+            4 | 10 | 19 => Self::NotRegistered,
             6 => Self::TooFast,
             15 => Self::BadRevealRound,
             18 => Self::UnequalLengths,
-            19 => Self::UnknownUid,
             other => Self::PoolCode(other),
         }
     }
@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(invalid("Custom error: 1"), SubmitError::StakeTooLow);
         assert_eq!(invalid("Custom error: 3"), SubmitError::NoSuchSubnet);
         assert_eq!(invalid("Custom error: 6"), SubmitError::TooFast);
-        assert_eq!(invalid("Custom error: 19"), SubmitError::UnknownUid);
+        assert_eq!(invalid("Custom error: 19"), SubmitError::NotRegistered);
         assert_eq!(invalid("Custom error: 255"), SubmitError::PoolCode(255));
         assert_eq!(invalid("Custom error: 30"), SubmitError::PoolCode(30));
         assert!(matches!(invalid("Custom error: 999"), SubmitError::Pool(_)));
