@@ -155,10 +155,10 @@ impl ChainClient {
         self.inner.health.subscribe()
     }
 
-    /// Publishes how the endpoints fare, and moves to a better one where `better` names it.
-    pub(crate) async fn note_health(&self, all: Vec<Health>, better: fn(usize, &[Health]) -> Option<usize>) {
+    /// Publishes how the endpoints fare, and moves to a better one where the one in use is not to be kept.
+    pub(crate) async fn note_health(&self, all: Vec<Health>) {
         let mut connection = self.inner.connection.lock().await;
-        if let Some(next) = better(connection.next_endpoint, &all) {
+        if let Some(next) = pool::better(connection.next_endpoint, &all) {
             if let Some(link) = connection.link.take() {
                 tracing::warn!(from = %link.endpoint(), to = %self.inner.endpoints[next], "moving to another endpoint");
                 link.retire();

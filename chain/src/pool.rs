@@ -141,7 +141,7 @@ fn assess(seen: &[Result<Seen, String>], genesis: Option<BlockHash>, anchor: Opt
 }
 
 /// The endpoint to move to, if the one in use is not to be kept and there is a better one.
-fn better(in_use: usize, all: &[Health]) -> Option<usize> {
+pub(crate) fn better(in_use: usize, all: &[Health]) -> Option<usize> {
     if all.get(in_use)?.took_ms().is_some() {
         return None;
     }
@@ -206,7 +206,7 @@ pub(crate) async fn keep_watch(client: Weak<Inner>) {
         let asking = probes.iter_mut().map(|probe| probe.ask(client.options(), anchor));
         let seen = futures::future::join_all(asking).await;
         let all = assess(&seen, client.known_genesis(), anchor);
-        client.note_health(all, better).await;
+        client.note_health(all).await;
     }
 }
 
