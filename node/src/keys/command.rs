@@ -10,14 +10,14 @@ use perturb_ledger::genesis::GenesisDelegation;
 use perturb_ledger::tx::Delegation;
 use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, HotkeyPair, NetworkId, secret};
 use perturb_wallet::keyfile::MAX_KEYFILE_BYTES;
-use perturb_wallet::{Form, Password, folder, password};
+use perturb_wallet::{Password, folder, password};
 use rand::RngCore as _;
 use zeroize::Zeroizing;
 
 use super::args::{KeysCommand, NodeArgs, PlaceArgs};
 use super::consensus::{self, Keyring};
 use super::delegation::{self, DelegationFile};
-use super::{Place, kept, text_pair};
+use super::{Place, is_text, kept, text_pair};
 use crate::role::read_genesis;
 
 /// Bytes of a file whose signature is checked.
@@ -92,7 +92,7 @@ fn import(args: &PlaceArgs, from: Option<&Path>, encrypt: bool, development: boo
         Some(path) => (perturb_wallet::read_private(path, MAX_KEYFILE_BYTES)?, path.display().to_string()),
         None => (typed()?, "the secret".to_owned()),
     };
-    let pair = if Form::of(&bytes) == Form::Plain && !bytes.trim_ascii_start().starts_with(b"{") {
+    let pair = if is_text(&bytes) {
         text_pair(&bytes, &named, development)?
     } else {
         // The file's own password: --password-file is the new one's where it is to be encrypted.

@@ -102,8 +102,7 @@ impl Place {
     pub fn pair(&self, password_file: Option<&Path>) -> Result<HotkeyPair, KeyError> {
         let path = self.path()?;
         let bytes = perturb_wallet::read_private(&path, MAX_KEYFILE_BYTES)?;
-        let is_text = Form::of(&bytes) == Form::Plain && !bytes.trim_ascii_start().starts_with(b"{");
-        if matches!(self, Self::File(_)) && is_text {
+        if matches!(self, Self::File(_)) && is_text(&bytes) {
             return text_pair(&bytes, &format!("key file {}", path.display()), false);
         }
         let password = || password(password_file, &path, false);
@@ -146,6 +145,11 @@ fn password(file: Option<&Path>, of: &Path, new: bool) -> Result<Password, Walle
         Some(file) => Password::from_file(file),
         None => Password::ask(&of.display().to_string(), new),
     }
+}
+
+/// Whether a secret is text for people, and not a wallet's file.
+fn is_text(bytes: &[u8]) -> bool {
+    Form::of(bytes) == Form::Plain && !bytes.trim_ascii_start().starts_with(b"{")
 }
 
 /// The hotkey of a text.
