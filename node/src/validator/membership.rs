@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use color_eyre::eyre::{Result, bail};
 use perturb_consensus::Verdict;
-use perturb_ledger::state::KeyRow;
 use perturb_ledger::tx::{Delegation, Readiness};
 use perturb_ledger::{Transaction, query};
 use perturb_types::{HotkeyPair, NetworkId, Signed};
@@ -21,7 +20,7 @@ use super::agreed::Agreed;
 use super::bytes_of;
 use super::driver::DriverHandle;
 use crate::keys::delegation::DelegationFile;
-use crate::keys::{Keyring, Signer};
+use crate::keys::Signer;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -117,6 +116,13 @@ impl Member {
         }
         let mut file = DelegationFile::read(&self.delegation)?;
         let (db, me) = (self.agreed.database(), self.hotkey.hotkey());
+        // Before anything is done with it: the file of another hotkey or network is not ours to remove.
+        if file.hotkey != me {
+            bail!("it is for hotkey {}, and this validator's is {me}", file.hotkey);
+        }
+        if file.network != self.network() {
+            bail!("it is for network {}, and this is {}", file.network, self.network());
+        }
         let registered = query::registered_key(db, &me)?;
         if registered.as_ref().is_some_and(|row| row.sequence >= file.sequence) {
             std::fs::remove_file(&self.delegation)?;
@@ -132,27 +138,15 @@ impl Member {
         if !due || !self.is_permitted()? {
             return Ok(None);
         }
-        fits(&file, &self.network(), self.signer.keys(), registered.as_ref())?;
+        if self.signer.keys().get(&file.key).is_none() {
+            bail!("consensus key {} is not in this data folder, or came after the node's start: start it again", file.key);
+        }
+        if registered.is_some_and(|row| row.key == file.key) {
+            bail!("it delegates to the key that is registered already");
+        }
         if file.signature.is_none() {
             file.endorse(&self.hotkey)?;
         }
-        if file.hotkey != me {
-            bail!("it is for hotkey {}, and this validator's is {me}", file.hotkey);
-        }
         file.verified()
     }
-}
-
-/// Whether a delegation leads to a key that is here, in this network.
-fn fits(file: &DelegationFile, network: &NetworkId, keys: &Keyring, registered: Option<&KeyRow>) -> Result<()> {
-    if file.network != *network {
-        bail!("it is for network {}, and this is {network}", file.network);
-    }
-    if keys.get(&file.key).is_none() {
-        bail!("consensus key {} is not in this data folder, or came after the node's start: start it again", file.key);
-    }
-    if registered.is_some_and(|row| row.key == file.key) {
-        bail!("it delegates to the key that is registered already");
-    }
-    Ok(())
 }

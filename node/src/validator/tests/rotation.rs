@@ -141,7 +141,9 @@ fn a_delegation_that_fits_nothing_here_is_told_and_not_sent() {
     let stranger = ConsensusPair::from_seed(&[77; 32]);
     assert!(with(of(network, hotkey, &next, Some(2))).unwrap().is_none(), "not due before the epoch ahead of it");
     assert!(with(of(perturb_types::NetworkId([1; 32]), hotkey, &next, None)).is_err());
-    assert!(with(of(network, Hotkey([1; 32]), &next, None)).is_err());
+    let mut foreign = of(network, Hotkey([1; 32]), &next, None);
+    foreign.sequence = 0;
+    assert!(with(foreign).is_err() && waiting(folder).exists(), "another's file is not ours to remove, however old");
     assert!(with(of(network, hotkey, &stranger, None)).unwrap_err().to_string().contains("start it again"));
     let mut late = of(network, hotkey, &next, None);
     late.sequence = 0;
