@@ -4,8 +4,9 @@
 //! or `BlocksSinceLastStep` > 50400, or `b − LastEpochBlock ≥ tempo`: the period is the tempo itself. It then sets
 //! `LastEpochBlock = b`, `PendingEpochAt = 0`, `BlocksSinceLastStep = 0` and counts `SubnetEpochIndex` up by one.
 //!
-//! An epoch here renews `Active` and `StakeWeight`. Permits stay as genesis and the development calls gave them, and
-//! no consensus, incentive or emission is computed: a network that only submits and reads weights needs none of them.
+//! An epoch here renews `Active` and `StakeWeight`, and gives permits by stake where genesis or a development call says
+//! so; else permits stay as those gave them. No consensus, incentive or emission is computed: a network that only
+//! submits and reads weights needs none of them.
 
 use super::PermitsByStake;
 use super::primitives::{NetUid, NetUidStorageIndex};
