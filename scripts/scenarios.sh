@@ -9,16 +9,17 @@ if [ $# -eq 0 ]; then
         commit-reveal-on chain-stall endpoints-disagree runtime-upgrade
 fi
 failed=0
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
 for name in "$@"; do
     began=$SECONDS
-    if "$perturb" localnet --scenario "$name" --seed "$seed" --dir "localnet/$name" >"/tmp/perturb-scenario-$$.log" 2>&1; then
+    if "$perturb" localnet --scenario "$name" --seed "$seed" --dir "localnet/$name" >"$said" 2>&1; then
         echo "ok    $name, $((SECONDS - began)) s"
     else
         failed=$((failed + 1))
         echo "FAIL  $name, $((SECONDS - began)) s; the processes' logs are in localnet/$name"
-        tail -n 12 "/tmp/perturb-scenario-$$.log"
+        tail -n 12 "$said"
     fi
-    rm -f "/tmp/perturb-scenario-$$.log"
 done
 echo "$(($# - failed)) of $# scenarios ended with the right weights on the chain"
 [ "$failed" -eq 0 ]

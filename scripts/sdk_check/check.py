@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from core import use_beacon
 from devchain import Devchain
 from setting import GENESIS
+
 
 class Report:
     """Counts checks and says how each went."""
@@ -36,7 +36,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devchain", type=Path, required=True, help="the program perturb-devchain")
     parser.add_argument("--block-time-ms", type=int, default=250)
-    parser.add_argument("--readings", type=Path, help="write here, as JSON, the weights that the SDK read")
     parser.add_argument("--our-reader", type=Path, required=True, help="our program that reads weights, see ours.py")
     arguments = parser.parse_args()
     report = Report()
@@ -50,9 +49,7 @@ def main() -> int:
             from checks import run
 
             try:
-                readings = asyncio.run(run(chain, folder, report, arguments))
-                if arguments.readings:
-                    arguments.readings.write_text(json.dumps(readings, indent=1))
+                asyncio.run(run(chain, folder, report, arguments))
             except Exception:
                 traceback.print_exc()
                 report.check("the checks ran to the end", False, "see above")
