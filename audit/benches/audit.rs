@@ -7,7 +7,7 @@ use perturb_audit::bundle::{Bundle, Claim};
 use perturb_audit::cert;
 use perturb_audit::history::Start;
 use perturb_audit::replay::{Engine, Exact, Fast, bind};
-use perturb_audit::{Anchor, History, score, source};
+use perturb_audit::{History, TrustAnchor, score, source};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::archive::{Archive, state_root};
@@ -306,7 +306,7 @@ fn rebuild_state_root_of_1000_histories(bencher: Bencher<'_, '_>) {
 #[divan::bench(sample_count = 20)]
 fn verify_score_bundle(bencher: Bencher<'_, '_>) {
     let epoch = Epoch::new();
-    let anchor = Anchor::Genesis(Box::new(epoch.net.genesis.clone()));
+    let anchor = TrustAnchor::Genesis(Box::new(epoch.net.genesis.clone()));
     let node = source::Local { name: "local".into(), archive: epoch.ledger.store().clone() };
     let nodes = perturb_audit::Nodes(vec![Box::new(node)]);
     let miner = epoch.net.miners[7].hotkey();

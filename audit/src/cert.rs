@@ -11,7 +11,7 @@ use perturb_types::{ConsensusKey, NetworkId};
 use serde_json::{Value, json};
 
 use crate::error::{AuditError, Verdict};
-use crate::history::{Anchor, Checked, History};
+use crate::history::{Checked, History, TrustAnchor};
 use crate::nodes::{self, Nodes};
 use crate::report::{Report, Step};
 use crate::root;
@@ -144,7 +144,7 @@ fn recorded_steps(recorded: &Recorded) -> Step {
 
 type Answer = (History, Header, Option<Certificate>, Result<Checked, AuditError>);
 
-fn ask(anchor: &Anchor, node: Ask<'_>, height: u64) -> Result<Answer, AuditError> {
+fn ask(anchor: &TrustAnchor, node: Ask<'_>, height: u64) -> Result<Answer, AuditError> {
     let history = History::load(anchor, node)?;
     let (header, certificate) = node.header(Some(height))?;
     let checked = history.check(header.clone(), certificate.clone());
@@ -152,7 +152,7 @@ fn ask(anchor: &Anchor, node: Ask<'_>, height: u64) -> Result<Answer, AuditError
 }
 
 /// `cert <height>`.
-pub fn run(anchor: &Anchor, nodes: &Nodes, height: u64) -> Report {
+pub fn run(anchor: &TrustAnchor, nodes: &Nodes, height: u64) -> Report {
     let title = format!("certificate {height}");
     let (mut steps, mut result) = (Vec::new(), json!({ "height": height }));
     let mut good: Vec<(Checked, Certificate)> = Vec::new();

@@ -12,7 +12,7 @@ use perturb_audit::http::Http;
 use perturb_audit::replay::Mode;
 use perturb_audit::report::Report;
 use perturb_audit::source::Source;
-use perturb_audit::{Anchor, Bundle, Nodes, cert, replay, root, round, score, verify, weights};
+use perturb_audit::{Bundle, Nodes, TrustAnchor, cert, replay, root, round, score, verify, weights};
 use perturb_ledger::Genesis;
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId};
 
@@ -161,11 +161,11 @@ impl TrustArgs {
         }
     }
 
-    fn anchor(&self, genesis: Option<&Genesis>) -> Result<Anchor, AuditError> {
+    fn anchor(&self, genesis: Option<&Genesis>) -> Result<TrustAnchor, AuditError> {
         let network = self.network.or_else(|| genesis.map(Genesis::network_id));
         match (self.trust, network, genesis) {
-            (Some((height, digest)), Some(network), _) => Ok(Anchor::Header { network, height, digest }),
-            (None, _, Some(genesis)) => Ok(Anchor::Genesis(Box::new(genesis.clone()))),
+            (Some((height, digest)), Some(network), _) => Ok(TrustAnchor::Header { network, height, digest }),
+            (None, _, Some(genesis)) => Ok(TrustAnchor::Genesis(Box::new(genesis.clone()))),
             _ => Err(usage("nothing to trust: give --genesis FILE, or --network ID with --trust HEIGHT:DIGEST")),
         }
     }

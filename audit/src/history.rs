@@ -14,7 +14,7 @@ pub const MAX_HANDOVERS: usize = 100_000;
 
 /// What the reader trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Anchor {
+pub enum TrustAnchor {
     /// A genesis file, whose hash is the network id.
     Genesis(Box<Genesis>),
     /// One header of a network, by height and digest.
@@ -28,7 +28,7 @@ pub enum Anchor {
     },
 }
 
-impl Anchor {
+impl TrustAnchor {
     /// The network.
     pub fn network(&self) -> NetworkId {
         match self {
@@ -127,10 +127,12 @@ impl History {
     ///
     /// # Errors
     /// The node does not answer, or its answers do not lead on from the anchor.
-    pub fn load(anchor: &Anchor, node: Ask<'_>) -> Result<Self, AuditError> {
+    pub fn load(anchor: &TrustAnchor, node: Ask<'_>) -> Result<Self, AuditError> {
         let mut history = match anchor {
-            Anchor::Genesis(genesis) => Self::new(&genesis.network_id(), Start::Genesis(genesis.clone()), Vec::new())?,
-            Anchor::Header { network, height, digest } => {
+            TrustAnchor::Genesis(genesis) => {
+                Self::new(&genesis.network_id(), Start::Genesis(genesis.clone()), Vec::new())?
+            }
+            TrustAnchor::Header { network, height, digest } => {
                 let (header, _) = node.header(Some(*height))?;
                 let found = header.digest(network);
                 if found != *digest {

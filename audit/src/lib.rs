@@ -31,6 +31,6 @@ pub mod weights;
 
 pub use bundle::Bundle;
 pub use error::{AuditError, Verdict};
-pub use history::{Anchor, History};
+pub use history::{History, TrustAnchor};
 pub use nodes::Nodes;
 pub use report::Report;

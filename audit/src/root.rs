@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
 use crate::error::Verdict;
-use crate::history::{Anchor, Checked, History};
+use crate::history::{Checked, History, TrustAnchor};
 use crate::nodes::{self, Nodes};
 use crate::report::{Report, Step};
 use crate::source::Ask;
@@ -100,7 +100,7 @@ pub fn agreed(history: &History, nodes: &Nodes, at: (u64, Digest), steps: &mut V
 }
 
 /// `root <height>`; `None` for the newest header of the first node that answers.
-pub fn run(anchor: &Anchor, nodes: &Nodes, height: Option<u64>) -> (Report, Option<Bundle>) {
+pub fn run(anchor: &TrustAnchor, nodes: &Nodes, height: Option<u64>) -> (Report, Option<Bundle>) {
     let title = height.map_or_else(|| "root of the newest block".into(), |h| format!("root {h}"));
     // All nodes are asked for one height, also where the newest is wanted.
     let mut wanted = height;

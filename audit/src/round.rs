@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
 use crate::error::AuditError;
-use crate::history::{Anchor, History};
+use crate::history::{History, TrustAnchor};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
 use crate::root;
@@ -158,7 +158,7 @@ pub fn show(found: &Round) -> (Step, Value) {
 }
 
 /// `round <validator> <seq>`: also returns the bundle that shows it.
-pub fn run(anchor: &Anchor, nodes: &Nodes, round: &RoundId) -> (Report, Option<Bundle>) {
+pub fn run(anchor: &TrustAnchor, nodes: &Nodes, round: &RoundId) -> (Report, Option<Bundle>) {
     let title = format!("round {} of {}", round.seq, round.validator);
     let found = nodes.first(|node| {
         let history = History::load(anchor, node)?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
 use crate::error::AuditError;
-use crate::history::{Anchor, Checked, History};
+use crate::history::{Checked, History, TrustAnchor};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
 use crate::root;
@@ -153,7 +153,7 @@ fn scored(record: &MinerRecord, height: u64, weight: u16) -> (Step, Value) {
 
 /// `score --miner H --epoch N`: also returns the bundle that shows it.
 pub fn run(
-    anchor: &Anchor,
+    anchor: &TrustAnchor,
     nodes: &Nodes,
     epoch: u64,
     challenge: ChallengeId,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::chain::{Chain, storage_index};
 use crate::error::{AuditError, Verdict};
-use crate::history::{Anchor, Checked, History};
+use crate::history::{Checked, History, TrustAnchor};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
 use crate::root;
@@ -69,7 +69,7 @@ pub struct Question {
 type Agreed = (History, Checked, EpochRecord);
 
 /// The proved record of the epoch.
-fn agreed(anchor: &Anchor, nodes: &Nodes, q: &Question) -> Result<(Agreed, Vec<Step>), (Vec<Step>, AuditError)> {
+fn agreed(anchor: &TrustAnchor, nodes: &Nodes, q: &Question) -> Result<(Agreed, Vec<Step>), (Vec<Step>, AuditError)> {
     nodes.first(|node| {
         let history = History::load(anchor, node)?;
         let (checked, proof) = score::proved(&history, node, q.epoch, q.challenge)?;
@@ -117,7 +117,7 @@ fn step(hotkey: &Hotkey, updated: Option<u64>, found: &OnChain) -> Step {
 }
 
 /// `weights --epoch N`.
-pub fn run(anchor: &Anchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Report {
+pub fn run(anchor: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Report {
     let title = format!("weights of epoch {}", q.epoch);
     let ((history, checked, record), mut steps) = match agreed(anchor, nodes, q) {
         Ok(found) => found,

@@ -6,14 +6,14 @@ mod support;
 use std::thread;
 
 use perturb_audit::bundle::{Bundle, Finding, Known, MAGIC};
-use perturb_audit::{Anchor, Verdict, root, round, score, verify};
+use perturb_audit::{TrustAnchor, Verdict, root, round, score, verify};
 use perturb_types::{Digest, Hotkey, RoundId};
 use proptest::prelude::*;
 use support::{CHALLENGE, World};
 
 /// One bundle of every kind, and from either kind of beginning.
 fn bundles(w: &World) -> Vec<(&'static str, Vec<u8>)> {
-    let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+    let trusted = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
     let id = RoundId { validator: w.hotkeys[4].hotkey(), challenge: CHALLENGE, seq: 1 };
     let present = score::run(&w.anchor(), &w.nodes(), 1, CHALLENGE, &w.miner(0)).1;
     let absent = score::run(&trusted, &w.nodes(), 1, perturb_types::ChallengeId(9), &w.miner(0)).1;
@@ -130,7 +130,7 @@ fn surplus_handovers_and_other_beginnings_are_refused() {
     short.handovers.pop();
     assert_eq!(short.verify().unwrap_err().verdict(), Verdict::Untrusted);
 
-    let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+    let trusted = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
     let bytes = root::run(&trusted, &w.nodes(), Some(5)).1.unwrap().to_bytes();
     for point in [None, Some((3, Digest([1; 32]))), Some((4, w.digest(3)))] {
         let report = verify::run("b", &bytes, &Known { network: Some(w.id()), point });

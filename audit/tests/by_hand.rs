@@ -7,7 +7,7 @@ mod support;
 use std::path::PathBuf;
 
 use perturb_audit::bundle::{Bundle, Known};
-use perturb_audit::{Anchor, Verdict, round, score, verify};
+use perturb_audit::{TrustAnchor, Verdict, round, score, verify};
 use perturb_types::keys::verify_ed25519;
 use perturb_types::{ChallengeId, ConsensusKey, Digest, NetworkId, RoundId};
 use support::{CHALLENGE, World};
@@ -39,7 +39,7 @@ fn network() -> NetworkId {
 fn the_pinned_bundles_verify_as_long_as_the_format_lasts() {
     if std::env::var_os("UPDATE_FIXTURES").is_some() && !path("score-bundle").exists() {
         let w = World::epochs();
-        let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+        let trusted = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
         let id = RoundId { validator: w.hotkeys[4].hotkey(), challenge: CHALLENGE, seq: 1 };
         for (name, bundle) in [
             ("score-bundle", score::run(&w.anchor(), &w.nodes(), 1, CHALLENGE, &w.miner(0)).1),

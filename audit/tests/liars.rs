@@ -7,7 +7,7 @@ use perturb_audit::bundle::{Bundle, Claim};
 use perturb_audit::history::Start;
 use perturb_audit::replay::{self, Engine, Fast, Mode};
 use perturb_audit::source::Ask;
-use perturb_audit::{Anchor, AuditError, History, Nodes, Verdict, root, round};
+use perturb_audit::{AuditError, History, Nodes, TrustAnchor, Verdict, root, round};
 use perturb_ledger::archive::Archive;
 use perturb_ledger::tx::Order;
 use perturb_ledger::{Block, Certificate, Commit, Effect, Transaction};
@@ -210,7 +210,7 @@ fn a_forged_block_is_the_nodes_fault_wherever_it_stands() {
 #[test]
 fn the_beginning_of_a_bundle_proves_nothing_by_itself() {
     let w = World::epochs();
-    let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+    let trusted = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
     let bundle = root::run(&trusted, &w.nodes(), Some(5)).1.unwrap();
     let Start::Header { header, .. } = bundle.start.clone() else { panic!("begins with a header") };
     let certificate = w.ledger.store().block(5).unwrap().1.clone().unwrap();

@@ -6,7 +6,7 @@ mod support;
 use perturb_audit::bundle::Known;
 use perturb_audit::replay::{self, Mode};
 use perturb_audit::source::{Ask, Local, Source};
-use perturb_audit::{Anchor, AuditError, History, Nodes, Verdict, cert, root, round, score, verify};
+use perturb_audit::{AuditError, History, Nodes, TrustAnchor, Verdict, cert, root, round, score, verify};
 use perturb_ledger::epoch::EpochRecord;
 use perturb_ledger::state::{HistoryRow, epoch_key, history_key};
 use perturb_ledger::{Certificate, Effect, MemoryStore};
@@ -64,7 +64,7 @@ fn every_height_is_proved_from_genesis_and_from_a_trusted_header() {
         assert_eq!(bundle.is_some(), height > 0, "the beginning needs no proof");
     }
     for at in [3, 5, 7, 12] {
-        let anchor = Anchor::Header { network: w.id(), height: at, digest: w.digest(at) };
+        let anchor = TrustAnchor::Header { network: w.id(), height: at, digest: w.digest(at) };
         let (report, _) = root::run(&anchor, &w.nodes(), None);
         assert_eq!(report.verdict, Verdict::Ok, "{report}");
         assert_eq!(report.result["height"], 12);
@@ -73,14 +73,14 @@ fn every_height_is_proved_from_genesis_and_from_a_trusted_header() {
     }
     // A node that no longer has the old states: the set comes from a handover, or from the newest state.
     for at in [3, 5, 7, 12] {
-        let anchor = Anchor::Header { network: w.id(), height: at, digest: w.digest(at) };
+        let anchor = TrustAnchor::Header { network: w.id(), height: at, digest: w.digest(at) };
         let pruned = Pruned(w.node(), 12);
         assert_eq!(root::run(&anchor, &Nodes(vec![Box::new(pruned)]), None).0.verdict, Verdict::Ok, "from {at}");
     }
     assert_eq!(cert::run(&w.anchor(), &w.nodes(), 0).verdict, Verdict::Untrusted);
-    let wrong = Anchor::Header { network: w.id(), height: 3, digest: w.digest(4) };
+    let wrong = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(4) };
     assert_eq!(root::run(&wrong, &w.nodes(), None).0.verdict, Verdict::Untrusted);
-    let other = Anchor::Header { network: perturb_types::NetworkId([9; 32]), height: 3, digest: w.digest(3) };
+    let other = TrustAnchor::Header { network: perturb_types::NetworkId([9; 32]), height: 3, digest: w.digest(3) };
     assert_eq!(root::run(&other, &w.nodes(), None).0.verdict, Verdict::Untrusted);
 }
 
@@ -284,7 +284,7 @@ fn every_epoch_replays_bit_for_bit_in_both_modes() {
     let early = replay::run(&w.anchor(), &w.genesis, &w.nodes(), 3, Mode::Exact);
     assert_eq!(early.verdict, Verdict::Unavailable);
     // From a trusted header that closed an epoch, and from one in the middle.
-    let anchor = |height| Anchor::Header { network: w.id(), height, digest: w.digest(height) };
+    let anchor = |height| TrustAnchor::Header { network: w.id(), height, digest: w.digest(height) };
     let from_close = replay::run(&anchor(3), &w.genesis, &w.nodes(), 1, Mode::Exact);
     assert_eq!(from_close.verdict, Verdict::Ok, "{from_close}");
     assert_eq!(replay::run(&anchor(3), &w.genesis, &w.nodes(), 2, Mode::Fast).verdict, Verdict::Ok);
@@ -397,7 +397,7 @@ fn certificates_that_a_node_adds_or_keeps_back_accuse_nobody() {
     let other = w.ledger.store().block(5).unwrap().1.clone().unwrap();
     let surplus = Nodes(vec![Box::new(with(0, json!(hex::encode(encode::encode(&other)))))]);
     assert_eq!(replay::run(&w.anchor(), &w.genesis, &surplus, 0, Mode::Exact).verdict, Verdict::Ok);
-    let trusted = Anchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
+    let trusted = TrustAnchor::Header { network: w.id(), height: 3, digest: w.digest(3) };
     for (certificate, expected) in
         [(Value::Null, Verdict::Invalid), (json!(hex::encode(encode::encode(&other))), Verdict::Ok)]
     {
@@ -454,7 +454,7 @@ fn blocks_and_rows_that_a_node_forges_are_its_own_fault() {
         forge("perturb_block", "/block", at);
     }
     forge("perturb_state", "/rows", 400);
-    let wrong = Anchor::Header { network: w.id(), height: 3, digest: Digest([0; 32]) };
+    let wrong = TrustAnchor::Header { network: w.id(), height: 3, digest: Digest([0; 32]) };
     let report = replay::run(&wrong, &w.genesis, &w.nodes(), 1, Mode::Fast);
     assert_eq!(report.verdict, Verdict::Untrusted);
 }

@@ -3,7 +3,7 @@
 //! While no node answers, attempts are spaced by a doubling wait with jitter; a call in between
 //! fails at once with [`ChainError::Away`] and the wait that is left. Attempts go round the
 //! configured endpoints. The genesis hash of the first node that answered (or the one in the
-//! options) is demanded of every later one, and so is the block at the anchor. With several
+//! options) is demanded of every later one, and so is the block at the checkpoint. With several
 //! endpoints the others are asked after too ([`crate::pool`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::link::Link;
 use crate::options::MAX_ENDPOINTS;
-use crate::pool::{self, Anchor, EndpointHealth, Health};
+use crate::pool::{self, Checkpoint, EndpointHealth, Health};
 use crate::view::{self, ChainView};
 use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
 
@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) options: ChainOptions,
     genesis: OnceLock<BlockHash>,
-    anchor: watch::Sender<Option<Anchor>>,
+    checkpoint: watch::Sender<Option<Checkpoint>>,
     health: watch::Sender<Vec<EndpointHealth>>,
     /// Whether somebody asks after the endpoints already.
     watched: AtomicBool,
@@ -91,7 +91,7 @@ impl ChainClient {
         });
         let inner = Inner {
             health: watch::Sender::new(health.collect()),
-            anchor: watch::Sender::new(None),
+            checkpoint: watch::Sender::new(None),
             watched: AtomicBool::new(false),
             endpoints,
             options,
@@ -136,18 +136,18 @@ impl ChainClient {
 
     /// Demands of every endpoint that it has this block: one that the network agreed to be finalized. Older ones than
     /// the last given are ignored.
-    pub fn anchor(&self, number: u64, hash: BlockHash) {
-        self.inner.anchor.send_if_modified(|anchor| {
-            let newer = anchor.is_none_or(|(known, _)| number > known);
+    pub fn hold_to(&self, number: u64, hash: BlockHash) {
+        self.inner.checkpoint.send_if_modified(|checkpoint| {
+            let newer = checkpoint.is_none_or(|(known, _)| number > known);
             if newer {
-                *anchor = Some((number, hash));
+                *checkpoint = Some((number, hash));
             }
             newer
         });
     }
 
-    pub(crate) fn known_anchor(&self) -> Option<Anchor> {
-        *self.inner.anchor.borrow()
+    pub(crate) fn known_checkpoint(&self) -> Option<Checkpoint> {
+        *self.inner.checkpoint.borrow()
     }
 
     /// How the endpoints fare, in their order; kept up to date while a view is followed and there are several.
@@ -259,7 +259,7 @@ impl ChainClient {
         let n = self.inner.endpoints.len();
         let start = connection.next_endpoint;
         for (i, endpoint) in self.inner.endpoints.iter().cycle().skip(start % n).take(n).enumerate() {
-            match Link::open(endpoint, &self.inner.options, self.known_genesis(), self.known_anchor()).await {
+            match Link::open(endpoint, &self.inner.options, self.known_genesis(), self.known_checkpoint()).await {
                 Ok(link) => {
                     let genesis = *self.inner.genesis.get_or_init(|| link.genesis());
                     if genesis != link.genesis() {

@@ -20,7 +20,7 @@ use crate::read::Reader;
 use crate::schedule::{EpochSchedule, MAX_REVEAL_PERIOD};
 use crate::submit::{NamedCall, WeightsCall, call_name};
 use crate::timelock::{self, Beacon, COMMIT_REVEAL_VERSION, Payload};
-use crate::{ChainClient, ChainError, SubmitError};
+use crate::{ChainClient, ChainError, PALLET, SubmitError};
 
 /// Commits that one epoch of one mechanism may hold: ten of each of at most 4096 neurons.
 const MAX_COMMITS: usize = 40_960;
@@ -163,5 +163,5 @@ pub(crate) fn commit_call(
     if name == mechanisms {
         fields.push(("mecid", Value::u128(u128::from(call.mecid))));
     }
-    Ok((name, Composite::named(fields)))
+    Ok(NamedCall { pallet: PALLET, name, fields: Composite::named(fields) })
 }

@@ -65,7 +65,7 @@ pub enum ChainError {
     Forked {
         /// The endpoint.
         endpoint: String,
-        /// The anchor's height.
+        /// The checkpoint's height.
         height: u64,
         /// The block that the network agreed on.
         expected: BlockHash,

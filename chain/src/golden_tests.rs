@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use perturb_types::Digest;
 use scale::Decode;
 use serde_json::Value as Json;
 use subxt::client::{OfflineClient, OfflineClientAtBlock};
@@ -14,8 +15,8 @@ use subxt::utils::{AccountId32, H256, MultiSignature};
 use subxt::{ArcMetadata, Metadata};
 
 use crate::commit::commit_call;
-use crate::submit::{params, plain_call};
-use crate::{BlockHash, PALLET, WeightsCall, extensions};
+use crate::submit::{NamedCall, params, plain_call};
+use crate::{AnchorCall, BlockHash, PALLET, WeightsCall, extensions};
 
 /// The storage entries that this crate reads, with their number of keys and whether a
 /// runtime may lack them.
@@ -89,7 +90,7 @@ fn metadata_14(golden: &Json) -> ArcMetadata {
 fn check_calls(golden: &Json, at: &OfflineClientAtBlock<SubstrateConfig>) {
     let case = golden["calls"].as_array().unwrap().iter().find(|c| c["function"] == "set_weights").unwrap();
     let call = WeightsCall { netuid: 1, mecid: 0, weights: vec![(0, 100), (1, 200)], version_key: 0 };
-    let (name, fields) = plain_call(&call, at.metadata_ref()).unwrap();
+    let NamedCall { name, fields, .. } = plain_call(&call, at.metadata_ref()).unwrap();
     assert_eq!(name, "set_mechanism_weights", "the runtime has the call of mechanisms, which is preferred");
     // The older call takes the same fields but for the mechanism.
     let plain = at.tx().call_data(&dynamic::tx(PALLET, "set_weights", fields.clone())).unwrap();
@@ -99,16 +100,31 @@ fn check_calls(golden: &Json, at: &OfflineClientAtBlock<SubstrateConfig>) {
     assert_eq!((ours[0], &ours[2..4], ours[4]), (7, &[1, 0][..], 0));
     assert_eq!(ours[5..], plain[4..]);
     let second = plain_call(&WeightsCall { mecid: 1, ..call }, at.metadata_ref()).unwrap();
-    assert_eq!(at.tx().call_data(&dynamic::tx(PALLET, second.0, second.1)).unwrap()[4], 1);
+    assert_eq!(at.tx().call_data(&dynamic::tx(PALLET, second.name, second.fields)).unwrap()[4], 1);
 }
 
 /// Pallet and call, then the arguments in the call's own order: netuid, mechanism, commit with its length, round, version.
 fn check_commit(at: &OfflineClientAtBlock<SubstrateConfig>) {
     let call = WeightsCall { netuid: 1, mecid: 1, weights: vec![], version_key: 0 };
-    let (name, fields) = commit_call(&call, &[7; 3], 1000, at.metadata_ref()).unwrap();
+    let NamedCall { name, fields, .. } = commit_call(&call, &[7; 3], 1000, at.metadata_ref()).unwrap();
     let data = at.tx().call_data(&dynamic::tx(PALLET, name, fields)).unwrap();
     assert_eq!((name, data[0], data[1]), ("commit_timelocked_mechanism_weights", 7, 118));
     assert_eq!(data[2..], [&[1, 0, 1, 12, 7, 7, 7][..], &1000u64.to_le_bytes(), &[4, 0]].concat());
+}
+
+/// Pallet, call and arguments of both kinds of anchor: what an auditor looks for at an extrinsic's end.
+fn check_anchors(at: &OfflineClientAtBlock<SubstrateConfig>) {
+    let data = |call: AnchorCall| {
+        let NamedCall { pallet, name, fields } = call.call().unwrap();
+        at.tx().call_data(&dynamic::tx(pallet, name, fields)).unwrap()
+    };
+    let digests = [Digest([8; 32]), Digest([9; 32])];
+    // Three fields: 57 plain bytes, whose kind is their number and one, and two digests of kind 131.
+    let fields = [&[12, 58][..], &[7; 57], &[131], &[8; 32], &[131], &[9; 32]].concat();
+    let commitment = data(AnchorCall::Commitment { netuid: 1, text: vec![7; 57], digests });
+    assert_eq!(commitment, [&[18, 0, 1, 0][..], &fields].concat());
+    // A length of 121 takes two bytes.
+    assert_eq!(data(AnchorCall::Remark { bytes: vec![5; 121] }), [&[0, 7, 0xe5, 0x01][..], &[5; 121]].concat());
 }
 
 /// Extensions, era, nonce, signer's payload and assembled extrinsic, of a mortal extrinsic.
@@ -184,6 +200,7 @@ fn our_encodings_equal_the_official_sdks_on_a_real_runtime() {
         let at = client(&golden, metadata);
         check_calls(&golden, &at);
         check_commit(&at);
+        check_anchors(&at);
         check_signing(&golden, &at);
         check_storage(&golden, &at);
         check_block(&golden, &at);

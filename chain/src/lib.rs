@@ -12,15 +12,19 @@
 //! 4. **A chain that is away costs nothing but time.** Every request has a bound; a call while
 //!    no node answers returns an error at once and works again when one does ([`link`]).
 //! 5. **A vector is submitted once.** The signed extrinsic is saved before it is sent, and the
-//!    chain is asked whether it landed before anything is sent again ([`submission`]).
+//!    chain is asked whether it landed before anything is sent again ([`submission`]); so is an
+//!    anchor ([`anchor`]).
 //!
 //! The legacy JSON-RPC methods are used on purpose: every Substrate node has them, they need no
 //! pinned blocks, and they survive a reconnect.
 
+pub mod anchor;
+pub mod anchorer;
 pub mod client;
 pub mod commit;
 pub mod error;
 pub mod extensions;
+mod folder;
 #[cfg(test)]
 mod golden_tests;
 mod hash;
@@ -38,6 +42,8 @@ pub mod submitter;
 pub mod timelock;
 pub mod view;
 
+pub use anchor::{AnchorCall, AnchorState, Anchoring};
+pub use anchorer::{Anchorer, Anchors};
 pub use client::ChainClient;
 pub use commit::Commit;
 pub use error::ChainError;
@@ -48,7 +54,7 @@ pub use schedule::{EpochSchedule, Reveal};
 pub use snapshot::{Hyper, MetagraphSnapshot, Neuron};
 pub use store::{FileStore, StoreError, SubmissionStore};
 pub use submission::{AgreedVector, State, Submission, SubmissionKey};
-pub use submit::{SignedWeights, Submitted, WeightsCall};
+pub use submit::{SignedExtrinsic, Submitted, WeightsCall};
 pub use submit_error::SubmitError;
 pub use submitter::{Submitter, SubmitterError};
 pub use timelock::Beacon;

@@ -19,7 +19,7 @@ use subxt::rpcs::methods::legacy::LegacyRpcMethods;
 use tokio::sync::watch;
 
 use crate::error::one_line;
-use crate::pool::Anchor;
+use crate::pool::Checkpoint;
 use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
 
 /// Requests in flight on one connection: a snapshot by storage asks 16 at a time, beside the
@@ -58,12 +58,12 @@ impl std::fmt::Debug for Link {
 
 impl Link {
     /// Opens a connection and reads the genesis hash; refuses a genesis other than `expected`, and a node with another
-    /// block at the anchor.
+    /// block at the checkpoint.
     pub(crate) async fn open(
         endpoint: &Endpoint,
         options: &ChainOptions,
         expected: Option<BlockHash>,
-        anchor: Option<Anchor>,
+        checkpoint: Option<Checkpoint>,
     ) -> Result<Self, ChainError> {
         let away = |reason: String| ChainError::Away { endpoint: endpoint.to_string(), reason, retry_in_ms: 0 };
         let building = WsClientBuilder::new()
@@ -107,14 +107,14 @@ impl Link {
             request_timeout: options.request_timeout(),
             retired: watch::Sender::new(false),
         };
-        if let Some(anchor) = anchor {
-            link.check_anchor(anchor).await?;
+        if let Some(checkpoint) = checkpoint {
+            link.hold_to(checkpoint).await?;
         }
         Ok(link)
     }
 
-    /// Refuses a node with another block at the anchor. One that has not come so far may still come.
-    pub(crate) async fn check_anchor(&self, (height, expected): Anchor) -> Result<(), ChainError> {
+    /// Refuses a node with another block at the checkpoint. One that has not come so far may still come.
+    pub(crate) async fn hold_to(&self, (height, expected): Checkpoint) -> Result<(), ChainError> {
         if self.finalized().await?.0 < height {
             return Ok(());
         }

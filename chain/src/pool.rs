@@ -1,7 +1,7 @@
 //! The endpoints beside the one in use: who answers, who lags, who is on another chain.
 //!
 //! With several endpoints, every one is asked now and then for its genesis hash, its finalized head, and the block at
-//! the *anchor*: a block that the network itself agreed to be finalized ([`crate::ChainClient::anchor`]). One that has
+//! the *checkpoint*: a block that the network itself agreed to be finalized ([`crate::ChainClient::hold_to`]). One that has
 //! another block there follows another chain, whatever it says, and is not used. The endpoint in use is kept as long
 //! as it is healthy; otherwise the client moves to the healthy one that answers fastest.
 
@@ -29,7 +29,7 @@ pub const MAX_LAG_BLOCKS: u64 = 8;
 const MAX_ANSWER_BYTES: u32 = 1024 * 1024;
 
 /// A finalized block that the network agreed on: height and hash.
-pub type Anchor = (u64, BlockHash);
+pub type Checkpoint = (u64, BlockHash);
 
 /// How an endpoint fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +63,7 @@ pub enum Health {
     },
     /// Another chain from the same genesis.
     Forked {
-        /// The anchor's height.
+        /// The checkpoint's height.
         height: u64,
         /// Its block there.
         found: BlockHash,
@@ -108,16 +108,16 @@ pub struct EndpointHealth {
 struct Seen {
     genesis: BlockHash,
     finalized: u64,
-    /// Its block at the anchor's height, if that is finalized there.
-    at_anchor: Option<BlockHash>,
+    /// Its block at the checkpoint's height, if that is finalized there.
+    at_checkpoint: Option<BlockHash>,
     took_ms: u64,
 }
 
 /// What the answers of all endpoints mean.
-fn assess(seen: &[Result<Seen, String>], genesis: Option<BlockHash>, anchor: Option<Anchor>) -> Vec<Health> {
+fn assess(seen: &[Result<Seen, String>], genesis: Option<BlockHash>, checkpoint: Option<Checkpoint>) -> Vec<Health> {
     let one = |seen: &Result<Seen, String>| match seen {
         Err(reason) => Health::Away { reason: reason.clone() },
-        Ok(s) => match (genesis, anchor, s.at_anchor) {
+        Ok(s) => match (genesis, checkpoint, s.at_checkpoint) {
             (Some(expected), ..) if expected != s.genesis => Health::WrongGenesis { found: s.genesis },
             (_, Some((height, expected)), Some(found)) if expected != found => Health::Forked { height, found },
             _ => Health::Healthy { finalized: s.finalized, took_ms: s.took_ms },
@@ -156,10 +156,10 @@ struct Probe {
 }
 
 impl Probe {
-    async fn ask(&mut self, options: &ChainOptions, anchor: Option<Anchor>) -> Result<Seen, String> {
+    async fn ask(&mut self, options: &ChainOptions, checkpoint: Option<Checkpoint>) -> Result<Seen, String> {
         let limit = options.connect_timeout().saturating_add(options.request_timeout());
         let began = Instant::now();
-        let answer = tokio::time::timeout(limit, self.look(anchor)).await;
+        let answer = tokio::time::timeout(limit, self.look(checkpoint)).await;
         let seen = answer.unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())));
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if seen.is_err() {
@@ -168,7 +168,7 @@ impl Probe {
         seen.map(|seen| Seen { took_ms, ..seen })
     }
 
-    async fn look(&mut self, anchor: Option<Anchor>) -> Result<Seen, String> {
+    async fn look(&mut self, checkpoint: Option<Checkpoint>) -> Result<Seen, String> {
         let rpc = match &self.rpc {
             Some(rpc) => rpc,
             None => {
@@ -181,13 +181,13 @@ impl Probe {
         let head = rpc.chain_get_finalized_head().await.map_err(one_line)?;
         let header = rpc.chain_get_header(Some(head)).await.map_err(one_line)?;
         let finalized = header.ok_or("it does not know its own finalized head")?.number();
-        let at_anchor = match anchor {
+        let at_checkpoint = match checkpoint {
             Some((height, _)) if height <= finalized => {
                 rpc.chain_get_block_hash(Some(height.into())).await.map_err(one_line)?.map(BlockHash::from)
             }
             _ => None,
         };
-        Ok(Seen { genesis, finalized, at_anchor, took_ms: 0 })
+        Ok(Seen { genesis, finalized, at_checkpoint, took_ms: 0 })
     }
 }
 
@@ -202,10 +202,10 @@ pub(crate) async fn keep_watch(client: Weak<Inner>) {
         tokio::time::sleep(every).await;
         let Some(inner) = client.upgrade() else { return };
         let client = ChainClient { inner };
-        let anchor = client.known_anchor();
-        let asking = probes.iter_mut().map(|probe| probe.ask(client.options(), anchor));
+        let checkpoint = client.known_checkpoint();
+        let asking = probes.iter_mut().map(|probe| probe.ask(client.options(), checkpoint));
         let seen = futures::future::join_all(asking).await;
-        let all = assess(&seen, client.known_genesis(), anchor);
+        let all = assess(&seen, client.known_genesis(), checkpoint);
         client.note_health(all).await;
     }
 }
@@ -216,14 +216,14 @@ mod tests {
     use super::*;
 
     const GENESIS: BlockHash = BlockHash([1; 32]);
-    const ANCHOR: Anchor = (90, BlockHash([9; 32]));
+    const CHECKPOINT: Checkpoint = (90, BlockHash([9; 32]));
 
     fn seen(finalized: u64, took_ms: u64) -> Result<Seen, String> {
-        Ok(Seen { genesis: GENESIS, finalized, at_anchor: Some(ANCHOR.1), took_ms })
+        Ok(Seen { genesis: GENESIS, finalized, at_checkpoint: Some(CHECKPOINT.1), took_ms })
     }
 
     fn judged(seen: &[Result<Seen, String>]) -> Vec<Health> {
-        assess(seen, Some(GENESIS), Some(ANCHOR))
+        assess(seen, Some(GENESIS), Some(CHECKPOINT))
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn who_is_on_another_chain_is_neither_used_nor_believed_to_be_ahead() {
-        let forked = Ok(Seen { at_anchor: Some(BlockHash([8; 32])), ..seen(5_000, 1).unwrap() });
+        let forked = Ok(Seen { at_checkpoint: Some(BlockHash([8; 32])), ..seen(5_000, 1).unwrap() });
         let stranger = Ok(Seen { genesis: BlockHash([2; 32]), ..seen(9_000, 1).unwrap() });
         let all = judged(&[forked, seen(100, 9), stranger]);
         assert_eq!(all[0], Health::Forked { height: 90, found: BlockHash([8; 32]) });
@@ -252,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_has_not_reached_the_anchor_may_still_come() {
-        let behind = Ok(Seen { at_anchor: None, ..seen(85, 3).unwrap() });
+    fn an_endpoint_that_has_not_reached_the_checkpoint_may_still_come() {
+        let behind = Ok(Seen { at_checkpoint: None, ..seen(85, 3).unwrap() });
         assert_eq!(judged(&[behind, seen(92, 3)])[0], Health::Healthy { finalized: 85, took_ms: 3 });
     }
 

@@ -1,13 +1,10 @@
 //! Where submissions are kept, so that a restart knows what was signed.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::folder::Folder;
 use crate::submission::{Submission, SubmissionKey};
 
-/// Longest file of one submission: a vector of 4096 entries and its extrinsic stay below.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Submissions kept of one mechanism: of the last epochs, since a commit waits for its reveal while the next is made.
 pub const KEPT_EPOCHS: usize = 8;
 /// Submissions read at start: those of the mechanisms of a subnet (at most 16).
@@ -26,8 +23,8 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
-    /// The content is not a submission.
-    #[error("{path} does not hold a submission ({reason}): move it away; the vector is then looked up on the chain")]
+    /// The content is not what was written.
+    #[error("{path} is damaged ({reason}): move it away; what it was about is then looked up on the chain")]
     Corrupt {
         /// The file.
         path: String,
@@ -68,12 +65,10 @@ pub trait SubmissionStore: Send + Sync {
 
 /// One JSON file per mechanism and epoch in a folder of its own, replaced whole.
 #[derive(Debug, Clone)]
-pub struct FileStore {
-    folder: PathBuf,
-}
+pub struct FileStore(Folder);
 
-fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(std::io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io { action, path: path.display().to_string(), source }
+fn name(key: SubmissionKey) -> String {
+    format!("weights-{}-{}-{}.json", key.netuid, key.mecid, key.epoch)
 }
 
 impl FileStore {
@@ -82,75 +77,33 @@ impl FileStore {
     /// # Errors
     /// The folder cannot be made.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StoreError> {
-        let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(io("make", &folder))?;
-        Ok(Self { folder })
-    }
-
-    fn path(&self, key: SubmissionKey) -> PathBuf {
-        self.folder.join(format!("weights-{}-{}-{}.json", key.netuid, key.mecid, key.epoch))
-    }
-
-    fn read(path: &Path) -> Result<Option<Submission>, StoreError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io("open", path)(e)),
-        };
-        let corrupt = |reason: String| StoreError::Corrupt { path: path.display().to_string(), reason };
-        let mut text = Vec::new();
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(io("read", path))?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(corrupt(format!("longer than {MAX_FILE_BYTES} bytes")));
-        }
-        serde_json::from_slice(&text).map(Some).map_err(|e| corrupt(e.to_string()))
+        Folder::open(folder).map(Self)
     }
 }
 
 impl SubmissionStore for FileStore {
     fn load(&self, key: SubmissionKey) -> Result<Option<Submission>, StoreError> {
-        Self::read(&self.path(key))
+        self.0.read(&name(key))
     }
 
     fn load_all(&self) -> Result<Vec<Submission>, StoreError> {
-        let mut paths = Vec::new();
-        for entry in fs::read_dir(&self.folder).map_err(io("list", &self.folder))? {
-            let path = entry.map_err(io("list", &self.folder))?.path();
-            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if name.starts_with("weights-") && name.ends_with(".json") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        paths.truncate(MAX_SUBMISSIONS);
-        paths.iter().filter_map(|p| Self::read(p).transpose()).collect()
+        self.0.read_all("weights-", MAX_SUBMISSIONS)
     }
 
     fn remove(&self, key: SubmissionKey) -> Result<(), StoreError> {
-        let path = self.path(key);
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &path)(e)),
-            _ => Ok(()),
-        }
+        self.0.remove(&name(key))
     }
 
     fn save(&self, submission: &Submission) -> Result<(), StoreError> {
-        let path = self.path(submission.key());
-        let fresh = path.with_extension("new");
-        let text = serde_json::to_vec(submission).map_err(|e| StoreError::Other(e.to_string()))?;
-        let mut file = File::create(&fresh).map_err(io("write", &fresh))?;
-        file.write_all(&text).map_err(io("write", &fresh))?;
-        file.sync_all().map_err(io("sync", &fresh))?;
-        fs::rename(&fresh, &path).map_err(io("replace", &path))?;
-        // The rename itself must survive a crash of the machine.
-        let folder = File::open(&self.folder).map_err(io("open", &self.folder))?;
-        folder.sync_all().map_err(io("sync", &self.folder))
+        self.0.write(&name(submission.key()), submission)
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::fs;
+
     use super::*;
     use crate::WeightsCall;
     use crate::submission::AgreedVector;

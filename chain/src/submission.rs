@@ -25,7 +25,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commit::{Commit, WaitingCommit};
-use crate::{BlockHash, SignedWeights, SubmitError, Submitted, WeightsCall};
+use crate::{BlockHash, SignedExtrinsic, SubmitError, Submitted, WeightsCall};
 
 /// Refusals after which a vector is given up: with the waits below, more than an epoch's blocks.
 pub const MAX_ATTEMPTS: u32 = 32;
@@ -84,12 +84,12 @@ pub enum State {
     /// Signed and saved; perhaps sent.
     Signed {
         /// The extrinsic.
-        signed: SignedWeights,
+        signed: SignedExtrinsic,
     },
     /// Seen in a block that is not finalized.
     InBlock {
         /// The extrinsic.
-        signed: SignedWeights,
+        signed: SignedExtrinsic,
         /// The block.
         block: BlockHash,
     },
@@ -165,7 +165,7 @@ pub enum Step {
         commit: bool,
     },
     /// Send this extrinsic and wait for its block.
-    Send(SignedWeights),
+    Send(SignedExtrinsic),
     /// Read the weights at this block.
     ReadBack(Submitted),
     /// Nothing: it is over.
@@ -203,7 +203,7 @@ pub enum Event {
     /// The chain was looked at.
     Looked(ChainFacts),
     /// The call was signed.
-    Signed(SignedWeights),
+    Signed(SignedExtrinsic),
     /// The extrinsic is in a block.
     InBlock(BlockHash),
     /// The extrinsic is in a finalized block, and successful.

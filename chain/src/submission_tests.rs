@@ -17,8 +17,15 @@ fn agreed() -> AgreedVector {
     }
 }
 
-fn signed(nonce: u64, at: u64) -> SignedWeights {
-    SignedWeights { bytes: vec![1], hash: BlockHash([1; 32]), nonce, signed_at: at, expires_at: at + 64, commit: None }
+fn signed(nonce: u64, at: u64) -> SignedExtrinsic {
+    SignedExtrinsic {
+        bytes: vec![1],
+        hash: BlockHash([1; 32]),
+        nonce,
+        signed_at: at,
+        expires_at: at + 64,
+        commit: None,
+    }
 }
 
 fn facts(finalized: u64) -> ChainFacts {
@@ -37,7 +44,7 @@ fn facts(finalized: u64) -> ChainFacts {
 }
 
 fn submitted(block_number: u64) -> Submitted {
-    Submitted { block_number, block_hash: BlockHash([2; 32]), extrinsic_hash: BlockHash([1; 32]) }
+    Submitted { block_number, block_hash: BlockHash([2; 32]), index: 1, extrinsic_hash: BlockHash([1; 32]) }
 }
 
 fn away() -> SubmitError {
@@ -213,8 +220,8 @@ fn commit() -> Commit {
     Commit { digest: perturb_types::Digest([9; 32]), round: 1000, reveal_block: 130 }
 }
 
-fn signed_commit(nonce: u64, at: u64) -> SignedWeights {
-    SignedWeights { commit: Some(commit()), ..signed(nonce, at) }
+fn signed_commit(nonce: u64, at: u64) -> SignedExtrinsic {
+    SignedExtrinsic { commit: Some(commit()), ..signed(nonce, at) }
 }
 
 /// Commit-reveal is on, and the chain holds our commit of block 112 where `waiting`.
@@ -300,8 +307,8 @@ struct Chain {
     height: u64,
     lag: u64,
     nonce: u64,
-    landed: Vec<(u64, SignedWeights)>,
-    pool: Vec<SignedWeights>,
+    landed: Vec<(u64, SignedExtrinsic)>,
+    pool: Vec<SignedExtrinsic>,
     /// Blocks from a commit to its reveal, where commits are demanded.
     reveal_after: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Signing weights, plain or timelocked, sending them and waiting until they are finalized.
+//! Signing a hotkey's calls (weights, plain or timelocked; anchors), sending them and waiting until they are finalized.
 //!
 //! Signing and sending are two steps, so that a caller can save the signed bytes in between: the
 //! same bytes may be sent any number of times and land at most once. The nonce is that of a
@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use perturb_types::HotkeyPair;
+use perturb_types::{Hotkey, HotkeyPair};
 use serde::{Deserialize, Serialize};
 use subxt::Metadata;
 use subxt::config::{DefaultExtrinsicParams, DefaultExtrinsicParamsBuilder, Hasher as _};
@@ -22,7 +22,7 @@ use crate::commit::{self, Commit};
 use crate::error::one_line;
 use crate::extensions;
 use crate::link::{At, Config, Link};
-use crate::{BlockHash, ChainClient, ChainError, PALLET, SubmitError, storage_index};
+use crate::{AnchorCall, BlockHash, ChainClient, ChainError, PALLET, SubmitError, storage_index};
 
 /// Blocks that a signed extrinsic may be included in: about 13 minutes of Subtensor, enough to
 /// outlast a busy pool, short enough to know soon that it can land no more.
@@ -45,7 +45,7 @@ pub struct WeightsCall {
 
 /// An extrinsic that is signed and not necessarily sent.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SignedWeights {
+pub struct SignedExtrinsic {
     /// The encoded extrinsic.
     #[serde(with = "crate::hash::hex_bytes")]
     pub bytes: Vec<u8>,
@@ -57,14 +57,14 @@ pub struct SignedWeights {
     pub signed_at: u64,
     /// The first block that can no longer include it.
     pub expires_at: u64,
-    /// What it commits to; `None` for plain weights.
+    /// The weights that it commits to; `None` for everything else.
     #[serde(default)]
     pub commit: Option<Commit>,
 }
 
-impl std::fmt::Debug for SignedWeights {
+impl std::fmt::Debug for SignedExtrinsic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignedWeights")
+        f.debug_struct("SignedExtrinsic")
             .field("hash", &self.hash)
             .field("nonce", &self.nonce)
             .field("signed_at", &self.signed_at)
@@ -81,6 +81,9 @@ pub struct Submitted {
     pub block_number: u64,
     /// Hash of its block.
     pub block_hash: BlockHash,
+    /// Its place in the block.
+    #[serde(default)]
+    pub index: u32,
     /// Its own hash.
     pub extrinsic_hash: BlockHash,
 }
@@ -112,8 +115,12 @@ fn check(call: &WeightsCall) -> Result<(), SubmitError> {
     Ok(())
 }
 
-/// A call by name, with its arguments by name.
-pub(crate) type NamedCall = (&'static str, Composite<()>);
+/// A call by pallet and name, with its arguments by name.
+pub(crate) struct NamedCall {
+    pub(crate) pallet: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) fields: Composite<()>,
+}
 
 /// The name of the call for one mechanism: the call of mechanisms where the runtime has it, else the call of the only one.
 pub(crate) fn call_name(
@@ -148,7 +155,7 @@ pub(crate) fn plain_call(call: &WeightsCall, metadata: &Metadata) -> Result<Name
     if name == "set_mechanism_weights" {
         fields.push(("mecid", Value::u128(u128::from(call.mecid))));
     }
-    Ok((name, Composite::named(fields)))
+    Ok(NamedCall { pallet: PALLET, name, fields: Composite::named(fields) })
 }
 
 /// What is signed besides the call: the nonce, an era from that block, and the values of
@@ -192,7 +199,7 @@ impl ChainClient {
         pair: &HotkeyPair,
         call: &WeightsCall,
         nonce: Option<u64>,
-    ) -> Result<SignedWeights, SubmitError> {
+    ) -> Result<SignedExtrinsic, SubmitError> {
         check(call)?;
         let link = self.link().await?;
         self.sign(&link, pair, nonce, None, |metadata| plain_call(call, metadata)).await
@@ -208,7 +215,7 @@ impl ChainClient {
         pair: &HotkeyPair,
         call: &WeightsCall,
         nonce: Option<u64>,
-    ) -> Result<SignedWeights, SubmitError> {
+    ) -> Result<SignedExtrinsic, SubmitError> {
         check(call)?;
         let link = self.link().await?;
         let (commit, bytes) = self.make_commit(&link, pair.hotkey(), call).await?;
@@ -218,6 +225,21 @@ impl ChainClient {
         .await
     }
 
+    /// Signs an anchor's call with this nonce, for the finalized head, without sending it.
+    ///
+    /// # Errors
+    /// As [`ChainClient::sign_weights`].
+    pub async fn sign_anchor(
+        &self,
+        pair: &HotkeyPair,
+        call: &AnchorCall,
+        nonce: u64,
+    ) -> Result<SignedExtrinsic, SubmitError> {
+        let call = call.call()?;
+        let link = self.link().await?;
+        self.sign(&link, pair, Some(nonce), None, |_| Ok(call)).await
+    }
+
     async fn sign(
         &self,
         link: &Arc<Link>,
@@ -225,24 +247,24 @@ impl ChainClient {
         nonce: Option<u64>,
         commit: Option<Commit>,
         call: impl FnOnce(&Metadata) -> Result<NamedCall, SubmitError>,
-    ) -> Result<SignedWeights, SubmitError> {
+    ) -> Result<SignedExtrinsic, SubmitError> {
         let (number, hash) = link.finalized().await?;
         let at = link.at(number, hash).await?;
         let custom = extensions::values_for(at.metadata_ref())?;
-        let (name, fields) = call(at.metadata_ref())?;
+        let NamedCall { pallet, name, fields } = call(at.metadata_ref())?;
         let nonce = match nonce {
             Some(nonce) => nonce,
             None => link.nonce(&pair.hotkey().0, None).await?,
         };
         let params = params(nonce, number, hash, custom);
-        let payload = subxt::dynamic::tx(PALLET, name, fields);
+        let payload = subxt::dynamic::tx(pallet, name, fields);
         let cannot = |e: subxt::error::ExtrinsicError| SubmitError::CannotEncode(one_line(e));
         let transactions = at.tx();
         let signed = {
             let mut signable = transactions.create_v4_signable_offline(&payload, params).map_err(cannot)?;
             signable.sign(&HotkeySigner(pair)).map_err(cannot)?
         };
-        Ok(SignedWeights {
+        Ok(SignedExtrinsic {
             hash: signed.hash().into(),
             bytes: signed.into_encoded(),
             nonce,
@@ -259,7 +281,7 @@ impl ChainClient {
     /// The refusal, or [`SubmitError::outcome_is_unknown`] ones when the wait ended early.
     pub async fn broadcast(
         &self,
-        signed: &SignedWeights,
+        signed: &SignedExtrinsic,
         mut on_block: impl FnMut(BlockHash) + Send,
     ) -> Result<Submitted, SubmitError> {
         let _one_at_a_time = self.submitting().lock().await;
@@ -311,6 +333,34 @@ impl ChainClient {
         outcome(&link, block, signed.hash).await
     }
 
+    /// Looks for a signed extrinsic in the finalized blocks that can hold it, and says how it fared there; `None` where
+    /// it is in none of them.
+    ///
+    /// # Errors
+    /// The chain is away; or it landed and its call failed.
+    pub async fn find(&self, signed: &SignedExtrinsic) -> Result<Option<Submitted>, SubmitError> {
+        let link = self.link().await?;
+        let (finalized, _) = link.finalized().await?;
+        for number in signed.signed_at.saturating_add(1)..=finalized.min(signed.expires_at) {
+            let Some(block) = link.hash_at(number).await? else { continue };
+            let at = link.at(number, block).await?;
+            if place(&link, &at, block, signed.hash).await?.is_some() {
+                return outcome(&link, block, signed.hash).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The finalized height, and a hotkey's nonce there.
+    ///
+    /// # Errors
+    /// The chain is away or answers with an error.
+    pub(crate) async fn finalized_nonce(&self, hotkey: Hotkey) -> Result<(u64, u64), ChainError> {
+        let link = self.link().await?;
+        let (height, hash) = link.finalized().await?;
+        Ok((height, link.nonce(&hotkey.0, Some(hash)).await?))
+    }
+
     /// Signs, sends, and waits until the weights are finalized. Whoever must survive a crash
     /// in between uses [`crate::Submitter`].
     ///
@@ -330,17 +380,22 @@ impl ChainClient {
     }
 }
 
+/// The place of an extrinsic in a block.
+async fn place(link: &Link, at: &At, block: BlockHash, extrinsic: BlockHash) -> Result<Option<u32>, ChainError> {
+    let body = link.ask("chain_getBlock", link.legacy().chain_get_block(Some(block.to_h256()))).await?;
+    let body = body.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
+    let hasher = at.hasher();
+    let index = body.block.extrinsics.iter().position(|x| BlockHash::from(hasher.hash(&x.0)) == extrinsic);
+    Ok(index.and_then(|i| u32::try_from(i).ok()))
+}
+
 /// How the extrinsic fared in its block, from the block's events.
 async fn outcome(link: &Link, block: BlockHash, extrinsic: BlockHash) -> Result<Submitted, SubmitError> {
     let number =
         link.number_of(block).await?.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
     let at = link.at(number, block).await?;
-    let body = link.ask("chain_getBlock", link.legacy().chain_get_block(Some(block.to_h256()))).await?;
-    let body = body.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
-    let hasher = at.hasher();
-    let index = body.block.extrinsics.iter().position(|x| BlockHash::from(hasher.hash(&x.0)) == extrinsic);
-    let index = index
-        .and_then(|i| u32::try_from(i).ok())
+    let index = place(link, &at, block, extrinsic)
+        .await?
         .ok_or_else(|| link.inconsistent(format_args!("block {block} lacks extrinsic {extrinsic}")))?;
     let events = link.ask("System.Events", at.events().fetch()).await?;
     for event in events.iter() {
@@ -350,7 +405,8 @@ async fn outcome(link: &Link, block: BlockHash, extrinsic: BlockHash) -> Result<
         }
         match event.event_name() {
             "ExtrinsicSuccess" => {
-                return Ok(Submitted { block_number: number, block_hash: block, extrinsic_hash: extrinsic });
+                let block_number = number;
+                return Ok(Submitted { block_number, block_hash: block, index, extrinsic_hash: extrinsic });
             }
             "ExtrinsicFailed" => return Err(failure(link, &at, event.field_bytes())),
             _ => {}
@@ -401,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_signed_extrinsic_reads_back_from_json() {
-        let signed = SignedWeights {
+        let signed = SignedExtrinsic {
             bytes: vec![1, 2, 3],
             hash: BlockHash([9; 32]),
             nonce: 4,
@@ -411,6 +467,6 @@ mod tests {
         };
         let json = serde_json::to_string(&signed).unwrap();
         assert!(json.contains("\"010203\""));
-        assert_eq!(serde_json::from_str::<SignedWeights>(&json).unwrap(), signed);
+        assert_eq!(serde_json::from_str::<SignedExtrinsic>(&json).unwrap(), signed);
     }
 }

@@ -174,7 +174,9 @@ impl SubmitError {
                 "A new one is signed with the runtime's present version; if it goes on, check the hotkey."
             }
             Self::NoRoom | Self::Dropped | Self::Banned => "The node is busy; it is sent again a little later.",
-            Self::CannotPay => "Weights are free of fees on Subtensor; this chain charges for them: fund the hotkey.",
+            Self::CannotPay => {
+                "On Subtensor weights and commitments are free and remarks are not: fund the hotkey, or anchor by commitment."
+            }
             Self::NoSuchSubnet => "Check NETUID and that the endpoint serves the right network.",
             Self::NoSuchMechanism => {
                 "The challenge is mapped to a mechanism that the subnet does not have; ask its owner."

@@ -94,10 +94,10 @@ async fn follow_heads(
     let mut last_new = Instant::now();
     let mut checked = None;
     loop {
-        // The anchor moves on while a link is open.
-        if let Some(anchor) = client.known_anchor().filter(|anchor| Some(*anchor) != checked) {
-            link.check_anchor(anchor).await?;
-            checked = Some(anchor);
+        // The checkpoint moves on while a link is open.
+        if let Some(checkpoint) = client.known_checkpoint().filter(|checkpoint| Some(*checkpoint) != checked) {
+            link.hold_to(checkpoint).await?;
+            checked = Some(checkpoint);
         }
         let stale = || ChainError::Stale {
             endpoint: link.endpoint(),

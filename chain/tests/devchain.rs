@@ -1,6 +1,8 @@
 //! The client against the embedded development chain: real metadata, extrinsics, nonces, events.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "devchain/anchors.rs"]
+mod anchors;
 #[path = "devchain/commits.rs"]
 mod commits;
 #[path = "devchain/endpoints.rs"]

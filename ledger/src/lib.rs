@@ -11,9 +11,11 @@
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
 //! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
 //!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them;
-//!   [`snapshot`]: a whole state in chunks that are proved one by one.
+//!   [`snapshot`]: a whole state in chunks that are proved one by one;
+//!   [`anchor`]: what of it is put on the Bittensor chain.
 
 pub mod aggregate;
+pub mod anchor;
 pub mod archive;
 pub mod block;
 pub mod certificate;
@@ -43,6 +45,7 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
+pub use anchor::Anchor;
 pub use archive::Archive;
 pub use block::{Block, Body, ChainReference, Header};
 pub use certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};

@@ -27,7 +27,7 @@ use perturb_types::{ChallengeId, Hotkey, encode};
 use serde_json::{Value, json};
 
 use crate::error::{AuditError, Verdict};
-use crate::history::{Anchor, Checked, History};
+use crate::history::{Checked, History, TrustAnchor};
 use crate::nodes::Nodes;
 use crate::report::{Report, Step};
 use crate::root;
@@ -240,7 +240,7 @@ fn record_step(id: ChallengeId, record: &EpochRecord) -> Step {
 }
 
 /// `replay --epoch N`.
-pub fn run(anchor: &Anchor, genesis: &Genesis, nodes: &Nodes, epoch: u64, mode: Mode) -> Report {
+pub fn run(anchor: &TrustAnchor, genesis: &Genesis, nodes: &Nodes, epoch: u64, mode: Mode) -> Report {
     let title = format!("replay of epoch {epoch}");
     let found = nodes.first(|node| {
         let history = History::load(anchor, node)?;

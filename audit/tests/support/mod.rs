@@ -4,7 +4,7 @@
 pub mod server;
 
 use perturb_audit::source::{Local, Source};
-use perturb_audit::{Anchor, AuditError, Nodes};
+use perturb_audit::{AuditError, Nodes, TrustAnchor};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::genesis::{Aggregation, GenesisDelegation, SpotChecks, Timeouts};
@@ -202,8 +202,8 @@ impl World {
         self.genesis.network_id()
     }
 
-    pub fn anchor(&self) -> Anchor {
-        Anchor::Genesis(Box::new(self.genesis.clone()))
+    pub fn anchor(&self) -> TrustAnchor {
+        TrustAnchor::Genesis(Box::new(self.genesis.clone()))
     }
 
     pub fn miner(&self, i: usize) -> Hotkey {

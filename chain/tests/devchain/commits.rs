@@ -111,7 +111,7 @@ async fn a_process_that_dies_after_committing_finds_its_commit_and_makes_no_othe
     // As if the file had been written before the block came: the bytes on the chain are all there is.
     let State::Committed { commit, .. } = all.values().next().unwrap().state else { panic!() };
     let mut forgetful = all.values().next().unwrap().clone();
-    let signed = perturb_chain::SignedWeights {
+    let signed = perturb_chain::SignedExtrinsic {
         bytes: vec![1],
         hash: perturb_chain::BlockHash([1; 32]),
         nonce: 0,

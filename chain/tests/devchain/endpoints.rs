@@ -25,7 +25,7 @@ async fn where_two_endpoints_disagree_the_one_with_the_networks_block_is_used() 
         None => honest.finalized().await.unwrap(),
     };
     assert!(!client.is_finalized(agreed.0, agreed.1).await.unwrap(), "the chains differ from their first block on");
-    client.anchor(agreed.0, agreed.1);
+    client.hold_to(agreed.0, agreed.1);
     let mut health = client.health();
     let moved = health.wait_for(|all| all[1].in_use && matches!(all[0].health, Health::Forked { .. }));
     drop(tokio::time::timeout(PATIENCE, moved).await.unwrap().unwrap());
@@ -42,7 +42,7 @@ async fn a_single_endpoint_on_another_chain_is_not_read() {
     let mut view = client.subscribe_finalized(NETUID);
     until(&mut view, "a head", |v| v.connected && v.number > 1).await;
     let (height, hash) = right.client().await.finalized().await.unwrap();
-    client.anchor(height, hash);
+    client.hold_to(height, hash);
     until(&mut view, "the node is dropped", |v| !v.connected).await;
     let refused = loop {
         match client.finalized().await {
