@@ -1,6 +1,7 @@
 //! The subnet as this node's own chain endpoint sees it: the finalized head, the newest snapshot,
 //! and who may be what.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use perturb_chain::snapshot::MetagraphSnapshot;
 use perturb_chain::view::ChainView;
 use perturb_chain::{BlockHash, ChainClient, ChainError};
 use perturb_consensus::ChainAnswer;
-use perturb_ledger::{ChainReference, Neuron, Snapshot};
+use perturb_ledger::{ChainReference, Neuron, Snapshot, StoreError, query};
 use perturb_p2p::{Authority, Denial, Role};
+use perturb_storage::Database;
 use perturb_types::{Digest, Hotkey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,22 +26,24 @@ pub struct Metagraph {
     min_stake_rao: u64,
     view: watch::Receiver<ChainView>,
     snapshot: RwLock<Option<Arc<MetagraphSnapshot>>>,
-    /// The agreed snapshot at the start: a node that restarts while the chain is away still knows its peers.
-    agreed: Option<Snapshot>,
+    /// Chain block at which each hotkey last had what a validator needs, for as long as that counts.
+    entitled: RwLock<BTreeMap<Hotkey, u64>>,
+    /// The agreed state, where this node has it: who votes, and who is who while the chain is away.
+    agreed: Option<Database>,
 }
 
 impl Metagraph {
-    /// Follows the subnet until `stop`. Members need `min_stake_rao`. `agreed`: who is who until the
-    /// chain has been read for the first time.
+    /// Follows the subnet until `stop`. Members need `min_stake_rao`. `agreed`: the agreed state of a validator.
     pub fn follow(
         client: ChainClient,
         netuid: u16,
         min_stake_rao: u64,
-        agreed: Option<Snapshot>,
+        agreed: Option<Database>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let view = client.subscribe_finalized(netuid);
-        let this = Arc::new(Self { client, netuid, min_stake_rao, view, snapshot: RwLock::new(None), agreed });
+        let (snapshot, entitled) = (RwLock::new(None), RwLock::default());
+        let this = Arc::new(Self { client, netuid, min_stake_rao, view, snapshot, entitled, agreed });
         let refresher = this.clone();
         tokio::spawn(async move {
             loop {
@@ -61,6 +65,7 @@ impl Metagraph {
 
     async fn refresh(&self) -> Result<(), ChainError> {
         let fresh = Arc::new(self.client.snapshot(self.netuid, None).await?);
+        note_entitled(&mut self.entitled.write().unwrap_or_else(PoisonError::into_inner), &fresh, self.min_stake_rao);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
         Ok(())
     }
@@ -94,17 +99,50 @@ impl Metagraph {
     }
 }
 
+/// Keeps who has what a validator needs, and for a tempo longer who had it: a validator set is fixed for an epoch, so
+/// who loses permit or stake within it goes on voting and opening rounds until the epoch closes.
+fn note_entitled(entitled: &mut BTreeMap<Hotkey, u64>, fresh: &MetagraphSnapshot, min_stake_rao: u64) {
+    let now = fresh.block_number;
+    let able = fresh.neurons.iter().filter(|n| n.permit && n.stake_rao >= min_stake_rao);
+    entitled.extend(able.map(|n| (n.hotkey, now)));
+    let registered = |hotkey: &Hotkey| fresh.neuron(hotkey).is_some();
+    entitled.retain(|hotkey, at| at.saturating_add(u64::from(fresh.tempo)) >= now && registered(hotkey));
+}
+
+impl Metagraph {
+    /// Whether a hotkey is still to be heard as a validator, whatever the chain says of it now.
+    fn is_member(&self, hotkey: &Hotkey) -> Result<bool, StoreError> {
+        if self.entitled.read().unwrap_or_else(PoisonError::into_inner).contains_key(hotkey) {
+            return Ok(true);
+        }
+        match &self.agreed {
+            Some(database) => Ok(query::validators(database)?.by_hotkey(hotkey).is_some()),
+            None => Ok(false),
+        }
+    }
+
+    fn judge(&self, hotkey: &Hotkey, role: Role) -> Result<Result<(), String>, StoreError> {
+        if role == Role::Validator && self.is_member(hotkey)? {
+            return Ok(Ok(()));
+        }
+        let standing = match (self.newest(), &self.agreed) {
+            (Some(chain), _) => chain.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
+            (None, Some(agreed)) => query::snapshot(agreed)?.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
+            (None, None) => return Ok(Err("cannot be judged: the metagraph is not known yet".into())),
+        };
+        Ok(admits(standing, self.min_stake_rao, role))
+    }
+}
+
 impl Authority for Metagraph {
     /// While neither the chain nor the agreed state says who is registered nobody is admitted: a
     /// stranger must not get in because the chain is away.
     fn allows(&self, hotkey: &Hotkey, role: Role) -> Result<(), Denial> {
-        let newest = self.newest();
-        let standing = match (&newest, &self.agreed) {
-            (Some(chain), _) => chain.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
-            (None, Some(agreed)) => agreed.neuron(hotkey).map(|n| (n.permit, n.stake_rao)),
-            (None, None) => return Err(Denial("the metagraph is not known yet".into())),
-        };
-        admits(standing, self.min_stake_rao, role).map_err(|why| Denial(format!("{hotkey} {why}")))
+        let judged = self.judge(hotkey, role).unwrap_or_else(|error| {
+            tracing::error!(%error, "the agreed state cannot be read: nobody is admitted");
+            Err("cannot be judged now".into())
+        });
+        judged.map_err(|why| Denial(format!("{hotkey} {why}")))
     }
 }
 
@@ -188,5 +226,50 @@ mod tests {
         assert!(poor.contains("999") && poor.contains("1000"), "{poor}");
         admits(Some((true, 1000)), 1000, Role::Validator).unwrap();
         admits(Some((false, 0)), 1000, Role::Miner).unwrap();
+    }
+
+    #[test]
+    fn who_loses_permit_or_stake_stays_for_a_tempo_and_who_is_deregistered_does_not() {
+        let hotkey = |uid: u16| Hotkey([uid as u8; 32]);
+        let at = |block_number, standings: &[(bool, u64)]| {
+            let neurons = standings.iter().zip(0..).map(|(&(permit, stake_rao), uid)| perturb_chain::Neuron {
+                uid,
+                hotkey: hotkey(uid),
+                coldkey: [0; 32],
+                stake_rao,
+                permit,
+                registered_at: 0,
+            });
+            let hyper = perturb_chain::Hyper {
+                min_allowed_weights: 1,
+                max_weights_limit: u16::MAX,
+                weights_version_key: 0,
+                weights_rate_limit: 0,
+                commit_reveal: false,
+                mechanism_count: 1,
+                activity_cutoff: None,
+                null_consensus: false,
+            };
+            let (block_hash, epoch_index, tempo) = (BlockHash([1; 32]), 3, 45);
+            MetagraphSnapshot {
+                netuid: 2,
+                block_number,
+                block_hash,
+                epoch_index,
+                tempo,
+                neurons: neurons.collect(),
+                hyper,
+            }
+        };
+        let mut entitled = BTreeMap::new();
+        note_entitled(&mut entitled, &at(100, &[(true, 1000), (true, 1000), (false, 5000), (true, 999)]), 1000);
+        assert_eq!(entitled.keys().copied().collect::<Vec<_>>(), [hotkey(0), hotkey(1)]);
+        note_entitled(&mut entitled, &at(145, &[(false, 1000), (true, 0)]), 1000);
+        assert_eq!(entitled.len(), 2, "an epoch may last as long as a tempo");
+        note_entitled(&mut entitled, &at(146, &[(false, 1000)]), 1000);
+        assert!(entitled.is_empty());
+        note_entitled(&mut entitled, &at(150, &[(true, 1000)]), 1000);
+        note_entitled(&mut entitled, &at(151, &[]), 1000);
+        assert!(entitled.is_empty(), "a uid that another one has");
     }
 }

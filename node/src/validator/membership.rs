@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::agreed::Agreed;
 use super::bytes_of;
 use super::driver::DriverHandle;
-use crate::keys::delegation::DelegationFile;
 use crate::keys::Signer;
+use crate::keys::delegation::DelegationFile;
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -139,7 +139,10 @@ impl Member {
             return Ok(None);
         }
         if self.signer.keys().get(&file.key).is_none() {
-            bail!("consensus key {} is not in this data folder, or came after the node's start: start it again", file.key);
+            bail!(
+                "consensus key {} is not in this data folder, or came after the node's start: start it again",
+                file.key
+            );
         }
         if registered.is_some_and(|row| row.key == file.key) {
             bail!("it delegates to the key that is registered already");
