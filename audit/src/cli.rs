@@ -12,7 +12,7 @@ use perturb_audit::http::Http;
 use perturb_audit::replay::Mode;
 use perturb_audit::report::Report;
 use perturb_audit::source::Source;
-use perturb_audit::{Bundle, Nodes, TrustAnchor, cert, replay, root, round, score, verify, weights};
+use perturb_audit::{Bundle, Nodes, TrustAnchor, anchors, cert, replay, root, round, score, verify, weights};
 use perturb_ledger::Genesis;
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId};
 
@@ -51,6 +51,27 @@ struct TrustArgs {
     /// A trusted header.
     #[arg(long, global = true, value_name = "HEIGHT:DIGEST", value_parser = point)]
     trust: Option<(u64, Digest)>,
+}
+
+/// Which chain, and where in it.
+#[derive(Args)]
+struct ChainArgs {
+    /// A chain node's JSON-RPC URL over HTTP; several are asked in order.
+    #[arg(long = "chain", value_name = "URL", required = true)]
+    chains: Vec<String>,
+    /// The chain's block; the newest finalized one without.
+    #[arg(long, value_name = "HASH")]
+    at: Option<Digest>,
+    /// The subnet, where no genesis file says it.
+    #[arg(long)]
+    netuid: Option<u16>,
+}
+
+impl ChainArgs {
+    fn netuid(&self, genesis: Option<&Genesis>) -> Result<u16, AuditError> {
+        let netuid = self.netuid.or_else(|| genesis.map(|g| g.netuid));
+        netuid.ok_or_else(|| usage("no genesis file names the subnet: give --netuid"))
+    }
 }
 
 #[derive(Subcommand)]
@@ -104,15 +125,16 @@ enum Command {
         /// The challenge.
         #[arg(long, default_value_t = 0)]
         challenge: u16,
-        /// A chain node's JSON-RPC URL over HTTP; several are asked in order.
-        #[arg(long = "chain", value_name = "URL", required = true)]
-        chains: Vec<String>,
-        /// The chain's block; the newest finalized one without.
-        #[arg(long, value_name = "HASH")]
-        at: Option<Digest>,
-        /// The subnet, where no genesis file says it.
+        #[command(flatten)]
+        chain: ChainArgs,
+    },
+    /// What validators anchored on the chain, against the certified history.
+    Anchors {
+        /// The epoch that is to be covered; without, whatever there is.
         #[arg(long)]
-        netuid: Option<u16>,
+        epoch: Option<u64>,
+        #[command(flatten)]
+        chain: ChainArgs,
     },
     /// An epoch computed again, bit for bit; needs the genesis file.
     Replay {
@@ -220,16 +242,24 @@ fn ask(cli: Cli) -> Result<Report, AuditError> {
             let id = RoundId { validator, challenge: ChallengeId(challenge), seq };
             save(round::run(&anchor, &asked, &id), out)
         }
-        Command::Weights { epoch, challenge, chains, at, netuid } => {
-            let netuid = netuid.or_else(|| genesis.as_ref().map(|g| g.netuid));
+        Command::Weights { epoch, challenge, chain } => {
             let question = weights::Question {
                 epoch,
                 challenge: ChallengeId(challenge),
-                netuid: netuid.ok_or_else(|| usage("no genesis file names the subnet: give --netuid"))?,
+                netuid: chain.netuid(genesis.as_ref())?,
                 chain_genesis: genesis.as_ref().map(|g| g.chain_genesis),
-                at,
+                at: chain.at,
             };
-            weights::run(&anchor, &asked, &nodes(&chains, timeout)?, &question)
+            weights::run(&anchor, &asked, &nodes(&chain.chains, timeout)?, &question)
+        }
+        Command::Anchors { epoch, chain } => {
+            let question = anchors::Question {
+                epoch,
+                netuid: chain.netuid(genesis.as_ref())?,
+                chain_genesis: genesis.as_ref().map(|g| g.chain_genesis),
+                at: chain.at,
+            };
+            anchors::run(&anchor, &asked, &nodes(&chain.chains, timeout)?, &question)
         }
         Command::Replay { epoch, fast } => {
             let genesis = genesis.ok_or_else(|| usage("replay needs the rules of the network: give --genesis"))?;

@@ -9,10 +9,12 @@
 //! - [`score`], [`round`]: what an epoch came to for a miner, one signed round; both as a
 //!   [`bundle`], a file that verifies without any node;
 //! - [`weights`]: the agreed vector against what each validator put on [`chain`];
+//! - [`anchors`]: what validators anchored on the chain, against the certified history;
 //! - [`replay`]: an epoch computed again, from the histories at its start to the u16 of its weights.
 //!
 //! [`report`] says how it went, [`error`] with which exit code.
 
+pub mod anchors;
 pub mod bundle;
 pub mod cert;
 pub mod chain;

@@ -27,8 +27,9 @@ use crate::{BlockHash, ChainError, ChainOptions, Endpoint};
 const MAX_IN_FLIGHT: usize = 64;
 /// Heads a subscription may lag before the node's side is cut: minutes of blocks, even fast ones.
 const MAX_BUFFERED_HEADS: usize = 256;
-/// Largest answer accepted: metadata is under 1 MB in hex, a full snapshot of 4096 neurons below 2 MB.
-const MAX_RESPONSE_BYTES: u32 = 16 * 1024 * 1024;
+/// Largest answer accepted: metadata is under 1 MB in hex, a full snapshot of 4096 neurons below 2 MB, and the commits of
+/// an epoch, ten of 5000 bytes from each of 256 hotkeys, 26 MB.
+const MAX_RESPONSE_BYTES: u32 = 32 * 1024 * 1024;
 /// A websocket ping this often, so that a connection that died without a word is noticed.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A connection without any traffic for this long is dead.

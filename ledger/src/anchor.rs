@@ -11,7 +11,8 @@
 //!
 //! A remark carries the whole anchor. A commitment has three fields: the label as raw bytes, and the two digests.
 
-use perturb_types::{Digest, NetworkId};
+use perturb_types::{Digest, Hotkey, NetworkId};
+use serde::{Deserialize, Serialize};
 
 use crate::Header;
 
@@ -114,6 +115,33 @@ impl Anchor {
         }
         Self::from_bytes(&[label, &state_root.0, &certificate.0].concat())
     }
+}
+
+/// How an anchor is put on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorKind {
+    /// As the hotkey's commitment on the subnet, in place of its earlier one.
+    Commitment,
+    /// As a remark with an event.
+    Remark,
+}
+
+/// Where a validator says that an anchor of its is. A claim, to be looked up on the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnchorPlace {
+    /// The epoch that is anchored.
+    pub epoch: u64,
+    /// How.
+    pub kind: AnchorKind,
+    /// Whose it is.
+    pub hotkey: Hotkey,
+    /// Height of the chain's block.
+    pub block_number: u64,
+    /// Its hash.
+    pub block_hash: Digest,
+    /// The extrinsic's place in it.
+    pub index: u32,
 }
 
 #[cfg(test)]

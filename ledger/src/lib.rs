@@ -45,7 +45,7 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
-pub use anchor::Anchor;
+pub use anchor::{Anchor, AnchorKind, AnchorPlace};
 pub use archive::Archive;
 pub use block::{Block, Body, ChainReference, Header};
 pub use certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::AnchorPolicy;
+use crate::localnet::plan::TEMPO;
 use crate::localnet::scenario::Scenario;
 use serde::Serialize;
 
@@ -143,6 +145,15 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beacon_file: Option<PathBuf>,
+    /// How closed epochs are anchored on the chain; a commitment takes the place of the hotkey's earlier one, a
+    /// remark costs a fee [env PERTURB_ANCHOR] [default: none].
+    #[arg(long, value_name = "HOW")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<AnchorPolicy>,
+    /// Every how many epochs; an anchor covers those before it [env PERTURB_ANCHOR_EVERY_EPOCHS] [default: 1].
+    #[arg(long, value_name = "EPOCHS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anchor_every_epochs: Option<u64>,
     /// Blocks behind from which a snapshot is fetched instead
     /// [env PERTURB_SNAPSHOT_AFTER_BLOCKS] [default: 5000].
     #[arg(long, value_name = "BLOCKS")]
@@ -222,6 +233,9 @@ pub struct LocalnetArgs {
     /// Epochs with weights before the end.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub epochs: u16,
+    /// Blocks of the chain in an epoch, a second each.
+    #[arg(long, value_name = "BLOCKS", default_value_t = TEMPO, value_parser = clap::value_parser!(u16).range(15..=360))]
+    pub tempo: u16,
     /// The rules that answers are scored by: `subnet` or `whitepaper`.
     #[arg(long, default_value = "subnet")]
     pub rules: String,

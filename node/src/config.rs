@@ -17,6 +17,18 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Bytes of a beacon's file: a key and two numbers.
 const MAX_BEACON_BYTES: u64 = 4096;
 
+/// How a validator anchors closed epochs on the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AnchorPolicy {
+    /// Not at all.
+    None,
+    /// As the hotkey's commitment on the subnet: free, and only the latest stays in the chain's state.
+    Commitment,
+    /// As a remark: it costs a fee.
+    Remark,
+}
+
 /// What a role runs with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +47,10 @@ pub struct Config {
     pub subtensor_endpoints: Vec<String>,
     /// The drand beacon that weights are timelocked by (JSON), in place of quicknet.
     pub beacon_file: Option<PathBuf>,
+    /// How closed epochs are anchored on the chain: `none`, `commitment` or `remark`.
+    pub anchor: AnchorPolicy,
+    /// Every how many epochs.
+    pub anchor_every_epochs: u64,
     /// The subnet, if the operator wants it checked against the genesis file.
     pub netuid: Option<u16>,
     /// File with the hotkey's secret.
@@ -93,6 +109,9 @@ impl Default for Config {
             dev_loopback: false,
             subtensor_endpoints: Vec::new(),
             beacon_file: None,
+            // It takes the place of what the hotkey may have committed there for another purpose.
+            anchor: AnchorPolicy::None,
+            anchor_every_epochs: 1,
             netuid: None,
             hotkey_file: None,
             wallet: None,

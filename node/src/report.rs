@@ -2,7 +2,7 @@
 //! other programs read.
 //!
 //! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_validators`, `perturb_orders`,
-//! `perturb_optimistic`, `perturb_peers`, `rpc_methods`.
+//! `perturb_optimistic`, `perturb_anchors`, `perturb_peers`, `rpc_methods`.
 
 use std::collections::BTreeMap;
 
@@ -64,6 +64,9 @@ pub struct Status {
     /// Its vectors on their way to the chain, of the last epochs.
     #[serde(default)]
     pub weights: Vec<WeightsReport>,
+    /// Its newest anchor on the chain, in words; none where it makes none.
+    #[serde(default)]
+    pub anchor: Option<String>,
     /// The chain's endpoints, as last asked after; empty where there is only one.
     #[serde(default)]
     pub endpoints: Vec<EndpointHealth>,

@@ -71,6 +71,9 @@ fn text(s: &Status, validators: &[ValidatorReport]) -> String {
         let error = w.error.as_ref().map(|e| format!(" (last: {e})")).unwrap_or_default();
         out.push_str(&format!("weights     mechanism {} epoch {}: {}{error}\n", w.mechanism, w.epoch, w.state));
     }
+    if let Some(anchor) = &s.anchor {
+        out.push_str(&format!("anchor      {anchor}\n"));
+    }
     for e in &s.endpoints {
         let mark = if e.in_use { "in use, " } else { "" };
         out.push_str(&format!("endpoint    {}: {mark}{}\n", e.endpoint, e.health));

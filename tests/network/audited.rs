@@ -3,10 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::{perturb, program, text};
+
+/// How long an anchor may take after the epoch's weights.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A local network that is left running, and ended with the test.
 struct Kept(Child);
@@ -41,13 +45,17 @@ fn an_auditor_checks_what_a_network_says_of_itself() {
     let nodes: Vec<String> =
         summary["rpc"].as_object().unwrap().values().map(|v| v.as_str().unwrap().to_owned()).collect();
     let genesis = at.join("genesis.json");
-    let audit = |args: &[&str]| {
+    let auditor = |args: &[&str]| {
         let mut command = Command::new(program("perturb-audit"));
         command.args(["--genesis", genesis.to_str().unwrap()]);
         nodes.iter().for_each(|n| {
             command.args(["--node", n]);
         });
-        let out = command.args(args).output().unwrap();
+        command.args(args);
+        command
+    };
+    let audit = |args: &[&str]| {
+        let out = auditor(args).output().unwrap();
         let said = text(&out);
         assert!(out.status.success(), "perturb-audit {args:?}: {:?}\n{said}", out.status.code());
         said
@@ -67,6 +75,21 @@ fn an_auditor_checks_what_a_network_says_of_itself() {
     audit(&["replay", "--epoch", &epoch, "--fast"]);
     let chain = summary["chain"].as_str().unwrap();
     audit(&["weights", "--epoch", &epoch, "--chain", chain]);
+
+    // The last epoch's anchors follow its weights: one validator's as a remark, the others' as commitments.
+    audit(&["anchors", "--chain", chain]);
+    let began = Instant::now();
+    loop {
+        let out = auditor(&["anchors", "--epoch", &epoch, "--chain", chain]).output().unwrap();
+        let said = text(&out);
+        assert!(!said.contains("INVALID"), "{said}");
+        if out.status.success() && said.contains("by remark") && said.contains("by commitment") {
+            assert!(said.contains("is the agreed one"), "{said}");
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{said}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
 
     // The bundle needs no node; a byte of it changed is found.
     audit(&["verify", bundle.to_str().unwrap()]);

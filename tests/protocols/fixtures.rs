@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
-use perturb_ledger::{Transaction, VoteKind};
+use perturb_ledger::{Anchor, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
 use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
 use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
@@ -45,6 +45,11 @@ fn statement() -> AnswerStatement {
 /// sr25519 signatures differ each time they are made: the pinned one is read.
 fn answer() -> Answer {
     Answer { digest: statement().answer, signature: read("answer-signature").try_into().unwrap() }
+}
+
+fn anchor() -> Anchor {
+    let digest = |b| Digest([b; 32]);
+    Anchor { epoch: 3, height: 258, header: digest(7), state_root: digest(8), certificate: digest(9) }
 }
 
 fn open() -> Signed<RoundOpen> {
@@ -136,6 +141,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("proposal", encode(&Gossip::Proposal(proposal))),
         ("beacon", encode(beacon().envelope())),
         ("delegation-statement", signing_bytes(Domain::Delegation, &NET, &delegation)),
+        ("anchor", anchor().to_bytes().to_vec()),
         ("sync-body", encode(&Request::Body { digest: Digest([0xcc; 32]) })),
         ("sync-blocks", encode(&Request::Blocks { from: 7, count: 64 })),
     ]
@@ -170,6 +176,7 @@ fn the_pinned_messages_read_back() {
     let Gossip::Vote(vote) = Gossip::decode(&read("vote")).unwrap() else { panic!("not a vote") };
     let Gossip::Proposal(proposal) = Gossip::decode(&read("proposal")).unwrap() else { panic!("not a proposal") };
     assert!(vote.verify(&NET) && proposal.verify(&NET));
+    assert_eq!(Anchor::from_bytes(&read("anchor")).unwrap(), anchor());
 }
 
 #[test]

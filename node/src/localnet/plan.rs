@@ -197,6 +197,8 @@ impl Plan {
                 "coldkey": cold.to_string(),
                 "stake": stake,
                 "validator_permit": stake > 0,
+                // For the fees of remarks.
+                "balance_rao": if stake > 0 { 1_000_000_000 } else { 0 },
             })
         };
         let validators = self.validators.iter().map(|v| neuron(v, STAKE_TAO));

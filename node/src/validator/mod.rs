@@ -1,6 +1,7 @@
 //! `perturb validator`: consensus, rounds, weights, and what it tells about itself.
 
 pub mod agreed;
+pub mod anchors;
 pub mod challenges;
 pub mod checks;
 pub mod driver;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_chain::submitter::{Submissions, Submitter};
 use perturb_chain::view::ChainView;
-use perturb_chain::{BlockHash, ChainClient, ChainOptions, FileStore};
+use perturb_chain::{Anchorer, Anchors, BlockHash, ChainClient, ChainOptions, FileStore};
 use perturb_consensus::{Event, Machine};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{ChainReference, Ledger};
@@ -112,8 +113,7 @@ async fn serve(config: Config) -> Result<()> {
         ChainOptions { expected_genesis: Some(expected), beacon: config.beacon()?, ..ChainOptions::default() };
     let client = ChainClient::new(&config.subtensor_endpoints, options)?;
     let (netuid, min_stake_rao) = (role.genesis.netuid, role.genesis.min_stake_rao());
-    let snapshot = Some(perturb_ledger::query::snapshot(&database)?);
-    let metagraph = Metagraph::follow(client.clone(), netuid, min_stake_rao, snapshot, stop.clone());
+    let metagraph = Metagraph::follow(client.clone(), netuid, min_stake_rao, Some(database.clone()), stop.clone());
 
     let mut net = role.network(&config, p2p::Role::Validator, Some(hotkey.clone()), metagraph.clone())?;
     net.known_peers = known_peers(&database)?;
@@ -135,6 +135,7 @@ async fn serve(config: Config) -> Result<()> {
     let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone(), config.dev_loopback));
     let counters = Arc::new(Counters::default());
     let (submissions_tx, submissions) = watch::channel(Submissions::default());
+    let (anchors_tx, anchored) = watch::channel(Anchors::default());
     let view = Arc::new(NodeView {
         id: role.network,
         me,
@@ -143,7 +144,8 @@ async fn serve(config: Config) -> Result<()> {
         network: network.clone(),
         metagraph: metagraph.clone(),
         machine: handle.status(),
-        submissions,
+        submissions: submissions.clone(),
+        anchors: anchored,
         counters: counters.clone(),
         driver: handle.clone(),
     });
@@ -180,7 +182,18 @@ async fn serve(config: Config) -> Result<()> {
     tasks.spawn(membership::run(member, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
     let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
-    tasks.spawn(weights::run(agreed, me, client.clone(), handle.status(), vectors, stop.clone()));
+    tasks.spawn(weights::run(agreed.clone(), me, client.clone(), handle.status(), vectors, stop.clone()));
+    let (due, to_anchor) = mpsc::channel(anchors::QUEUE);
+    let policy = anchors::Policy { how: config.anchor, every: config.anchor_every_epochs };
+    tasks.spawn(anchors::run(agreed, policy, handle.status(), due, stop.clone()));
+    let anchorer = Anchorer::open(client.clone(), config.data_dir.join("anchors"), hotkey.clone())?;
+    let (chain_view, stopped) = (metagraph.view(), stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            outcome = anchorer.run(to_anchor, chain_view, submissions, anchors_tx) => Ok(outcome?),
+            () = stopped.cancelled() => Ok(()),
+        }
+    });
     let store = Arc::new(FileStore::open(config.data_dir.join("weights"))?);
     let submitter = Submitter::new(client, store, hotkey);
     let chain_view = metagraph.view();

@@ -10,6 +10,7 @@
 //! | `perturb_optimistic` | | [`Optimistic`] |
 //! | `perturb_submit` | hex of an owner's order or a key delegation | what became of it |
 //! | [`serve::METHODS`] | | what auditors ask of the past |
+//! | `perturb_anchors` | | [`AnchorPlace`]s of this validator's anchors on the chain |
 //! | `perturb_peers` | | connected peers |
 //! | `rpc_methods` | | the names of all methods |
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use jsonrpsee::RpcModule;
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
-use perturb_ledger::serve;
+use perturb_ledger::{AnchorPlace, serve};
 use perturb_storage::StorageError;
 use serde::Serialize;
 use serde_json::Value;
@@ -110,6 +111,7 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
             serve::answer(v.agreed.database(), method, &given).map_err(failed)
         })?;
     }
+    m.register_method("perturb_anchors", |_, v, _| -> Vec<AnchorPlace> { v.anchors() })?;
     m.register_method("perturb_peers", |_, v, _| -> Vec<Peer> { v.peers() })?;
     let mut names: Vec<&'static str> = m.method_names().collect();
     names.push("rpc_methods");

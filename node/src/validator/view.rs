@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use perturb_chain::Anchors;
 use perturb_chain::submission::{State, Submission};
 use perturb_chain::submitter::Submissions;
 use perturb_challenge::shares::WHOLE;
 use perturb_consensus::Status as MachineStatus;
 use perturb_ledger::archive::Archive;
-use perturb_ledger::{ReceiptProof, StateStore, StoreError, epoch, query};
+use perturb_ledger::{AnchorPlace, ReceiptProof, StateStore, StoreError, epoch, query};
 use perturb_p2p::{NetworkHandle, Role};
 use perturb_storage::StorageError;
 use perturb_types::{ChallengeId, Hotkey, NetworkId, encode};
 use tokio::sync::watch;
 
 use super::agreed::Agreed;
+use super::anchors;
 use super::driver::DriverHandle;
 use super::rounds::Counters;
 use super::rpc::{Peer, ReceiptEvidence};
@@ -41,6 +43,8 @@ pub struct NodeView {
     pub machine: watch::Receiver<MachineStatus>,
     /// The weights.
     pub submissions: watch::Receiver<Submissions>,
+    /// The anchors.
+    pub anchors: watch::Receiver<Anchors>,
     /// The rounds.
     pub counters: Arc<Counters>,
     /// The way to consensus.
@@ -153,6 +157,7 @@ impl NodeView {
             standing: f64::from(query::reputation(db, &self.me)?.standing) / 1e6,
             weights_epoch: landed_epoch(&submissions),
             weights: submissions.values().map(weights_report).collect(),
+            anchor: anchors::newest_in_words(&self.anchors.borrow()),
             endpoints: if endpoints.len() > 1 { endpoints } else { Vec::new() },
         })
     }
@@ -206,6 +211,11 @@ impl NodeView {
             certificate: hex::encode(encode::encode(&certificate)),
             proof: hex::encode(encode::encode(&proof)),
         }))
+    }
+
+    /// `perturb_anchors`.
+    pub fn anchors(&self) -> Vec<AnchorPlace> {
+        anchors::places(&self.anchors.borrow(), self.me)
     }
 
     /// `perturb_peers`.

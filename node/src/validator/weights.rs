@@ -32,7 +32,7 @@ pub async fn run(
     let mut sent: Option<u64> = None;
     loop {
         let meta = query::meta(agreed.database())?;
-        chain.anchor(meta.reference.number, BlockHash(meta.reference.hash.0));
+        chain.hold_to(meta.reference.number, BlockHash(meta.reference.hash.0));
         if let Some(closed) = meta.epoch.checked_sub(1)
             && sent.is_none_or(|s| closed > s)
         {

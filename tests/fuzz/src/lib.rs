@@ -56,6 +56,7 @@ pub const TARGETS: &[Target] = &[
     target("handover", light::handover, 300),
     target("bundle", light::bundle, 200),
     target("snapshot", snapshot::snapshot, 1500),
+    target("anchor", light::anchor, 2000),
     // What validators say to each other.
     target("gossip", consensus::gossip, 600),
     target("sync", consensus::sync, 3000),

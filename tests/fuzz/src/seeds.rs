@@ -14,6 +14,7 @@ use perturb_audit::history::{History, Start};
 use perturb_challenge::Rules;
 use perturb_consensus::record::{Record, Wait};
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Polka, Response, RoundEntry, SignedProposal, SignedVote};
+use perturb_ledger::anchor::LABEL_BYTES;
 use perturb_ledger::merkle;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::snapshot::{self, BlockPart, ChunkLimits, Chunks, Manifest, PartInfo, handover_parts};
@@ -22,6 +23,7 @@ use perturb_ledger::{Handover, Inclusion, ReceiptProof, StateStore, Transaction,
 use perturb_p2p::{Decline, Protocol, Role, frames, handshake};
 use perturb_types::{Digest, RoundResult, Signed, encode};
 
+use crate::targets::light::ANCHORING;
 use crate::targets::png;
 use crate::world::{CHALLENGE, World, world};
 
@@ -115,6 +117,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "handover" => [3, 5].map(|height| encode::encode(&handover(w, height))).to_vec(),
         "bundle" => bundles(w),
         "snapshot" => snapshots(w),
+        "anchor" => anchors(),
         "gossip" => gossip().iter().map(encode::encode).chain(["vote", "proposal"].map(fixture)).collect(),
         "sync" => syncs(w),
         "beacon" => beacons().iter().map(|b| encode::encode(b.envelope())).chain([fixture("beacon")]).collect(),
@@ -136,6 +139,21 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             .map(|n| (0..400u32).map(|i| (Digest::of(&[n, (i / 32) as u8]).0[i as usize % 32]) >> 1).collect())
             .collect(),
     }
+}
+
+/// An anchor, the commitment that holds it, and the extrinsics that made both kinds.
+fn anchors() -> Vec<Vec<u8>> {
+    let anchor = fixture("anchor");
+    let (label, digests) = anchor.split_at(LABEL_BYTES);
+    let (root, certificate) = digests.split_at(32);
+    let fields = [&[12, 58], label, &[131], root, &[131], certificate].concat();
+    let extrinsic = |call: &[&[u8]]| {
+        let body = [&[0x84, 0], &ANCHORING.0[..], &[1], &[0; 64], &[0xf5, 3, 4, 0, 0], &call.concat()].concat();
+        [&((body.len() as u16) << 2 | 1).to_le_bytes()[..], &body].concat()
+    };
+    let made = [extrinsic(&[&[0, 7, 0xe5, 1], &anchor]), extrinsic(&[&[18, 0, 2, 0], &fields])];
+    let commitment = [&[0; 8][..], &[7, 0, 0, 0], &fields].concat();
+    made.into_iter().chain([commitment, anchor]).collect()
 }
 
 fn transactions(w: &World) -> Vec<Transaction> {

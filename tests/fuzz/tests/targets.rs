@@ -5,6 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use perturb_fuzz::targets::images::{decoded, drawn};
+use perturb_fuzz::targets::light::anchors;
 use perturb_fuzz::targets::machine::play;
 use perturb_fuzz::targets::snapshot::taken;
 use perturb_fuzz::{TARGETS, Target, find, mutate, seeds};
@@ -75,6 +76,7 @@ exercises!(
     handover,
     bundle,
     snapshot,
+    anchor,
     gossip,
     sync,
     beacon,
@@ -113,6 +115,11 @@ fn scripts_of_the_machine_lead_to_decisions() {
 fn seeds_of_image_sets_are_read_to_the_last_image() {
     assert!(seeds::seeds("picture").iter().all(|seed| decoded(seed).is_some()));
     assert!(seeds::seeds("shard").iter().all(|seed| drawn(seed) == seeds::SHARD_ROWS));
+}
+
+#[test]
+fn seeds_of_anchors_are_found_in_every_form() {
+    assert!(seeds::seeds("anchor").iter().all(|seed| anchors(seed).len() == 1));
 }
 
 /// A target whose seeds are refused at the door tests the door alone.

@@ -1,11 +1,13 @@
 //! Proofs: of rows, receipts, leaves, inclusions, handovers, and bundles of them.
 
+use perturb_audit::anchors::posted;
 use perturb_audit::bundle::{Bundle, Finding, Known, MAGIC, VERSION};
+use perturb_audit::chain::Commitment;
 use perturb_audit::{Verdict, verify};
 use perturb_ledger::merkle::LeafProof;
 use perturb_ledger::proofs::StateProof;
-use perturb_ledger::{Handover, Inclusion, ReceiptProof, StateStore, Trust};
-use perturb_types::Digest;
+use perturb_ledger::{Anchor, AnchorKind, Handover, Inclusion, ReceiptProof, StateStore, Trust};
+use perturb_types::{Digest, Hotkey};
 
 use super::canonical;
 use crate::world::{World, world};
@@ -128,5 +130,26 @@ fn read(bytes: &[u8]) {
                 Some(perturb_ledger::Transaction::RoundOpen(_))
             ));
         }
+    }
+}
+
+/// The hotkey whose anchors are looked for.
+pub const ANCHORING: Hotkey = Hotkey([6; 32]);
+
+/// An anchor: whole, in a commitment, and in the extrinsic that made it. All that were found.
+pub fn anchors(bytes: &[u8]) -> Vec<Anchor> {
+    let whole = Anchor::from_bytes(bytes).ok();
+    let commitment = Commitment::read(bytes).ok();
+    let committed = commitment.as_ref().and_then(posted::in_commitment);
+    let kinds = [AnchorKind::Commitment, AnchorKind::Remark];
+    let extrinsics = kinds.iter().filter_map(|kind| posted::in_extrinsic(bytes, &ANCHORING, *kind, 2).ok());
+    whole.into_iter().chain(committed).chain(extrinsics).collect()
+}
+
+/// What is found is there, and reads back.
+pub fn anchor(bytes: &[u8]) {
+    for anchor in anchors(bytes) {
+        assert!(Anchor::from_bytes(&anchor.to_bytes()) == Ok(anchor), "an anchor does not read back");
+        assert!(bytes.ends_with(&anchor.certificate.0), "each of the forms ends with the certificate");
     }
 }

@@ -1,0 +1,246 @@
+//! What validators anchored on the chain, against the certified history.
+//!
+//! A later anchor covers the epochs before it, since each header names its parent. So the latest commitment, which is
+//! all that the chain's state keeps, is enough. Remarks, and commitments that newer ones replaced, stay in their blocks;
+//! nodes say where, and the blocks are looked at. What the chain's node says of its blocks is believed, as in [`chain`].
+//!
+//! [`chain`]: crate::chain
+
+pub mod posted;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use perturb_ledger::{Anchor, AnchorKind, AnchorPlace};
+use perturb_types::{Digest, Hotkey};
+use serde_json::{Value, json};
+
+use crate::chain::Chain;
+use crate::error::{AuditError, Verdict};
+use crate::history::{Checked, History, TrustAnchor};
+use crate::nodes::Nodes;
+use crate::report::{Report, Step};
+use crate::root;
+
+/// Anchors of each node that are looked up in blocks: the newest, or the first that cover the epoch asked for.
+const LOOKED_UP: usize = 4;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The epoch that is to be covered; none for whatever there is.
+    pub epoch: Option<u64>,
+    /// The subnet.
+    pub netuid: u16,
+    /// The genesis hash of the chain, where it is known.
+    pub chain_genesis: Option<Digest>,
+    /// The chain's block; none for the newest finalized one.
+    pub at: Option<Digest>,
+}
+
+/// An anchor that is on the chain.
+struct Found {
+    hotkey: Hotkey,
+    anchor: Anchor,
+    /// The chain's block that it is in.
+    block: u64,
+    kind: AnchorKind,
+}
+
+/// What is said of validators, and what was found.
+type OnChain = (Vec<Step>, Vec<Found>);
+
+/// The latest commitments.
+fn commitments(chain: &Chain<'_>, netuid: u16, set: &BTreeSet<Hotkey>) -> Result<OnChain, AuditError> {
+    let (mut steps, mut found) = (Vec::new(), Vec::new());
+    for hotkey in set {
+        match chain.commitment(netuid, hotkey)? {
+            None => steps.push(Step::note(format!("{hotkey} has no commitment"))),
+            Some(commitment) => match posted::in_commitment(&commitment) {
+                None => steps.push(Step::note(format!("{hotkey} has a commitment about something else"))),
+                Some(anchor) => {
+                    let block = u64::from(commitment.block);
+                    found.push(Found { hotkey: *hotkey, anchor, block, kind: AnchorKind::Commitment });
+                }
+            },
+        }
+    }
+    Ok((steps, found))
+}
+
+/// Where nodes say that more are, without what `known` has.
+fn places(nodes: &Nodes, epoch: Option<u64>, set: &BTreeSet<Hotkey>, known: &[Found]) -> (Vec<Step>, Vec<AnchorPlace>) {
+    let (mut steps, mut wanted) = (Vec::new(), Vec::new());
+    for node in &nodes.0 {
+        let said = node.call("perturb_anchors", json!([])).and_then(|said| {
+            serde_json::from_value::<Vec<AnchorPlace>>(said)
+                .map_err(|e| AuditError::invalid(format!("anchors of {}", node.name()), e))
+        });
+        let mut said = match said {
+            Ok(said) => said,
+            Err(error) => {
+                steps.push(Step::note(format!("{} names no anchors: {error}", node.name())));
+                continue;
+            }
+        };
+        let is_known = |p: &AnchorPlace| known.iter().any(|f| (f.hotkey, f.anchor.epoch) == (p.hotkey, p.epoch));
+        said.retain(|place| set.contains(&place.hotkey) && !is_known(place) && !wanted.contains(place));
+        said.sort_by_key(|place| place.epoch);
+        match epoch {
+            Some(epoch) => wanted.extend(said.into_iter().filter(|place| place.epoch >= epoch).take(LOOKED_UP)),
+            None => wanted.extend(said.into_iter().rev().take(LOOKED_UP)),
+        }
+    }
+    (steps, wanted)
+}
+
+/// Looks anchors up in the chain's blocks.
+fn looked_up(chain: &Chain<'_>, netuid: u16, places: &[AnchorPlace]) -> OnChain {
+    let (mut steps, mut found) = (Vec::new(), Vec::new());
+    for place in places {
+        let AnchorPlace { epoch, hotkey, block_number: block, index, kind, .. } = *place;
+        let at = format!("anchor of epoch {epoch}, said to be in chain block {block}, extrinsic {index}");
+        match chain.extrinsic(block, &place.block_hash, index) {
+            Err(error) => steps.push(Step::note(format!("{at}: {error}"))),
+            Ok(bytes) => match posted::in_extrinsic(&bytes, &hotkey, kind, netuid) {
+                Err(why) => steps.push(Step::note(format!("{at}: {why}"))),
+                Ok(anchor) => found.push(Found { hotkey, anchor, block, kind }),
+            },
+        }
+    }
+    (steps, found)
+}
+
+/// Holds an anchor against the certified header of its height, and the next one.
+fn check(history: &History, nodes: &Nodes, anchor: &Anchor) -> (Vec<Step>, Verdict) {
+    let header = |height: u64| nodes.first(|node| history.header(node, Some(height)));
+    let checked: Checked = match header(anchor.height) {
+        Ok((checked, _)) => checked,
+        Err((_, error)) => return (vec![Step::bad(error.to_string())], error.verdict()),
+    };
+    let said = [
+        ("header", anchor.header == checked.digest, anchor.header, checked.digest),
+        ("state root", anchor.state_root == checked.header.state_root, anchor.state_root, checked.header.state_root),
+    ];
+    let mut steps: Vec<Step> = said
+        .into_iter()
+        .map(|(what, same, anchored, certified)| match same {
+            true => Step::ok(format!("{what} {anchored} is the certified one")),
+            false => Step::bad(format!("{what} {anchored} is anchored, certified is {certified}")),
+        })
+        .collect();
+    let closed = checked.header.epoch.checked_sub(1);
+    if closed != Some(anchor.epoch) {
+        steps.push(Step::bad(format!("block {} is not the end of epoch {}", anchor.height, anchor.epoch)));
+    }
+    match header(anchor.height.saturating_add(1)) {
+        // Only what closed epochs is kept for ever.
+        Err((_, error)) => steps.push(Step::note(format!("the certificate's digest cannot be compared: {error}"))),
+        Ok((next, _)) if next.header.parent_certificate == anchor.certificate => {
+            steps.push(Step::ok(format!("certificate {} is the agreed one", anchor.certificate)));
+        }
+        Ok((next, _)) => {
+            let agreed = next.header.parent_certificate;
+            steps.push(Step::bad(format!("certificate {} is anchored, agreed is {agreed}", anchor.certificate)));
+        }
+    }
+    let holds = steps.iter().all(|step| step.mark != crate::report::Mark::Bad);
+    (steps, if holds { Verdict::Ok } else { Verdict::Invalid })
+}
+
+/// What all found anchors come to, one step for each different one with those who made it.
+fn judge(history: &History, nodes: &Nodes, found: &[Found]) -> (Vec<Step>, Vec<Value>, Option<u64>, Verdict) {
+    let mut by_anchor: BTreeMap<(u64, Vec<u8>), Vec<&Found>> = BTreeMap::new();
+    for f in found {
+        by_anchor.entry((f.anchor.epoch, f.anchor.to_bytes().to_vec())).or_default().push(f);
+    }
+    let (mut steps, mut values) = (Vec::new(), Vec::new());
+    let (mut covered, mut verdict) = (None, Verdict::Ok);
+    for of_one in by_anchor.values() {
+        let Some(anchor) = of_one.first().map(|f| f.anchor) else { continue };
+        let (parts, outcome) = check(history, nodes, &anchor);
+        let who = of_one.iter().map(|f| {
+            let how = match f.kind {
+                AnchorKind::Commitment => "by commitment",
+                AnchorKind::Remark => "by remark",
+            };
+            Step::note(format!("{} {how} in chain block {}", f.hotkey, f.block))
+        });
+        let text = format!("epoch {}, closed by block {}: {} anchors", anchor.epoch, anchor.height, of_one.len());
+        let holds = outcome == Verdict::Ok;
+        let step = if holds { Step::ok(text) } else { Step::bad(text) };
+        steps.push(step.with(parts).with(who));
+        if holds {
+            covered = covered.max(Some(anchor.epoch));
+        } else if verdict != Verdict::Invalid {
+            verdict = outcome;
+        }
+        values.extend(of_one.iter().map(|f| {
+            json!({
+                "hotkey": f.hotkey, "kind": f.kind, "chain_block": f.block, "epoch": anchor.epoch,
+                "height": anchor.height, "header": anchor.header, "state_root": anchor.state_root,
+                "certificate": anchor.certificate, "holds": holds,
+            })
+        }));
+    }
+    (steps, values, covered, verdict)
+}
+
+/// `anchors`: everything that the validators of the newest set have anchored.
+pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Report {
+    let title = q.epoch.map_or_else(|| "anchors".into(), |epoch| format!("anchors that cover epoch {epoch}"));
+    let loaded = nodes.first(|node| {
+        let history = History::load(trusted, node)?;
+        let newest = history.header(node, None)?;
+        Ok((history, newest))
+    });
+    let ((history, newest), mut steps) = match loaded {
+        Ok(loaded) => loaded,
+        Err((steps, error)) => return Report::failed(title, steps, &error),
+    };
+    steps.extend(root::trust_steps(&history, newest.header.height));
+    steps.push(root::header_step(&newest));
+    let set: BTreeSet<Hotkey> = match history.at(newest.header.height.saturating_add(1)) {
+        Ok(trust) => trust.set().iter().map(|member| member.hotkey).collect(),
+        Err(error) => return Report::failed(title, steps, &error.into()),
+    };
+    let on_chain = chains.first(|node| {
+        let chain = Chain::at(node.0, q.chain_genesis.as_ref(), q.at)?;
+        let (mut said, mut found) = commitments(&chain, q.netuid, &set)?;
+        let (more, wanted) = places(nodes, q.epoch, &set, &found);
+        said.extend(more);
+        let (more, others) = looked_up(&chain, q.netuid, &wanted);
+        said.extend(more);
+        found.extend(others);
+        Ok((chain.hash, chain.number, said, found))
+    });
+    let (hash, number, said, found) = match on_chain {
+        Ok((found, asked)) => {
+            steps.extend(asked);
+            found
+        }
+        Err((asked, error)) => {
+            steps.extend(asked);
+            return Report::failed(title, steps, &error);
+        }
+    };
+    let (parts, values, covered, mut verdict) = judge(&history, nodes, &found);
+    let text = format!("{} anchors of {} validators at chain block {number} ({hash})", found.len(), set.len());
+    steps.push(Step::ok(text).with(said).with(parts));
+    let result = json!({ "chain_block": number, "chain_hash": hash, "covered": covered, "anchors": values });
+    let enough = covered.filter(|covered| q.epoch.is_none_or(|wanted| *covered >= wanted));
+    match enough {
+        Some(epoch) => {
+            steps.push(Step::ok(format!("every epoch up to {epoch} is anchored: each header names its parent")));
+        }
+        None => {
+            let wanted =
+                q.epoch.map_or_else(|| "no anchor".into(), |epoch| format!("no anchor of epoch {epoch} or later"));
+            steps.push(Step::bad(format!("{wanted} holds")));
+            if verdict == Verdict::Ok {
+                verdict = Verdict::Unavailable;
+            }
+        }
+    }
+    let agreed = root::agreed(&history, nodes, (newest.header.height, newest.digest), &mut steps);
+    Report::new(if verdict == Verdict::Ok { agreed } else { verdict }, title, steps, result)
+}
