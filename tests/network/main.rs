@@ -7,6 +7,7 @@ mod audited;
 mod command_line;
 mod localnet;
 mod lonely;
+mod scenarios;
 mod trouble;
 
 use std::path::PathBuf;

@@ -61,7 +61,7 @@ pub async fn run(args: LocalnetArgs) -> Result<()> {
     std::fs::create_dir_all(&args.dir).wrap_err_with(|| format!("cannot make {}", args.dir.display()))?;
     let late = u16::from(args.drill);
     let plan = Plan::new(&args.dir, args.seed, args.validators, late, args.miners)?;
-    let plan = Plan { rules, commit_reveal: args.commit_reveal, ..plan };
+    let plan = Plan { rules, commit_reveal: args.commit_reveal, tempo: args.tempo, ..plan };
     let plan = match args.scenario {
         Some(scenario) => scenario.prepare(plan),
         None => plan,

@@ -7,20 +7,18 @@ use super::{PATIENCE, Run};
 use crate::localnet::plan::NETUID;
 use crate::report::{EpochReport, Status};
 
-/// The shorter tempo, in blocks: two thirds of the other.
-const SHORTER: u16 = 30;
-
 impl Run {
     pub(super) async fn tempo_change(&mut self) -> Result<Vec<EpochReport>> {
-        self.happens("the tempo is shorter", "dev_setTempo", &[json!(NETUID), json!(SHORTER)]).await?;
+        let shorter = self.network.plan.tempo / 3 * 2;
+        self.happens("the tempo is two thirds", "dev_setTempo", &[json!(NETUID), json!(shorter)]).await?;
         let mut reports = self.two_epochs().await?;
-        let follows = |s: &[Option<Status>]| s.iter().flatten().all(|s| s.chain.tempo == SHORTER);
+        let follows = move |s: &[Option<Status>]| s.iter().flatten().all(|s| s.chain.tempo == shorter);
         self.until("everybody follows the new tempo", PATIENCE, follows).await?;
         reports.push(self.next_epoch().await?);
         // Epochs of this length alone lie between the last two snapshots.
         if let [.., before, last] = &reports[..] {
             let blocks = last.snapshot_block.saturating_sub(before.snapshot_block);
-            ensure!(blocks < u64::from(SHORTER) + 10, "the last epoch took {blocks} blocks of the chain");
+            ensure!(blocks < u64::from(self.network.plan.tempo), "the last epoch took {blocks} blocks of the chain");
         }
         Ok(reports)
     }
