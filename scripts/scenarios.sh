@@ -5,8 +5,10 @@ set -uo pipefail
 perturb=$1 seed=$2
 shift 2
 if [ $# -eq 0 ]; then
-    set -- deregistered-miner reregistered-hotkey permit-lost stake-lost tempo-change mechanism-added \
-        commit-reveal-on chain-stall endpoints-disagree runtime-upgrade
+    # The program knows its scenarios, and names them to whoever asks for one that it does not have.
+    names=$("$perturb" localnet --scenario '?' 2>&1 | sed -n 's/.*\[possible values: \(.*\)\].*/\1/p' | tr -d ,)
+    # shellcheck disable=SC2086
+    set -- ${names:?"$perturb names no scenarios"}
 fi
 failed=0
 said=$(mktemp)

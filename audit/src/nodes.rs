@@ -17,11 +17,30 @@ impl Nodes {
         &self,
         ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
     ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
+        self.first_of(ask, "everything below was checked here")
+    }
+
+    /// As [`Nodes::first`], of a chain's nodes: nothing proves what they say.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn first_believed<T>(
+        &self,
+        ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
+    ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
+        self.first_of(ask, "what it says of its blocks is believed")
+    }
+
+    fn first_of<T>(
+        &self,
+        ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
+        then: &str,
+    ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
         let (mut steps, mut worst) = (Vec::new(), None);
         for node in &self.0 {
             match ask(Ask(node.as_ref())) {
                 Ok(found) => {
-                    steps.push(Step::ok(format!("{} answered; everything below was checked here", node.name())));
+                    steps.push(Step::ok(format!("{} answered; {then}", node.name())));
                     return Ok((found, steps));
                 }
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use perturb_audit::anchors::{self, Question};
 use perturb_audit::chain::commitment_key;
 use perturb_audit::source::{Local, Source};
-use perturb_audit::{AuditError, Nodes, Report, Verdict};
+use perturb_audit::{AuditError, Nodes, Report, TrustAnchor, Verdict};
 use perturb_ledger::{Anchor, AnchorKind, AnchorPlace, MemoryStore};
 use perturb_types::{Digest, Hotkey};
 use serde_json::{Value, json};
@@ -133,10 +133,9 @@ fn commitments_and_remarks_of_the_certified_history_hold_and_cover_what_is_befor
 }
 
 #[test]
-fn an_anchor_of_another_history_is_invalid_whatever_else_holds() {
+fn who_anchors_another_history_is_named_and_a_third_of_the_power_makes_it_invalid() {
     let w = World::epochs();
-    let good = anchor(&w, 10);
-    let other = Digest([1; 32]);
+    let (good, other) = (anchor(&w, 10), Digest([1; 32]));
     let wrong = [
         (Anchor { header: other, ..good }, "header"),
         (Anchor { state_root: other, ..good }, "state root"),
@@ -144,15 +143,46 @@ fn an_anchor_of_another_history_is_invalid_whatever_else_holds() {
         (Anchor { epoch: 1, ..good }, "not the end of epoch 1"),
     ];
     for (anchor, what) in wrong {
-        let (mut chain, places) = honest(&w);
-        chain.commit(&w.hotkeys[3].hotkey(), 31, &fields(&anchor));
-        let report = ask(&w, chain, places, None);
-        assert_eq!(report.verdict, Verdict::Invalid, "{what}: {report}");
-        assert!(report.to_string().contains(what), "{report}");
+        // One of four of equal power can say what it likes; two cannot.
+        for (liars, verdict) in [(&[3][..], Verdict::Ok), (&[3, 4], Verdict::Invalid)] {
+            let (mut chain, places) = honest(&w);
+            liars.iter().for_each(|v| chain.commit(&w.hotkeys[*v].hotkey(), 31, &fields(&anchor)));
+            let report = ask(&w, chain, places, None);
+            assert_eq!(report.verdict, verdict, "{what}: {report}");
+            let said = report.to_string();
+            assert!(said.contains(what) && said.contains("anchored another history"), "{said}");
+            assert_eq!(report.result["contradicting"].as_array().unwrap().len(), liars.len());
+        }
     }
-    let (mut chain, _) = honest(&w);
+    let mut chain = FakeChain::default();
     chain.remark(&w.hotkeys[4].hotkey(), 20, &Anchor { state_root: other, ..anchor(&w, 7) });
-    assert_eq!(ask(&w, chain, vec![place(w.hotkeys[4].hotkey(), 1, 20)], None).verdict, Verdict::Invalid);
+    let report = ask(&w, chain, vec![place(w.hotkeys[4].hotkey(), 1, 20)], None);
+    assert_eq!(report.verdict, Verdict::Unavailable, "{report}");
+    assert!(report.to_string().contains("anchored another history"), "{report}");
+}
+
+#[test]
+fn an_anchor_that_cannot_be_compared_takes_nothing_from_those_that_can() {
+    let w = World::epochs();
+    let (mut chain, places) = honest(&w);
+    // Of a block that is not there yet.
+    chain.commit(&w.hotkeys[3].hotkey(), 31, &fields(&Anchor { height: 1 << 60, epoch: 9, ..anchor(&w, 10) }));
+    // Of a kind that nobody here knows.
+    chain.commit(&w.hotkeys[4].hotkey(), 31, &[4, 200]);
+    let report = ask(&w, chain, places, Some(2));
+    assert_eq!((report.verdict, &report.result["covered"]), (Verdict::Ok, &json!(2)), "{report}");
+    let said = report.to_string();
+    assert!(said.contains("it cannot be compared") && said.contains("unknown kind"), "{said}");
+
+    // Of a block before the trusted header.
+    let (chain, places) = honest(&w);
+    let header = w.ledger.store().block(8).unwrap().0.header.clone();
+    let trusted = TrustAnchor::Header { network: w.id(), height: 8, digest: header.digest(&w.id()) };
+    let question = Question { epoch: None, netuid: NETUID, chain_genesis: None, at: None };
+    let nodes = Nodes(vec![Box::new(Naming(w.node(), places))]);
+    let report = anchors::run(&trusted, &nodes, &Nodes(vec![Box::new(chain)]), &question);
+    assert_eq!((report.verdict, &report.result["covered"]), (Verdict::Ok, &json!(2)), "{report}");
+    assert!(report.to_string().contains("it cannot be compared"), "{report}");
 }
 
 #[test]
@@ -205,6 +235,7 @@ fn where_the_next_header_is_pruned_the_rest_still_holds() {
     let question = Question { epoch: Some(2), netuid: NETUID, chain_genesis: None, at: None };
     let report = anchors::run(&w.anchor(), &nodes, &Nodes(vec![Box::new(chain)]), &question);
     assert_eq!(report.verdict, Verdict::Ok, "{report}");
-    assert!(report.to_string().contains("cannot be compared"), "{report}");
+    assert!(report.to_string().contains("certificate's digest cannot be compared"), "{report}");
+    assert_eq!(report.result["anchors"][0]["worth"], "holds_without_certificate");
     assert!(report.to_string().contains("names no anchors"), "the node is of an older version: {report}");
 }

@@ -1,15 +1,15 @@
 //! One anchor on its way to the chain, as a pure state machine.
 //!
 //! ```text
-//!         Sign            Send, Find
-//!   Due ───────▶ Signed ─────────────▶ Anchored
-//!    ▲              │  can land no more, and did not
-//!    └──────────────┘        a lasting refusal ─────▶ Failed
+//!         Sign            Send; once its nonce is used up or its era over: Find
+//!   Due ───────▶ Signed ────────────────────────────────────────────────────────▶ Anchored
+//!    ▲              │ in none of the blocks that could hold it, or failed in one
+//!    └──────────────┴───────────────────────── too often, or for good ──────────▶ Failed
 //! ```
 //!
-//! A commitment may be made twice without harm, a remark costs a fee each time. So both follow the rule of weights: the
-//! signed extrinsic is saved before it is sent, and another one is signed only when the blocks show that the first did
-//! not land and can land no more. What an anchor says is the caller's business ([`AnchorCall`] carries bytes).
+//! A commitment may be made twice without harm, a remark costs a fee each time. So the signed extrinsic is saved before
+//! it is sent, and whatever the pool says of it, another one is signed only when the finalized blocks show that the first
+//! did not land and can land no more. What an anchor says is the caller's business ([`AnchorCall`] carries bytes).
 
 use perturb_types::Digest;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ use crate::{SignedExtrinsic, SubmitError, Submitted};
 pub const MAX_TEXT_BYTES: usize = 128;
 /// Longest remark that is sent: a fee is asked by length.
 pub const MAX_REMARK_BYTES: usize = 1024;
-/// Refusals after which an anchor is given up: the next epoch's covers it.
-pub const MAX_ATTEMPTS: u32 = 8;
+/// Refusals after which nothing new is signed: the next epoch's anchor covers this one.
+pub const MAX_ATTEMPTS: u32 = 32;
 /// Longest wait in blocks between two attempts.
 const MAX_WAIT_BLOCKS: u64 = 16;
 
@@ -140,8 +140,10 @@ pub(crate) enum Event {
     Landed(Submitted),
     /// It is in none, and can land no more.
     Absent,
-    /// The last step failed; the finalized height then.
-    Refused(SubmitError, u64),
+    /// It is in a finalized block, where its call failed.
+    FailedThere(SubmitError),
+    /// It could not be signed, or sending it ended otherwise: it may land yet.
+    Refused(SubmitError),
 }
 
 impl Anchoring {
@@ -159,37 +161,49 @@ impl Anchoring {
     pub(crate) fn next(&self, finalized: u64, nonce: u64) -> Step {
         match &self.state {
             AnchorState::Anchored { .. } | AnchorState::Failed { .. } => Step::Done,
-            _ if finalized < self.wake_at_block => Step::Wait,
-            AnchorState::Due => Step::Sign,
             AnchorState::Signed { signed } if nonce > signed.nonce || finalized >= signed.expires_at => {
                 Step::Find(signed.clone())
             }
+            _ if finalized < self.wake_at_block => Step::Wait,
+            AnchorState::Due => Step::Sign,
             AnchorState::Signed { signed } => Step::Send(signed.clone()),
         }
     }
 
-    pub(crate) fn apply(&mut self, event: Event) {
+    /// Takes in what happened at this finalized height.
+    pub(crate) fn apply(&mut self, event: Event, finalized: u64) {
         match event {
             Event::Signed(signed) => self.state = AnchorState::Signed { signed },
-            Event::Landed(submitted) => self.state = AnchorState::Anchored { submitted },
-            Event::Absent => self.state = AnchorState::Due,
-            Event::Refused(error, finalized) => self.refused(&error, finalized),
+            Event::Landed(submitted) => (self.state, self.last_error) = (AnchorState::Anchored { submitted }, None),
+            Event::Absent => self.start_again(finalized),
+            Event::FailedThere(error) => {
+                self.note(&error, finalized);
+                self.start_again(finalized);
+            }
+            Event::Refused(error) => {
+                self.note(&error, finalized);
+                // Where nothing is signed, nothing can land.
+                if self.state == AnchorState::Due {
+                    self.start_again(finalized);
+                }
+            }
         }
     }
 
-    fn refused(&mut self, error: &SubmitError, finalized: u64) {
-        self.last_error = Some(error.to_string());
-        self.wake_at_block = finalized.saturating_add(1);
-        if error.outcome_is_unknown() && error.is_retryable() {
-            return;
-        }
-        self.attempts = self.attempts.saturating_add(1);
-        if !error.is_retryable() || self.attempts >= MAX_ATTEMPTS {
-            self.state = AnchorState::Failed { reason: format!("{error}. {}", error.what_it_means()) };
-            return;
-        }
-        self.wake_at_block = finalized.saturating_add((1u64 << self.attempts.min(16)).min(MAX_WAIT_BLOCKS));
-        self.state = AnchorState::Due;
+    fn note(&mut self, error: &SubmitError, finalized: u64) {
+        self.last_error = Some(format!("{error}. {}", error.what_it_means()));
+        self.attempts = if error.is_retryable() { self.attempts.saturating_add(1) } else { MAX_ATTEMPTS };
+        let wait = (1u64 << self.attempts.min(16)).min(MAX_WAIT_BLOCKS);
+        self.wake_at_block = finalized.saturating_add(wait);
+    }
+
+    /// Nothing of it can land any more.
+    fn start_again(&mut self, finalized: u64) {
+        self.wake_at_block = self.wake_at_block.max(finalized);
+        self.state = match &self.last_error {
+            Some(reason) if self.attempts >= MAX_ATTEMPTS => AnchorState::Failed { reason: reason.clone() },
+            _ => AnchorState::Due,
+        };
     }
 }
 
@@ -208,6 +222,11 @@ mod tests {
         SignedExtrinsic { bytes: vec![9], hash, nonce: 5, signed_at: 100, expires_at: 164, commit: None }
     }
 
+    fn submitted() -> Submitted {
+        let (block_hash, extrinsic_hash) = (BlockHash([2; 32]), BlockHash([1; 32]));
+        Submitted { block_number: 112, block_hash, index: 1, extrinsic_hash }
+    }
+
     fn signed() -> Anchoring {
         Anchoring { state: AnchorState::Signed { signed: extrinsic() }, ..due() }
     }
@@ -216,23 +235,38 @@ mod tests {
     fn what_is_signed_is_sent_again_until_the_blocks_must_show_it() {
         assert_eq!(due().next(100, 5), Step::Sign);
         let mut anchor = due();
-        anchor.apply(Event::Signed(extrinsic()));
+        anchor.apply(Event::Signed(extrinsic()), 100);
         assert_eq!(anchor, signed());
         assert_eq!(anchor.next(163, 5), Step::Send(extrinsic()));
         assert_eq!(anchor.next(120, 6), Step::Find(extrinsic()), "something took its nonce");
         assert_eq!(anchor.next(164, 5), Step::Find(extrinsic()), "its era is over");
-        anchor.apply(Event::Absent);
+        anchor.apply(Event::Absent, 164);
         assert_eq!(anchor.next(164, 6), Step::Sign);
     }
 
     #[test]
-    fn a_refusal_that_may_hide_a_success_signs_nothing_new() {
-        for error in [SubmitError::NonceTaken, SubmitError::NonceUsed, SubmitError::AlreadyInPool] {
+    fn whatever_the_pool_says_nothing_new_is_signed_while_the_first_may_land() {
+        let words = [
+            SubmitError::NonceTaken,
+            SubmitError::NonceUsed,
+            SubmitError::AlreadyInPool,
+            SubmitError::Banned,
+            SubmitError::Dropped,
+            SubmitError::NoRoom,
+            SubmitError::BadSignature,
+            SubmitError::CannotPay,
+            SubmitError::Pool("?".into()),
+        ];
+        for error in words {
             let mut anchor = signed();
-            anchor.apply(Event::Refused(error, 110));
-            assert_eq!(anchor.state, signed().state);
-            assert_eq!((anchor.next(110, 5), anchor.next(111, 5)), (Step::Wait, Step::Send(extrinsic())));
-            assert_eq!(anchor.attempts, 0);
+            for at in 110..160 {
+                anchor.apply(Event::Refused(error.clone()), at);
+                assert_eq!(anchor.state, signed().state, "{error}");
+                assert!(anchor.wake_at_block > at && anchor.next(at, 5) == Step::Wait);
+            }
+            assert_eq!(anchor.next(164, 5), Step::Find(extrinsic()), "however long the wait");
+            anchor.apply(Event::Landed(submitted()), 164);
+            assert!(matches!(anchor.state, AnchorState::Anchored { .. }) && anchor.last_error.is_none());
         }
     }
 
@@ -242,14 +276,19 @@ mod tests {
         let full = || SubmitError::Dispatch("Commitments::SpaceLimitExceeded".into());
         let mut waits = Vec::new();
         while !anchor.is_over() {
-            anchor.apply(Event::Refused(full(), 200));
+            anchor.state = signed().state;
+            anchor.apply(Event::FailedThere(full()), 200);
             waits.push(anchor.wake_at_block - 200);
         }
-        assert_eq!(waits, [2, 4, 8, 16, 16, 16, 16, 1]);
+        assert_eq!((&waits[..5], waits.len()), (&[2, 4, 8, 16, 16][..], MAX_ATTEMPTS as usize));
         let mut poor = signed();
-        poor.apply(Event::Refused(SubmitError::CannotPay, 200));
+        poor.apply(Event::Refused(SubmitError::CannotPay), 110);
+        poor.apply(Event::Absent, 164);
         let AnchorState::Failed { reason } = &poor.state else { panic!("{poor:?}") };
         assert!(reason.contains("anchor by commitment"), "{reason}");
+        let mut foreign = due();
+        foreign.apply(Event::Refused(SubmitError::CannotEncode("no such call".into())), 110);
+        assert!(foreign.is_over(), "nothing was signed, and never will be: {foreign:?}");
     }
 
     #[test]

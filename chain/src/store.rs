@@ -24,7 +24,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// The content is not what was written.
-    #[error("{path} is damaged ({reason}): move it away; what it was about is then looked up on the chain")]
+    #[error("{path} is damaged ({reason}): move it away and start again")]
     Corrupt {
         /// The file.
         path: String,

@@ -333,32 +333,15 @@ impl ChainClient {
         outcome(&link, block, signed.hash).await
     }
 
-    /// Looks for a signed extrinsic in the finalized blocks that can hold it, and says how it fared there; `None` where
-    /// it is in none of them.
-    ///
-    /// # Errors
-    /// The chain is away; or it landed and its call failed.
-    pub async fn find(&self, signed: &SignedExtrinsic) -> Result<Option<Submitted>, SubmitError> {
-        let link = self.link().await?;
-        let (finalized, _) = link.finalized().await?;
-        for number in signed.signed_at.saturating_add(1)..=finalized.min(signed.expires_at) {
-            let Some(block) = link.hash_at(number).await? else { continue };
-            let at = link.at(number, block).await?;
-            if place(&link, &at, block, signed.hash).await?.is_some() {
-                return outcome(&link, block, signed.hash).await.map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The finalized height, and a hotkey's nonce there.
+    /// The finalized head of the node in use, with a hotkey's nonce there.
     ///
     /// # Errors
     /// The chain is away or answers with an error.
-    pub(crate) async fn finalized_nonce(&self, hotkey: Hotkey) -> Result<(u64, u64), ChainError> {
+    pub(crate) async fn account(&self, hotkey: Hotkey) -> Result<Account, ChainError> {
         let link = self.link().await?;
         let (height, hash) = link.finalized().await?;
-        Ok((height, link.nonce(&hotkey.0, Some(hash)).await?))
+        let nonce = link.nonce(&hotkey.0, Some(hash)).await?;
+        Ok(Account { link, height, nonce })
     }
 
     /// Signs, sends, and waits until the weights are finalized. Whoever must survive a crash
@@ -380,12 +363,48 @@ impl ChainClient {
     }
 }
 
+/// A hotkey's account at the finalized head of one node.
+pub(crate) struct Account {
+    link: Arc<Link>,
+    /// The finalized height.
+    pub(crate) height: u64,
+    /// The nonce there.
+    pub(crate) nonce: u64,
+}
+
+impl Account {
+    /// Looks for an extrinsic that can land no more in all finalized blocks that could hold it; `None` where it is in
+    /// none. Bodies are compared, so that a node without the state of those blocks can tell as well.
+    ///
+    /// # Errors
+    /// The chain is away, or it may land yet; or it landed and its call failed.
+    pub(crate) async fn find(&self, signed: &SignedExtrinsic) -> Result<Option<Submitted>, SubmitError> {
+        let link = &self.link;
+        if self.nonce <= signed.nonce && self.height < signed.expires_at {
+            return Err(link.inconsistent(format_args!("extrinsic {} may land yet", signed.hash)).into());
+        }
+        for number in signed.signed_at.saturating_add(1)..=self.height.min(signed.expires_at) {
+            let block = link.hash_at(number).await?;
+            let block = block.ok_or_else(|| link.inconsistent(format_args!("no finalized block {number}")))?;
+            let Some(index) = place(link, block, |bytes| bytes == signed.bytes).await? else { continue };
+            return match outcome(link, block, signed.hash).await {
+                // It stands there; how its call fared nobody can say any more.
+                Err(SubmitError::Chain(ChainError::StatePruned { .. })) => {
+                    let extrinsic_hash = signed.hash;
+                    Ok(Some(Submitted { block_number: number, block_hash: block, index, extrinsic_hash }))
+                }
+                outcome => outcome.map(Some),
+            };
+        }
+        Ok(None)
+    }
+}
+
 /// The place of an extrinsic in a block.
-async fn place(link: &Link, at: &At, block: BlockHash, extrinsic: BlockHash) -> Result<Option<u32>, ChainError> {
+async fn place(link: &Link, block: BlockHash, is_it: impl Fn(&[u8]) -> bool) -> Result<Option<u32>, ChainError> {
     let body = link.ask("chain_getBlock", link.legacy().chain_get_block(Some(block.to_h256()))).await?;
     let body = body.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
-    let hasher = at.hasher();
-    let index = body.block.extrinsics.iter().position(|x| BlockHash::from(hasher.hash(&x.0)) == extrinsic);
+    let index = body.block.extrinsics.iter().position(|x| is_it(&x.0));
     Ok(index.and_then(|i| u32::try_from(i).ok()))
 }
 
@@ -394,7 +413,8 @@ async fn outcome(link: &Link, block: BlockHash, extrinsic: BlockHash) -> Result<
     let number =
         link.number_of(block).await?.ok_or_else(|| ChainError::NoSuchBlock { endpoint: link.endpoint(), block })?;
     let at = link.at(number, block).await?;
-    let index = place(link, &at, block, extrinsic)
+    let hasher = at.hasher();
+    let index = place(link, block, |bytes| BlockHash::from(hasher.hash(bytes)) == extrinsic)
         .await?
         .ok_or_else(|| link.inconsistent(format_args!("block {block} lacks extrinsic {extrinsic}")))?;
     let events = link.ask("System.Events", at.events().fetch()).await?;

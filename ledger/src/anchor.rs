@@ -127,6 +127,15 @@ pub enum AnchorKind {
     Remark,
 }
 
+impl std::fmt::Display for AnchorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Commitment => "commitment",
+            Self::Remark => "remark",
+        })
+    }
+}
+
 /// Where a validator says that an anchor of its is. A claim, to be looked up on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnchorPlace {

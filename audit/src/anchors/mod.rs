@@ -10,8 +10,9 @@ pub mod posted;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perturb_ledger::{Anchor, AnchorKind, AnchorPlace};
+use perturb_ledger::{Anchor, AnchorKind, AnchorPlace, ValidatorSet};
 use perturb_types::{Digest, Hotkey};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::chain::Chain;
@@ -53,7 +54,16 @@ type OnChain = (Vec<Step>, Vec<Found>);
 fn commitments(chain: &Chain<'_>, netuid: u16, set: &BTreeSet<Hotkey>) -> Result<OnChain, AuditError> {
     let (mut steps, mut found) = (Vec::new(), Vec::new());
     for hotkey in set {
-        match chain.commitment(netuid, hotkey)? {
+        let commitment = match chain.commitment(netuid, hotkey) {
+            Ok(commitment) => commitment,
+            // One hotkey may have what nobody here can read; a node that does not answer is another matter.
+            Err(error) if error.verdict() == Verdict::Invalid => {
+                steps.push(Step::note(format!("{hotkey}: {error}")));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match commitment {
             None => steps.push(Step::note(format!("{hotkey} has no commitment"))),
             Some(commitment) => match posted::in_commitment(&commitment) {
                 None => steps.push(Step::note(format!("{hotkey} has a commitment about something else"))),
@@ -110,79 +120,129 @@ fn looked_up(chain: &Chain<'_>, netuid: u16, places: &[AnchorPlace]) -> OnChain 
     (steps, found)
 }
 
+/// What an anchor is worth beside the certified history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Worth {
+    /// Everything in it is certified.
+    Holds,
+    /// Header and state root are certified; nobody has the next header, which names the certificate.
+    HoldsWithoutCertificate,
+    /// It cannot be compared: too old for what the reader trusts, or nobody has the header.
+    Unknown,
+    /// It names something else than what is certified.
+    Contradicts,
+}
+
+impl Worth {
+    fn holds(self) -> bool {
+        matches!(self, Self::Holds | Self::HoldsWithoutCertificate)
+    }
+}
+
 /// Holds an anchor against the certified header of its height, and the next one.
-fn check(history: &History, nodes: &Nodes, anchor: &Anchor) -> (Vec<Step>, Verdict) {
+fn check(history: &History, nodes: &Nodes, anchor: &Anchor) -> (Vec<Step>, Worth) {
     let header = |height: u64| nodes.first(|node| history.header(node, Some(height)));
     let checked: Checked = match header(anchor.height) {
         Ok((checked, _)) => checked,
-        Err((_, error)) => return (vec![Step::bad(error.to_string())], error.verdict()),
+        Err((_, error)) => return (vec![Step::note(format!("it cannot be compared: {error}"))], Worth::Unknown),
     };
-    let said = [
-        ("header", anchor.header == checked.digest, anchor.header, checked.digest),
-        ("state root", anchor.state_root == checked.header.state_root, anchor.state_root, checked.header.state_root),
-    ];
-    let mut steps: Vec<Step> = said
-        .into_iter()
-        .map(|(what, same, anchored, certified)| match same {
+    let mut steps = Vec::new();
+    let mut compare = |what: &str, anchored: Digest, certified: Digest| {
+        steps.push(match anchored == certified {
             true => Step::ok(format!("{what} {anchored} is the certified one")),
             false => Step::bad(format!("{what} {anchored} is anchored, certified is {certified}")),
-        })
-        .collect();
-    let closed = checked.header.epoch.checked_sub(1);
-    if closed != Some(anchor.epoch) {
+        });
+        anchored == certified
+    };
+    let mut same = compare("header", anchor.header, checked.digest);
+    same &= compare("state root", anchor.state_root, checked.header.state_root);
+    let next = header(anchor.height.saturating_add(1));
+    let mut worth = Worth::Holds;
+    match next {
+        Ok((next, _)) => same &= compare("certificate", anchor.certificate, next.header.parent_certificate),
+        // Only what closed epochs is kept for ever.
+        Err((_, error)) => {
+            worth = Worth::HoldsWithoutCertificate;
+            steps.push(Step::note(format!("the certificate's digest cannot be compared: {error}")));
+        }
+    }
+    if checked.header.epoch.checked_sub(1) != Some(anchor.epoch) {
+        same = false;
         steps.push(Step::bad(format!("block {} is not the end of epoch {}", anchor.height, anchor.epoch)));
     }
-    match header(anchor.height.saturating_add(1)) {
-        // Only what closed epochs is kept for ever.
-        Err((_, error)) => steps.push(Step::note(format!("the certificate's digest cannot be compared: {error}"))),
-        Ok((next, _)) if next.header.parent_certificate == anchor.certificate => {
-            steps.push(Step::ok(format!("certificate {} is the agreed one", anchor.certificate)));
-        }
-        Ok((next, _)) => {
-            let agreed = next.header.parent_certificate;
-            steps.push(Step::bad(format!("certificate {} is anchored, agreed is {agreed}", anchor.certificate)));
-        }
-    }
-    let holds = steps.iter().all(|step| step.mark != crate::report::Mark::Bad);
-    (steps, if holds { Verdict::Ok } else { Verdict::Invalid })
+    (steps, if same { worth } else { Worth::Contradicts })
 }
 
-/// What all found anchors come to, one step for each different one with those who made it.
-fn judge(history: &History, nodes: &Nodes, found: &[Found]) -> (Vec<Step>, Vec<Value>, Option<u64>, Verdict) {
+/// What all found anchors come to.
+struct Judged {
+    /// One step for each different anchor, with those who made it.
+    steps: Vec<Step>,
+    values: Vec<Value>,
+    /// The newest epoch with an anchor that holds.
+    covered: Option<u64>,
+    /// Who anchored something else than the certified history.
+    contradicting: BTreeSet<Hotkey>,
+}
+
+fn judge(history: &History, nodes: &Nodes, found: &[Found]) -> Judged {
     let mut by_anchor: BTreeMap<(u64, Vec<u8>), Vec<&Found>> = BTreeMap::new();
     for f in found {
         by_anchor.entry((f.anchor.epoch, f.anchor.to_bytes().to_vec())).or_default().push(f);
     }
     let (mut steps, mut values) = (Vec::new(), Vec::new());
-    let (mut covered, mut verdict) = (None, Verdict::Ok);
+    let (mut covered, mut contradicting) = (None, BTreeSet::new());
     for of_one in by_anchor.values() {
         let Some(anchor) = of_one.first().map(|f| f.anchor) else { continue };
-        let (parts, outcome) = check(history, nodes, &anchor);
-        let who = of_one.iter().map(|f| {
-            let how = match f.kind {
-                AnchorKind::Commitment => "by commitment",
-                AnchorKind::Remark => "by remark",
-            };
-            Step::note(format!("{} {how} in chain block {}", f.hotkey, f.block))
-        });
+        let (parts, worth) = check(history, nodes, &anchor);
+        let who = of_one.iter().map(|f| Step::note(format!("{} by {} in chain block {}", f.hotkey, f.kind, f.block)));
         let text = format!("epoch {}, closed by block {}: {} anchors", anchor.epoch, anchor.height, of_one.len());
-        let holds = outcome == Verdict::Ok;
-        let step = if holds { Step::ok(text) } else { Step::bad(text) };
+        let step = match worth {
+            Worth::Contradicts => Step::bad(text),
+            Worth::Unknown => Step::note(text),
+            Worth::Holds | Worth::HoldsWithoutCertificate => Step::ok(text),
+        };
         steps.push(step.with(parts).with(who));
-        if holds {
+        if worth.holds() {
             covered = covered.max(Some(anchor.epoch));
-        } else if verdict != Verdict::Invalid {
-            verdict = outcome;
+        }
+        if worth == Worth::Contradicts {
+            contradicting.extend(of_one.iter().map(|f| f.hotkey));
         }
         values.extend(of_one.iter().map(|f| {
             json!({
                 "hotkey": f.hotkey, "kind": f.kind, "chain_block": f.block, "epoch": anchor.epoch,
                 "height": anchor.height, "header": anchor.header, "state_root": anchor.state_root,
-                "certificate": anchor.certificate, "holds": holds,
+                "certificate": anchor.certificate, "worth": worth,
             })
         }));
     }
-    (steps, values, covered, verdict)
+    Judged { steps, values, covered, contradicting }
+}
+
+/// What the anchors say of the history as a whole. A member can anchor whatever it likes, so that less than a third of
+/// the power proves nothing against the history and is only named; a third or more was promised not to lie.
+fn verdict(judged: &Judged, set: &ValidatorSet, epoch: Option<u64>, steps: &mut Vec<Step>) -> Verdict {
+    let members = set.iter().filter(|member| judged.contradicting.contains(&member.hotkey));
+    let power: u64 = members.map(|member| member.power).sum();
+    if power > 0 {
+        let names: Vec<String> = judged.contradicting.iter().map(ToString::to_string).collect();
+        let text = format!("power {power} of {} anchored another history: {}", set.total(), names.join(", "));
+        steps.push(Step::bad(text));
+    }
+    let third = u128::from(power) * 3 >= u128::from(set.total());
+    match judged.covered.filter(|covered| epoch.is_none_or(|wanted| *covered >= wanted)) {
+        _ if power > 0 && third => Verdict::Invalid,
+        Some(epoch) => {
+            steps.push(Step::ok(format!("every epoch up to {epoch} is anchored: each header names its parent")));
+            Verdict::Ok
+        }
+        None => {
+            let wanted = epoch.map_or_else(|| "no anchor".into(), |e| format!("no anchor of epoch {e} or later"));
+            steps.push(Step::bad(format!("{wanted} holds")));
+            Verdict::Unavailable
+        }
+    }
 }
 
 /// `anchors`: everything that the validators of the newest set have anchored.
@@ -199,14 +259,15 @@ pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -
     };
     steps.extend(root::trust_steps(&history, newest.header.height));
     steps.push(root::header_step(&newest));
-    let set: BTreeSet<Hotkey> = match history.at(newest.header.height.saturating_add(1)) {
-        Ok(trust) => trust.set().iter().map(|member| member.hotkey).collect(),
+    let set = match history.at(newest.header.height.saturating_add(1)) {
+        Ok(trust) => trust.set(),
         Err(error) => return Report::failed(title, steps, &error.into()),
     };
-    let on_chain = chains.first(|node| {
+    let hotkeys: BTreeSet<Hotkey> = set.iter().map(|member| member.hotkey).collect();
+    let on_chain = chains.first_believed(|node| {
         let chain = Chain::at(node.0, q.chain_genesis.as_ref(), q.at)?;
-        let (mut said, mut found) = commitments(&chain, q.netuid, &set)?;
-        let (more, wanted) = places(nodes, q.epoch, &set, &found);
+        let (mut said, mut found) = commitments(&chain, q.netuid, &hotkeys)?;
+        let (more, wanted) = places(nodes, q.epoch, &hotkeys, &found);
         said.extend(more);
         let (more, others) = looked_up(&chain, q.netuid, &wanted);
         said.extend(more);
@@ -223,24 +284,14 @@ pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -
             return Report::failed(title, steps, &error);
         }
     };
-    let (parts, values, covered, mut verdict) = judge(&history, nodes, &found);
+    let mut judged = judge(&history, nodes, &found);
     let text = format!("{} anchors of {} validators at chain block {number} ({hash})", found.len(), set.len());
-    steps.push(Step::ok(text).with(said).with(parts));
-    let result = json!({ "chain_block": number, "chain_hash": hash, "covered": covered, "anchors": values });
-    let enough = covered.filter(|covered| q.epoch.is_none_or(|wanted| *covered >= wanted));
-    match enough {
-        Some(epoch) => {
-            steps.push(Step::ok(format!("every epoch up to {epoch} is anchored: each header names its parent")));
-        }
-        None => {
-            let wanted =
-                q.epoch.map_or_else(|| "no anchor".into(), |epoch| format!("no anchor of epoch {epoch} or later"));
-            steps.push(Step::bad(format!("{wanted} holds")));
-            if verdict == Verdict::Ok {
-                verdict = Verdict::Unavailable;
-            }
-        }
-    }
+    steps.push(Step::ok(text).with(said).with(std::mem::take(&mut judged.steps)));
+    let verdict = verdict(&judged, set, q.epoch, &mut steps);
     let agreed = root::agreed(&history, nodes, (newest.header.height, newest.digest), &mut steps);
+    let result = json!({
+        "chain_block": number, "chain_hash": hash, "covered": judged.covered,
+        "contradicting": judged.contradicting, "anchors": judged.values,
+    });
     Report::new(if verdict == Verdict::Ok { agreed } else { verdict }, title, steps, result)
 }

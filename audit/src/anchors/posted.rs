@@ -1,7 +1,8 @@
 //! An anchor as it stands on the chain: in a commitment, or at the end of the extrinsic that made it.
 //!
-//! A signed extrinsic ends with its call, and a call with its arguments, so that neither the runtime's metadata nor its
-//! extensions have to be known:
+//! A signed extrinsic ends with its call, and a call with its arguments, so that neither the runtime's types nor its
+//! extensions have to be known, only the numbers of these two calls (as of spec 461). Whether the call succeeded is not
+//! asked: the hotkey's signature over these bytes, in a finalized block, is the anchor.
 //!
 //! ```text
 //! Compact length ‖ 84 (signed, version 4) ‖ 00 ‖ account 32 ‖ 01 (sr25519) ‖ signature 64 ‖ extensions ‖ call

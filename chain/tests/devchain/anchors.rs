@@ -25,11 +25,13 @@ struct Working {
 impl Working {
     fn start(net: &Net, client: &ChainClient, view: &watch::Receiver<ChainView>, weights: Submissions) -> Self {
         let (anchors, incoming) = mpsc::channel(4);
-        let (weights, watched) = watch::channel(weights);
+        let told = weights;
+        let (weights, watched) = watch::channel(Submissions::default());
         let (status, latest) = watch::channel(Anchors::default());
         let anchorer = Anchorer::open(client.clone(), net.folder.path().join("anchors"), pair(1)).unwrap();
         let view = view.clone();
         let task = tokio::spawn(async move { anchorer.run(incoming, view, watched, status).await.unwrap() });
+        weights.send_replace(told);
         Self { anchors, weights, latest, task }
     }
 
@@ -48,6 +50,14 @@ fn is_anchored(anchors: &Anchors, epoch: u64) -> bool {
 }
 
 impl Net {
+    /// What a process that died has left.
+    fn on_file(&self, anchor: &Anchoring) {
+        let folder = self.folder.path().join("anchors");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(format!("anchor-{:020}.json", anchor.epoch));
+        std::fs::write(file, serde_json::to_vec(anchor).unwrap()).unwrap();
+    }
+
     /// The extrinsic at a place, in hex.
     async fn extrinsic(&self, submitted: &perturb_chain::Submitted) -> String {
         let hash = submitted.block_hash.to_string();
@@ -83,7 +93,8 @@ async fn anchors_of_both_kinds_land_once_where_they_say() {
     again.anchor(4, remark(4)).await;
     drop(again.anchors);
     tokio::time::timeout(PATIENCE, again.task).await.unwrap().unwrap();
-    assert_eq!(*again.latest.borrow(), all);
+    let latest = again.latest.borrow().clone();
+    assert_eq!(latest, all);
     assert_eq!(net.nonce(&pair(1)).await, 2);
 }
 
@@ -100,13 +111,43 @@ async fn a_process_that_dies_after_sending_finds_its_anchor_and_sends_no_other()
     let landed = client.broadcast(&signed, |_| {}).await.unwrap();
     let mut anchor = Anchoring::new(5, remark(5));
     anchor.state = AnchorState::Signed { signed };
-    let folder = net.folder.path().join("anchors");
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("anchor-00000000000000000005.json"), serde_json::to_vec(&anchor).unwrap()).unwrap();
+    net.on_file(&anchor);
     let mut working = Working::start(&net, &client, &view, Submissions::default());
     let all = working.until("it is found", |all| is_anchored(all, 5)).await;
     assert_eq!(all[&5].state, AnchorState::Anchored { submitted: landed });
     assert_eq!(net.nonce(&pair(1)).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_something_else_took_the_nonce_the_anchor_is_signed_anew() {
+    let net = Net::start().await;
+    let client = net.client().await;
+    let view = client.subscribe_finalized(NETUID);
+    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    let signed = client.sign_anchor(&pair(1), &commitment(6), 0).await.unwrap();
+    let other = client.sign_anchor(&pair(1), &commitment(7), 0).await.unwrap();
+    client.broadcast(&other, |_| {}).await.unwrap();
+    let mut anchor = Anchoring::new(6, commitment(6));
+    anchor.state = AnchorState::Signed { signed: signed.clone() };
+    net.on_file(&anchor);
+    let mut working = Working::start(&net, &client, &view, Submissions::default());
+    let all = working.until("it lands", |all| is_anchored(all, 6)).await;
+    let AnchorState::Anchored { submitted } = &all[&6].state else { panic!("{all:?}") };
+    assert_ne!(submitted.extrinsic_hash, signed.hash);
+    assert_eq!(net.nonce(&pair(1)).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_new_is_signed_where_no_anchors_are_wanted_any_more() {
+    let net = Net::start().await;
+    let client = net.client().await;
+    let view = client.subscribe_finalized(NETUID);
+    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    net.on_file(&Anchoring::new(3, commitment(3)));
+    let working = Working::start(&net, &client, &view, Submissions::default());
+    drop(working.anchors);
+    tokio::time::timeout(PATIENCE, working.task).await.unwrap().unwrap();
+    assert_eq!((working.latest.borrow().len(), net.nonce(&pair(1)).await), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,6 @@ use perturb_consensus::Status;
 use perturb_ledger::{Anchor, AnchorKind, AnchorPlace, query};
 use perturb_types::{Digest, Hotkey};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreed;
 use crate::config::AnchorPolicy;
@@ -16,51 +15,62 @@ use crate::config::AnchorPolicy;
 /// Anchors that wait for the chain: a newer one covers them.
 pub const QUEUE: usize = 4;
 
+/// Blocks behind the network from which this node is fetching them.
+const LAG: u64 = 2;
+
 /// How and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// How.
     pub how: AnchorPolicy,
-    /// Every how many epochs; 0 counts as 1.
+    /// Epochs from one anchor to the next, at least; 0 counts as 1.
     pub every: u64,
 }
 
 /// Watches the agreed state and hands the newest epoch's anchor on, once the block after the closing one, which names
-/// the certificate, is there. After a restart it hands the last one on again: the anchorer knows what it has done.
+/// the certificate, is there; members of the set only, for auditors ask about them, and not while blocks are fetched:
+/// the epochs between are covered. What was anchored before, `anchored` says when the anchorer has begun.
 ///
 /// # Errors
 /// The state cannot be read.
 pub async fn run(
     agreed: Arc<Agreed>,
+    me: Hotkey,
     policy: Policy,
     mut machine: watch::Receiver<Status>,
+    mut anchored: watch::Receiver<Anchors>,
     anchors: mpsc::Sender<Anchoring>,
-    stop: CancellationToken,
 ) -> Result<()> {
-    let mut sent = None;
+    if policy.how == AnchorPolicy::None || anchored.changed().await.is_err() {
+        return Ok(());
+    }
+    let mut last = anchored.borrow().keys().next_back().copied();
     loop {
-        if let Some(anchor) = newest(&agreed)?
-            && sent.is_none_or(|epoch| anchor.epoch > epoch)
-            && anchor.epoch.checked_rem(policy.every).unwrap_or(0) == 0
+        let behind = {
+            let status = machine.borrow_and_update();
+            status.network_height > status.height.saturating_add(LAG)
+        };
+        if !behind
+            && let Some(anchor) = newest(&agreed, &me)?
+            && last.is_none_or(|last| anchor.epoch >= last.saturating_add(policy.every.max(1)))
         {
+            last = Some(anchor.epoch);
             if let Some(call) = call(policy.how, agreed.genesis().netuid, &anchor) {
                 // The anchorer's end is the node's end.
                 let _ = anchors.send(Anchoring::new(anchor.epoch, call)).await;
             }
-            sent = Some(anchor.epoch);
         }
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = machine.changed() => if changed.is_err() { return Ok(()) },
+        if machine.changed().await.is_err() {
+            return Ok(());
         }
     }
 }
 
-/// The anchor of the epoch that was closed last.
-fn newest(agreed: &Agreed) -> Result<Option<Anchor>> {
+/// The anchor of the epoch that was closed last, where `me` is of the set.
+fn newest(agreed: &Agreed, me: &Hotkey) -> Result<Option<Anchor>> {
     let db = agreed.database();
     let meta = query::meta(db)?;
-    if meta.epoch == 0 {
+    if meta.epoch == 0 || query::validators(db)?.by_hotkey(me).is_none() {
         return Ok(None);
     }
     let (closing, next) = (db.header(meta.epoch_start)?, db.header(meta.epoch_start.saturating_add(1))?);
@@ -105,10 +115,7 @@ pub fn places(anchors: &Anchors, me: Hotkey) -> Vec<AnchorPlace> {
 /// The newest anchor and how far it has come, for people.
 pub fn newest_in_words(anchors: &Anchors) -> Option<String> {
     let anchor = anchors.values().next_back()?;
-    let how = match kind(&anchor.call) {
-        AnchorKind::Commitment => "commitment",
-        AnchorKind::Remark => "remark",
-    };
+    let how = kind(&anchor.call);
     let state = match &anchor.state {
         AnchorState::Due => "due".into(),
         AnchorState::Signed { .. } => "signed".into(),

@@ -145,7 +145,7 @@ async fn serve(config: Config) -> Result<()> {
         metagraph: metagraph.clone(),
         machine: handle.status(),
         submissions: submissions.clone(),
-        anchors: anchored,
+        anchors: anchored.clone(),
         counters: counters.clone(),
         driver: handle.clone(),
     });
@@ -185,14 +185,20 @@ async fn serve(config: Config) -> Result<()> {
     tasks.spawn(weights::run(agreed.clone(), me, client.clone(), handle.status(), vectors, stop.clone()));
     let (due, to_anchor) = mpsc::channel(anchors::QUEUE);
     let policy = anchors::Policy { how: config.anchor, every: config.anchor_every_epochs };
-    tasks.spawn(anchors::run(agreed, policy, handle.status(), due, stop.clone()));
+    let anchoring = anchors::run(agreed, me, policy, handle.status(), anchored, due);
     let anchorer = Anchorer::open(client.clone(), config.data_dir.join("anchors"), hotkey.clone())?;
-    let (chain_view, stopped) = (metagraph.view(), stop.clone());
+    let anchorer = anchorer.run(to_anchor, metagraph.view(), submissions, anchors_tx);
+    let stopped = stop.clone();
     tasks.spawn(async move {
+        let both = async { tokio::try_join!(anchoring, async { anchorer.await.wrap_err("anchors") }) };
         tokio::select! {
-            outcome = anchorer.run(to_anchor, chain_view, submissions, anchors_tx) => Ok(outcome?),
-            () = stopped.cancelled() => Ok(()),
+            biased;
+            () = stopped.cancelled() => return Ok(()),
+            outcome = both => drop(outcome?),
         }
+        // Without a policy there is soon nothing left to do, which is no reason for the node to end.
+        stopped.cancelled().await;
+        Ok(())
     });
     let store = Arc::new(FileStore::open(config.data_dir.join("weights"))?);
     let submitter = Submitter::new(client, store, hotkey);

@@ -1,6 +1,7 @@
-//! A validator among peers that lie, and from one consensus key to the next.
+//! A validator among peers that lie, from one consensus key to the next, and beside its chain.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chain;
 mod liars;
 mod rotation;
 mod snapshots;

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use perturb_ledger::ledger::ProposalInput;
-use perturb_ledger::{Certificate, ChainReference, Ledger, Transaction, VoteKind, vote_sign_bytes};
-use perturb_storage::Database;
+use perturb_ledger::{Ledger, Transaction};
 use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, RoundId, RoundOpen, Signed, encode};
 
-use super::world::{genesis, history};
+use super::world::{commit, genesis, history};
 use crate::keys::consensus::make_next;
 use crate::keys::delegation::{DelegationFile, waiting};
 use crate::keys::{Keyring, Signer};
@@ -15,35 +13,6 @@ use crate::localnet::plan::Plan;
 use crate::validator::agreed::Agreed;
 use crate::validator::membership::Member;
 use crate::validator::pending::signed_now;
-
-/// Commits a block with these transactions, certified by whoever of `pairs` is a member.
-fn commit(ledger: &mut Ledger<Database>, pairs: &[ConsensusPair], txs: Vec<Transaction>, closes: bool) {
-    let mut reference = ledger.head().reference.clone();
-    let mut snapshot = None;
-    if closes {
-        let (number, epoch_index) = (reference.number + 9, reference.epoch_index + 1);
-        reference = ChainReference { number, hash: Digest([number as u8; 32]), epoch_index };
-        let old = perturb_ledger::query::snapshot(ledger.store()).unwrap();
-        snapshot = Some(perturb_ledger::tx::Snapshot { reference: reference.clone(), ..old });
-    }
-    let members: Vec<_> = pairs.iter().filter(|p| ledger.validators().by_key(&p.public()).is_some()).collect();
-    let count = txs.len() + usize::from(closes);
-    let input = ProposalInput {
-        time_ms: ledger.head().time_ms + 1000,
-        proposer: members[0].public(),
-        snapshot,
-        reference,
-        transactions: txs,
-    };
-    let (block, executed) = ledger.propose(input).unwrap();
-    assert_eq!(block.body.transactions.len(), count, "everything was agreed");
-    let height = block.header.height;
-    let digest = executed.digest();
-    let bytes = vote_sign_bytes(&ledger.network(), VoteKind::Precommit, height, 0, Some(digest));
-    let signatures = members.iter().map(|p| (p.public(), p.sign(&bytes))).collect();
-    let commit = ledger.commit(executed, Certificate::new(height, 0, digest, signatures));
-    ledger.store().clone().commit(&commit.unwrap()).unwrap();
-}
 
 #[test]
 fn a_validator_goes_from_one_key_to_the_next_with_the_epoch_and_signs_anew_what_is_on_its_way() {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use perturb_ledger::ledger::{Ledger, ProposalInput, genesis_commit};
 use perturb_ledger::tx::{Neuron, Snapshot};
-use perturb_ledger::{Certificate, ChainReference, Genesis, VoteKind, vote_sign_bytes};
+use perturb_ledger::{Certificate, ChainReference, Genesis, Transaction, VoteKind, vote_sign_bytes};
 use perturb_storage::{Database, Options};
-use perturb_types::Digest;
+use perturb_types::{ConsensusPair, Digest};
 
 use crate::localnet::plan::Plan;
 
@@ -54,4 +54,33 @@ pub fn history(dir: &Path, plan: &Plan, genesis: &Genesis, tip: u64) -> Database
         db.commit(&ledger.commit(executed, certificate).unwrap()).unwrap();
     }
     db
+}
+
+/// Commits a block with these transactions, certified by whoever of `pairs` is a member.
+pub fn commit(ledger: &mut Ledger<Database>, pairs: &[ConsensusPair], txs: Vec<Transaction>, closes: bool) {
+    let mut reference = ledger.head().reference.clone();
+    let mut snapshot = None;
+    if closes {
+        let (number, epoch_index) = (reference.number + 9, reference.epoch_index + 1);
+        reference = ChainReference { number, hash: Digest([number as u8; 32]), epoch_index };
+        let old = perturb_ledger::query::snapshot(ledger.store()).unwrap();
+        snapshot = Some(perturb_ledger::tx::Snapshot { reference: reference.clone(), ..old });
+    }
+    let members: Vec<_> = pairs.iter().filter(|p| ledger.validators().by_key(&p.public()).is_some()).collect();
+    let count = txs.len() + usize::from(closes);
+    let input = ProposalInput {
+        time_ms: ledger.head().time_ms + 1000,
+        proposer: members[0].public(),
+        snapshot,
+        reference,
+        transactions: txs,
+    };
+    let (block, executed) = ledger.propose(input).unwrap();
+    assert_eq!(block.body.transactions.len(), count, "everything was agreed");
+    let height = block.header.height;
+    let digest = executed.digest();
+    let bytes = vote_sign_bytes(&ledger.network(), VoteKind::Precommit, height, 0, Some(digest));
+    let signatures = members.iter().map(|p| (p.public(), p.sign(&bytes))).collect();
+    let commit = ledger.commit(executed, Certificate::new(height, 0, digest, signatures));
+    ledger.store().clone().commit(&commit.unwrap()).unwrap();
 }
