@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use subxt::dynamic::Value;
 use subxt::ext::scale_value::Composite;
 
-use crate::submit::NamedCall;
+use crate::call::NamedCall;
 use crate::{SignedExtrinsic, SubmitError, Submitted};
 
 /// Longest text of a commitment: the chain's longest field of plain bytes.

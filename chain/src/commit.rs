@@ -14,11 +14,11 @@ use subxt::ext::scale_decode::DecodeAsType;
 use subxt::ext::scale_value::Composite;
 use subxt::utils::AccountId32;
 
+use crate::call::{NamedCall, WeightsCall, call_name};
 use crate::link::Link;
 use crate::options::DEFAULT_BLOCK_TIME_MS;
 use crate::read::Reader;
 use crate::schedule::{EpochSchedule, MAX_REVEAL_PERIOD};
-use crate::submit::{NamedCall, WeightsCall, call_name};
 use crate::timelock::{self, Beacon, COMMIT_REVEAL_VERSION, Payload};
 use crate::{ChainClient, ChainError, PALLET, SubmitError};
 

@@ -14,8 +14,9 @@ use subxt::ext::frame_metadata::RuntimeMetadataPrefixed;
 use subxt::utils::{AccountId32, H256, MultiSignature};
 use subxt::{ArcMetadata, Metadata};
 
+use crate::call::{NamedCall, plain_call};
 use crate::commit::commit_call;
-use crate::submit::{NamedCall, params, plain_call};
+use crate::submit::params;
 use crate::{AnchorCall, BlockHash, PALLET, WeightsCall, extensions};
 
 /// The storage entries that this crate reads, with their number of keys and whether a

@@ -20,6 +20,7 @@
 
 pub mod anchor;
 pub mod anchorer;
+pub mod call;
 pub mod client;
 pub mod commit;
 pub mod error;
@@ -44,6 +45,7 @@ pub mod view;
 
 pub use anchor::{AnchorCall, AnchorState, Anchoring};
 pub use anchorer::{Anchorer, Anchors};
+pub use call::WeightsCall;
 pub use client::ChainClient;
 pub use commit::Commit;
 pub use error::ChainError;
@@ -54,7 +56,7 @@ pub use schedule::{EpochSchedule, Reveal};
 pub use snapshot::{Hyper, MetagraphSnapshot, Neuron};
 pub use store::{FileStore, StoreError, SubmissionStore};
 pub use submission::{AgreedVector, State, Submission, SubmissionKey};
-pub use submit::{SignedExtrinsic, Submitted, WeightsCall};
+pub use submit::{SignedExtrinsic, Submitted};
 pub use submit_error::SubmitError;
 pub use submitter::{Submitter, SubmitterError};
 pub use timelock::Beacon;

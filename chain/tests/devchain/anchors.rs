@@ -14,6 +14,22 @@ fn remark(byte: u8) -> AnchorCall {
     AnchorCall::Remark { bytes: vec![byte; 121] }
 }
 
+/// Where uid 0 can pay for remarks.
+fn funded() -> Genesis {
+    let mut genesis = genesis();
+    genesis.subnets[0].neurons[0].balance_rao = RAO;
+    genesis
+}
+
+/// A chain that has begun, with a client and its view.
+async fn ready(genesis: Genesis) -> (Net, ChainClient, watch::Receiver<ChainView>) {
+    let net = Net::start_from(genesis).await;
+    let client = net.client().await;
+    let view = client.subscribe_finalized(NETUID);
+    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    (net, client, view)
+}
+
 /// An anchorer at work, with no weights in its way unless the test puts them there.
 struct Working {
     anchors: mpsc::Sender<Anchoring>,
@@ -68,12 +84,7 @@ impl Net {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn anchors_of_both_kinds_land_once_where_they_say() {
-    let mut genesis = genesis();
-    // A remark costs a fee.
-    genesis.subnets[0].neurons[0].balance_rao = RAO;
-    let net = Net::start_from(genesis).await;
-    let client = net.client().await;
-    let view = client.subscribe_finalized(NETUID);
+    let (net, client, view) = ready(funded()).await;
     let mut working = Working::start(&net, &client, &view, Submissions::default());
     working.anchor(3, commitment(3)).await;
     working.until("the commitment", |all| is_anchored(all, 3)).await;
@@ -100,12 +111,7 @@ async fn anchors_of_both_kinds_land_once_where_they_say() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_dies_after_sending_finds_its_anchor_and_sends_no_other() {
-    let mut genesis = genesis();
-    genesis.subnets[0].neurons[0].balance_rao = RAO;
-    let net = Net::start_from(genesis).await;
-    let client = net.client().await;
-    let view = client.subscribe_finalized(NETUID);
-    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    let (net, client, view) = ready(funded()).await;
     // As the file was when the process died: signed, and it is not known what became of it.
     let signed = client.sign_anchor(&pair(1), &remark(5), 0).await.unwrap();
     let landed = client.broadcast(&signed, |_| {}).await.unwrap();
@@ -120,10 +126,7 @@ async fn a_process_that_dies_after_sending_finds_its_anchor_and_sends_no_other()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_something_else_took_the_nonce_the_anchor_is_signed_anew() {
-    let net = Net::start().await;
-    let client = net.client().await;
-    let view = client.subscribe_finalized(NETUID);
-    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    let (net, client, view) = ready(genesis()).await;
     let signed = client.sign_anchor(&pair(1), &commitment(6), 0).await.unwrap();
     let other = client.sign_anchor(&pair(1), &commitment(7), 0).await.unwrap();
     client.broadcast(&other, |_| {}).await.unwrap();
@@ -139,10 +142,7 @@ async fn where_something_else_took_the_nonce_the_anchor_is_signed_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_new_is_signed_where_no_anchors_are_wanted_any_more() {
-    let net = Net::start().await;
-    let client = net.client().await;
-    let view = client.subscribe_finalized(NETUID);
-    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    let (net, client, view) = ready(genesis()).await;
     net.on_file(&Anchoring::new(3, commitment(3)));
     let working = Working::start(&net, &client, &view, Submissions::default());
     drop(working.anchors);
@@ -152,10 +152,7 @@ async fn nothing_new_is_signed_where_no_anchors_are_wanted_any_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_anchor_waits_for_weights_and_only_the_newest_is_sent() {
-    let net = Net::start().await;
-    let client = net.client().await;
-    let view = client.subscribe_finalized(NETUID);
-    until(&mut view.clone(), "a head", |v| v.connected && v.number > 0).await;
+    let (net, client, view) = ready(genesis()).await;
     let under_way = Submission::new(vector(1, 0, &[(3, 65_535)], 1));
     let weights = Submissions::from([(under_way.key(), under_way.clone())]);
     let mut working = Working::start(&net, &client, &view, weights);
