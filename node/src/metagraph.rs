@@ -111,7 +111,7 @@ fn note_entitled(entitled: &mut BTreeMap<Hotkey, u64>, fresh: &MetagraphSnapshot
 
 impl Metagraph {
     /// Whether a hotkey is still to be heard as a validator, whatever the chain says of it now.
-    fn is_member(&self, hotkey: &Hotkey) -> Result<bool, StoreError> {
+    fn is_heard(&self, hotkey: &Hotkey) -> Result<bool, StoreError> {
         if self.entitled.read().unwrap_or_else(PoisonError::into_inner).contains_key(hotkey) {
             return Ok(true);
         }
@@ -122,7 +122,7 @@ impl Metagraph {
     }
 
     fn judge(&self, hotkey: &Hotkey, role: Role) -> Result<Result<(), String>, StoreError> {
-        if role == Role::Validator && self.is_member(hotkey)? {
+        if role == Role::Validator && self.is_heard(hotkey)? {
             return Ok(Ok(()));
         }
         let standing = match (self.newest(), &self.agreed) {
