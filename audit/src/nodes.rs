@@ -8,16 +8,16 @@ use crate::source::{Ask, Source};
 pub struct Nodes(pub Vec<Box<dyn Source>>);
 
 impl Nodes {
-    /// The first node's answer that holds, with a step for each that was asked before it.
+    /// The first node's answer that holds; every node that was asked is a step.
     ///
     /// # Errors
-    /// Nobody's does: the steps, and the error that says most (a lie before a wrong network before
-    /// silence).
+    /// Nobody's does: the error that says most (a lie before a wrong network before silence).
     pub fn first<T>(
         &self,
+        steps: &mut Vec<Step>,
         ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
-    ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
-        self.first_of(ask, "everything below was checked here")
+    ) -> Result<T, AuditError> {
+        self.first_of(steps, ask, "everything below was checked here")
     }
 
     /// As [`Nodes::first`], of a chain's nodes: nothing proves what they say.
@@ -26,22 +26,24 @@ impl Nodes {
     /// As there.
     pub fn first_believed<T>(
         &self,
+        steps: &mut Vec<Step>,
         ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
-    ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
-        self.first_of(ask, "what it says of its blocks is believed")
+    ) -> Result<T, AuditError> {
+        self.first_of(steps, ask, "what it says of its blocks is believed")
     }
 
     fn first_of<T>(
         &self,
+        steps: &mut Vec<Step>,
         ask: impl Fn(Ask<'_>) -> Result<T, AuditError>,
         then: &str,
-    ) -> Result<(T, Vec<Step>), (Vec<Step>, AuditError)> {
-        let (mut steps, mut worst) = (Vec::new(), None);
+    ) -> Result<T, AuditError> {
+        let mut worst = None;
         for node in &self.0 {
             match ask(Ask(node.as_ref())) {
                 Ok(found) => {
                     steps.push(Step::ok(format!("{} answered; {then}", node.name())));
-                    return Ok((found, steps));
+                    return Ok(found);
                 }
                 Err(error) => {
                     steps.push(Step::bad(format!("{}: {error}", node.name())));
@@ -51,7 +53,7 @@ impl Nodes {
                 }
             }
         }
-        Err((steps, worst.unwrap_or_else(|| AuditError::Usage("no node to ask (--node)".into()))))
+        Err(worst.unwrap_or_else(|| AuditError::Usage("no node to ask (--node)".into())))
     }
 
     /// Every node's answer.

@@ -160,7 +160,8 @@ pub fn show(found: &Round) -> (Step, Value) {
 /// `round <validator> <seq>`: also returns the bundle that shows it.
 pub fn run(anchor: &TrustAnchor, nodes: &Nodes, round: &RoundId) -> (Report, Option<Bundle>) {
     let title = format!("round {} of {}", round.seq, round.validator);
-    let found = nodes.first(|node| {
+    let mut steps = Vec::new();
+    let found = nodes.first(&mut steps, |node| {
         let history = History::load(anchor, node)?;
         let answer = node.round(round)?;
         let Some(opened) = answer.opened.map(|o| Box::new(o.0)) else {
@@ -171,7 +172,7 @@ pub fn run(anchor: &TrustAnchor, nodes: &Nodes, round: &RoundId) -> (Report, Opt
         Ok((history, opened, closed, checked))
     });
     match found {
-        Ok(((history, opened, closed, checked), mut steps)) => {
+        Ok((history, opened, closed, checked)) => {
             let top = checked.closed.as_ref().map_or(checked.opened.0, |c| c.place.0);
             steps.extend(root::trust_steps(&history, top));
             let (step, result) = show(&checked);
@@ -182,6 +183,6 @@ pub fn run(anchor: &TrustAnchor, nodes: &Nodes, round: &RoundId) -> (Report, Opt
             let bundle = Bundle::new(&history, Claim::Round { round: *round, opened, closed });
             (Report::new(verdict, title, steps, result), Some(bundle))
         }
-        Err((steps, error)) => (Report::failed(title, steps, &error), None),
+        Err(error) => (Report::failed(title, steps, &error), None),
     }
 }

@@ -160,15 +160,16 @@ pub fn run(
     miner: &Hotkey,
 ) -> (Report, Option<Bundle>) {
     let title = format!("score of {miner} in epoch {epoch}");
-    let found = nodes.first(|node| {
+    let mut steps = Vec::new();
+    let found = nodes.first(&mut steps, |node| {
         let history = History::load(anchor, node)?;
         let (checked, proof) = proved(&history, node, epoch, challenge)?;
         let standing = standing(&checked.header, epoch, challenge, miner, &proof)?;
         Ok((history, checked, proof, standing))
     });
-    let (history, checked, proof, standing, mut steps) = match found {
-        Ok(((history, checked, proof, standing), steps)) => (history, checked, proof, standing, steps),
-        Err((steps, error)) => return (Report::failed(title, steps, &error), None),
+    let (history, checked, proof, standing) = match found {
+        Ok(found) => found,
+        Err(error) => return (Report::failed(title, steps, &error), None),
     };
     steps.extend(root::trust_steps(&history, checked.header.height));
     steps.push(root::header_step(&checked));

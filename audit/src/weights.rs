@@ -69,8 +69,8 @@ pub struct Question {
 type Agreed = (History, Checked, EpochRecord);
 
 /// The proved record of the epoch.
-fn agreed(anchor: &TrustAnchor, nodes: &Nodes, q: &Question) -> Result<(Agreed, Vec<Step>), (Vec<Step>, AuditError)> {
-    nodes.first(|node| {
+fn agreed(anchor: &TrustAnchor, nodes: &Nodes, q: &Question, steps: &mut Vec<Step>) -> Result<Agreed, AuditError> {
+    nodes.first(steps, |node| {
         let history = History::load(anchor, node)?;
         let (checked, proof) = score::proved(&history, node, q.epoch, q.challenge)?;
         let Some(record) = score::record(&checked.header, q.epoch, q.challenge, &proof)? else {
@@ -119,9 +119,10 @@ fn step(hotkey: &Hotkey, updated: Option<u64>, found: &OnChain) -> Step {
 /// `weights --epoch N`.
 pub fn run(anchor: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Report {
     let title = format!("weights of epoch {}", q.epoch);
-    let ((history, checked, record), mut steps) = match agreed(anchor, nodes, q) {
+    let mut steps = Vec::new();
+    let (history, checked, record) = match agreed(anchor, nodes, q, &mut steps) {
         Ok(found) => found,
-        Err((steps, error)) => return Report::failed(title, steps, &error),
+        Err(error) => return Report::failed(title, steps, &error),
     };
     steps.extend(root::trust_steps(&history, checked.header.height));
     steps.push(root::header_step(&checked));
@@ -130,20 +131,14 @@ pub fn run(anchor: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) ->
     });
     let text = format!("agreed vector of epoch {}, closed by block {}", q.epoch, record.height);
     steps.push(Step::ok(text).with(vector));
-    let found = chains.first_believed(|node| {
+    let found = chains.first_believed(&mut steps, |node| {
         let chain = Chain::at(node.0, q.chain_genesis.as_ref(), q.at)?;
         let rows = on_chain(&history, &record, &chain, q)?;
         Ok((chain.hash, chain.number, rows))
     });
     let (hash, number, rows) = match found {
-        Ok((found, asked)) => {
-            steps.extend(asked);
-            found
-        }
-        Err((asked, error)) => {
-            steps.extend(asked);
-            return Report::failed(title, steps, &error);
-        }
+        Ok(found) => found,
+        Err(error) => return Report::failed(title, steps, &error),
     };
     let parts = rows.iter().map(|(hotkey, updated, found)| step(hotkey, *updated, found));
     let same = rows.iter().filter(|(_, _, found)| *found == OnChain::Same).count();

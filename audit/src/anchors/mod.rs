@@ -142,10 +142,10 @@ impl Worth {
 
 /// Holds an anchor against the certified header of its height, and the next one.
 fn check(history: &History, nodes: &Nodes, anchor: &Anchor) -> (Vec<Step>, Worth) {
-    let header = |height: u64| nodes.first(|node| history.header(node, Some(height)));
+    let header = |height: u64| nodes.first(&mut Vec::new(), |node| history.header(node, Some(height)));
     let checked: Checked = match header(anchor.height) {
-        Ok((checked, _)) => checked,
-        Err((_, error)) => return (vec![Step::note(format!("it cannot be compared: {error}"))], Worth::Unknown),
+        Ok(checked) => checked,
+        Err(error) => return (vec![Step::note(format!("it cannot be compared: {error}"))], Worth::Unknown),
     };
     let mut steps = Vec::new();
     let mut compare = |what: &str, anchored: Digest, certified: Digest| {
@@ -160,9 +160,9 @@ fn check(history: &History, nodes: &Nodes, anchor: &Anchor) -> (Vec<Step>, Worth
     let next = header(anchor.height.saturating_add(1));
     let mut worth = Worth::Holds;
     match next {
-        Ok((next, _)) => same &= compare("certificate", anchor.certificate, next.header.parent_certificate),
+        Ok(next) => same &= compare("certificate", anchor.certificate, next.header.parent_certificate),
         // Only what closed epochs is kept for ever.
-        Err((_, error)) => {
+        Err(error) => {
             worth = Worth::HoldsWithoutCertificate;
             steps.push(Step::note(format!("the certificate's digest cannot be compared: {error}")));
         }
@@ -248,14 +248,15 @@ fn verdict(judged: &Judged, set: &ValidatorSet, epoch: Option<u64>, steps: &mut 
 /// `anchors`: everything that the validators of the newest set have anchored.
 pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -> Report {
     let title = q.epoch.map_or_else(|| "anchors".into(), |epoch| format!("anchors that cover epoch {epoch}"));
-    let loaded = nodes.first(|node| {
+    let mut steps = Vec::new();
+    let loaded = nodes.first(&mut steps, |node| {
         let history = History::load(trusted, node)?;
         let newest = history.header(node, None)?;
         Ok((history, newest))
     });
-    let ((history, newest), mut steps) = match loaded {
+    let (history, newest) = match loaded {
         Ok(loaded) => loaded,
-        Err((steps, error)) => return Report::failed(title, steps, &error),
+        Err(error) => return Report::failed(title, steps, &error),
     };
     steps.extend(root::trust_steps(&history, newest.header.height));
     steps.push(root::header_step(&newest));
@@ -264,7 +265,7 @@ pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -
         Err(error) => return Report::failed(title, steps, &error.into()),
     };
     let hotkeys: BTreeSet<Hotkey> = set.iter().map(|member| member.hotkey).collect();
-    let on_chain = chains.first_believed(|node| {
+    let on_chain = chains.first_believed(&mut steps, |node| {
         let chain = Chain::at(node.0, q.chain_genesis.as_ref(), q.at)?;
         let (mut said, mut found) = commitments(&chain, q.netuid, &hotkeys)?;
         let (more, wanted) = places(nodes, q.epoch, &hotkeys, &found);
@@ -275,14 +276,8 @@ pub fn run(trusted: &TrustAnchor, nodes: &Nodes, chains: &Nodes, q: &Question) -
         Ok((chain.hash, chain.number, said, found))
     });
     let (hash, number, said, found) = match on_chain {
-        Ok((found, asked)) => {
-            steps.extend(asked);
-            found
-        }
-        Err((asked, error)) => {
-            steps.extend(asked);
-            return Report::failed(title, steps, &error);
-        }
+        Ok(found) => found,
+        Err(error) => return Report::failed(title, steps, &error),
     };
     let mut judged = judge(&history, nodes, &found);
     let text = format!("{} anchors of {} validators at chain block {number} ({hash})", found.len(), set.len());

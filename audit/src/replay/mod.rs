@@ -242,14 +242,15 @@ fn record_step(id: ChallengeId, record: &EpochRecord) -> Step {
 /// `replay --epoch N`.
 pub fn run(anchor: &TrustAnchor, genesis: &Genesis, nodes: &Nodes, epoch: u64, mode: Mode) -> Report {
     let title = format!("replay of epoch {epoch}");
-    let found = nodes.first(|node| {
+    let mut steps = Vec::new();
+    let found = nodes.first(&mut steps, |node| {
         let history = History::load(anchor, node)?;
         let done = replay(&history, genesis, node, epoch, mode)?;
         Ok((history, done))
     });
-    let ((history, done), mut steps) = match found {
+    let (history, done) = match found {
         Ok(found) => found,
-        Err((steps, error)) => return Report::failed(title, steps, &error),
+        Err(error) => return Report::failed(title, steps, &error),
     };
     steps.extend(root::trust_steps(&history, done.close.header.height));
     steps.push(Step::ok(format!("start: header {} {}", done.start.header.height, done.start.digest)));
