@@ -92,11 +92,8 @@ pub enum AnchorState {
         /// Where.
         submitted: Submitted,
     },
-    /// Given up.
-    Failed {
-        /// Why, and what to do.
-        reason: String,
-    },
+    /// Given up; the last refusal says why.
+    Failed,
 }
 
 /// An anchor with its state. Its serde form is what is saved.
@@ -110,7 +107,7 @@ pub struct Anchoring {
     pub state: AnchorState,
     /// Refusals so far.
     pub attempts: u32,
-    /// The last refusal, for people.
+    /// The last refusal and what to do, for people.
     pub last_error: Option<String>,
     /// Finalized height before which nothing is tried.
     pub wake_at_block: u64,
@@ -154,13 +151,13 @@ impl Anchoring {
 
     /// Whether nothing more will be done.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, AnchorState::Anchored { .. } | AnchorState::Failed { .. })
+        matches!(self.state, AnchorState::Anchored { .. } | AnchorState::Failed)
     }
 
     /// What to do, by the finalized height and our nonce there.
     pub(crate) fn next(&self, finalized: u64, nonce: u64) -> Step {
         match &self.state {
-            AnchorState::Anchored { .. } | AnchorState::Failed { .. } => Step::Done,
+            AnchorState::Anchored { .. } | AnchorState::Failed => Step::Done,
             AnchorState::Signed { signed } if nonce > signed.nonce || finalized >= signed.expires_at => {
                 Step::Find(signed.clone())
             }
@@ -175,16 +172,16 @@ impl Anchoring {
         match event {
             Event::Signed(signed) => self.state = AnchorState::Signed { signed },
             Event::Landed(submitted) => (self.state, self.last_error) = (AnchorState::Anchored { submitted }, None),
-            Event::Absent => self.start_again(finalized),
+            Event::Absent => self.start_again(),
             Event::FailedThere(error) => {
                 self.note(&error, finalized);
-                self.start_again(finalized);
+                self.start_again();
             }
             Event::Refused(error) => {
                 self.note(&error, finalized);
                 // Where nothing is signed, nothing can land.
                 if self.state == AnchorState::Due {
-                    self.start_again(finalized);
+                    self.start_again();
                 }
             }
         }
@@ -198,12 +195,8 @@ impl Anchoring {
     }
 
     /// Nothing of it can land any more.
-    fn start_again(&mut self, finalized: u64) {
-        self.wake_at_block = self.wake_at_block.max(finalized);
-        self.state = match &self.last_error {
-            Some(reason) if self.attempts >= MAX_ATTEMPTS => AnchorState::Failed { reason: reason.clone() },
-            _ => AnchorState::Due,
-        };
+    fn start_again(&mut self) {
+        self.state = if self.attempts >= MAX_ATTEMPTS { AnchorState::Failed } else { AnchorState::Due };
     }
 }
 
@@ -284,8 +277,8 @@ mod tests {
         let mut poor = signed();
         poor.apply(Event::Refused(SubmitError::CannotPay), 110);
         poor.apply(Event::Absent, 164);
-        let AnchorState::Failed { reason } = &poor.state else { panic!("{poor:?}") };
-        assert!(reason.contains("anchor by commitment"), "{reason}");
+        assert_eq!(poor.state, AnchorState::Failed);
+        assert!(poor.last_error.as_ref().unwrap().contains("anchor by commitment"), "{poor:?}");
         let mut foreign = due();
         foreign.apply(Event::Refused(SubmitError::CannotEncode("no such call".into())), 110);
         assert!(foreign.is_over(), "nothing was signed, and never will be: {foreign:?}");

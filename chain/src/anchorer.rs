@@ -59,7 +59,7 @@ fn is_free(weights: &Submissions, finalized: u64) -> bool {
 /// Takes an anchor in; `false` where one of its epoch is on file that has landed, or may.
 fn admit(all: &mut Anchors, anchor: &Anchoring) -> bool {
     let fresh = all.get(&anchor.epoch).is_none_or(|known| {
-        let lost = matches!(known.state, AnchorState::Due | AnchorState::Failed { .. });
+        let lost = matches!(known.state, AnchorState::Due | AnchorState::Failed);
         lost && known.call != anchor.call
     });
     if fresh {
@@ -92,7 +92,7 @@ impl Anchorer {
         status: watch::Sender<Anchors>,
     ) -> Result<(), StoreError> {
         let mut all: Anchors =
-            self.folder.read_all::<Anchoring>("anchor-", usize::MAX)?.into_iter().map(|a| (a.epoch, a)).collect();
+            self.folder.read_all::<Anchoring>("anchor-", KEPT_ANCHORS)?.into_iter().map(|a| (a.epoch, a)).collect();
         status.send_replace(all.clone());
         // Before that it is not known whether weights are under way.
         if weights.changed().await.is_err() {
@@ -250,8 +250,8 @@ mod tests {
         assert_eq!((working_on(&mut all, true), working_on(&mut all, false)), (Some(3), None));
         all.get_mut(&2).unwrap().state = AnchorState::Signed { signed: extrinsic() };
         assert_eq!((working_on(&mut all, true), working_on(&mut all, false)), (Some(2), Some(2)));
-        all.get_mut(&2).unwrap().state = AnchorState::Failed { reason: String::new() };
-        all.get_mut(&3).unwrap().state = AnchorState::Failed { reason: String::new() };
+        all.get_mut(&2).unwrap().state = AnchorState::Failed;
+        all.get_mut(&3).unwrap().state = AnchorState::Failed;
         assert_eq!(working_on(&mut all, true), None, "older ones are covered by the next");
     }
 

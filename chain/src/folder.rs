@@ -45,7 +45,7 @@ impl Folder {
         serde_json::from_slice(&text).map(Some).map_err(|e| corrupt(e.to_string()))
     }
 
-    /// Reads the files that begin and end like this, the first `limit` by name.
+    /// Reads the JSON files that begin like this, the last `limit` by name.
     pub(crate) fn read_all<T: DeserializeOwned>(&self, start: &str, limit: usize) -> Result<Vec<T>, StoreError> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(io("list", &self.0))? {
@@ -56,7 +56,7 @@ impl Folder {
             }
         }
         names.sort();
-        names.truncate(limit);
+        names.drain(..names.len().saturating_sub(limit));
         names.iter().filter_map(|name| self.read(name).transpose()).collect()
     }
 
@@ -81,5 +81,24 @@ impl Folder {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", &path)(e)),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn of_too_many_files_the_last_by_name_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        for n in 0..5 {
+            folder.write(&format!("a-{n}.json"), &n).unwrap();
+        }
+        folder.write("b-9.json", &9).unwrap();
+        fs::write(dir.path().join("a-8.new"), b"8").unwrap();
+        assert_eq!(folder.read_all::<u32>("a-", 3).unwrap(), [2, 3, 4]);
+        assert_eq!(folder.read_all::<u32>("a-", 9).unwrap(), [0, 1, 2, 3, 4]);
     }
 }

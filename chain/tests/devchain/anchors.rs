@@ -40,14 +40,19 @@ struct Working {
 
 impl Working {
     fn start(net: &Net, client: &ChainClient, view: &watch::Receiver<ChainView>, weights: Submissions) -> Self {
+        let working = Self::prepare(net, client, view);
+        working.weights.send_replace(weights);
+        working
+    }
+
+    /// It begins when it is told of the weights.
+    fn prepare(net: &Net, client: &ChainClient, view: &watch::Receiver<ChainView>) -> Self {
         let (anchors, incoming) = mpsc::channel(4);
-        let told = weights;
         let (weights, watched) = watch::channel(Submissions::default());
         let (status, latest) = watch::channel(Anchors::default());
         let anchorer = Anchorer::open(client.clone(), net.folder.path().join("anchors"), pair(1)).unwrap();
         let view = view.clone();
         let task = tokio::spawn(async move { anchorer.run(incoming, view, watched, status).await.unwrap() });
-        weights.send_replace(told);
         Self { anchors, weights, latest, task }
     }
 
@@ -144,8 +149,9 @@ async fn where_something_else_took_the_nonce_the_anchor_is_signed_anew() {
 async fn nothing_new_is_signed_where_no_anchors_are_wanted_any_more() {
     let (net, client, view) = ready(genesis()).await;
     net.on_file(&Anchoring::new(3, commitment(3)));
-    let working = Working::start(&net, &client, &view, Submissions::default());
+    let working = Working::prepare(&net, &client, &view);
     drop(working.anchors);
+    working.weights.send_replace(Submissions::default());
     tokio::time::timeout(PATIENCE, working.task).await.unwrap().unwrap();
     assert_eq!((working.latest.borrow().len(), net.nonce(&pair(1)).await), (1, 0));
 }

@@ -15,9 +15,6 @@ use crate::config::AnchorPolicy;
 /// Anchors that wait for the chain: a newer one covers them.
 pub const QUEUE: usize = 4;
 
-/// Blocks behind the network from which this node is fetching them.
-const LAG: u64 = 2;
-
 /// How and how often.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -46,10 +43,7 @@ pub async fn run(
     }
     let mut last = anchored.borrow().keys().next_back().copied();
     loop {
-        let behind = {
-            let status = machine.borrow_and_update();
-            status.network_height > status.height.saturating_add(LAG)
-        };
+        let behind = machine.borrow_and_update().is_behind();
         if !behind
             && let Some(anchor) = newest(&agreed, &me)?
             && last.is_none_or(|last| anchor.epoch >= last.saturating_add(policy.every.max(1)))
@@ -122,9 +116,8 @@ pub fn newest_in_words(anchors: &Anchors) -> Option<String> {
         AnchorState::Anchored { submitted } => {
             format!("in chain block {}, extrinsic {}", submitted.block_number, submitted.index)
         }
-        AnchorState::Failed { reason } => format!("given up: {reason}"),
+        AnchorState::Failed => "given up".into(),
     };
-    let error = anchor.last_error.as_ref().filter(|_| !anchor.is_over());
-    let error = error.map(|e| format!(" (last: {e})")).unwrap_or_default();
+    let error = anchor.last_error.as_ref().map(|e| format!(" (last: {e})")).unwrap_or_default();
     Some(format!("epoch {} as {how}: {state}{error}", anchor.epoch))
 }
