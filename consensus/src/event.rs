@@ -277,3 +277,13 @@ pub struct Status {
     /// Transactions in the mempool.
     pub mempool: usize,
 }
+
+/// Blocks behind the network from which a node counts as behind: less is the ordinary lag of gossip.
+const BEHIND_BLOCKS: u64 = 2;
+
+impl Status {
+    /// Whether the node is fetching blocks rather than taking part.
+    pub fn is_behind(&self) -> bool {
+        self.network_height > self.height.saturating_add(BEHIND_BLOCKS)
+    }
+}

@@ -49,12 +49,8 @@ pub async fn run(member: Member, driver: DriverHandle, stop: CancellationToken) 
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(EVERY) => {}
         }
-        let (height, network_height) = {
-            let m = machine.borrow();
-            (m.height, m.network_height)
-        };
         // A node that has not caught up would speak about an old epoch.
-        if network_height > height + 2 {
+        if machine.borrow().is_behind() {
             continue;
         }
         let waiting = member.waiting();

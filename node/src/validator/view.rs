@@ -91,7 +91,7 @@ impl NodeView {
     /// Why not.
     pub fn ready(&self) -> Result<(), String> {
         let m = self.machine.borrow();
-        if m.network_height > m.height + 2 {
+        if m.is_behind() {
             return Err(format!("fetching blocks: at height {}, the network is at {}", m.height, m.network_height));
         }
         drop(m);
@@ -136,7 +136,7 @@ impl NodeView {
             epoch: meta.epoch,
             member: set.by_key(&key).is_some(),
             validators: set.len(),
-            syncing: machine.network_height > machine.height + 2,
+            syncing: machine.is_behind(),
             mempool: machine.mempool,
             peers: self.peer_counts(),
             chain: ChainStatus {
