@@ -103,7 +103,8 @@ impl Metagraph {
 /// who loses permit or stake within it goes on voting and opening rounds until the epoch closes.
 fn note_entitled(entitled: &mut BTreeMap<Hotkey, u64>, fresh: &MetagraphSnapshot, min_stake_rao: u64) {
     let now = fresh.block_number;
-    let able = fresh.neurons.iter().filter(|n| n.permit && n.stake_rao >= min_stake_rao);
+    let standing = |n: &perturb_chain::Neuron| Some((n.permit, n.stake_rao));
+    let able = fresh.neurons.iter().filter(|n| admits(standing(n), min_stake_rao, Role::Validator).is_ok());
     entitled.extend(able.map(|n| (n.hotkey, now)));
     let registered = |hotkey: &Hotkey| fresh.neuron(hotkey).is_some();
     entitled.retain(|hotkey, at| at.saturating_add(u64::from(fresh.tempo)) >= now && registered(hotkey));
