@@ -53,7 +53,7 @@ impl CryptoRng for NoRandomness {}
 
 impl Signer {
     /// The signer of a number.
-    fn of(kind: u8, number: usize) -> Self {
+    pub(crate) fn of(kind: u8, number: usize) -> Self {
         let mut seed = [kind; 32];
         seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
         // Any 32 bytes are a mini secret.

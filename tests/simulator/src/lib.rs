@@ -14,6 +14,7 @@ pub mod cast;
 pub mod cli;
 pub mod disk;
 pub mod host;
+pub mod market;
 pub mod oracle;
 pub mod plan;
 pub mod report;

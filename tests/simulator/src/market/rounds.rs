@@ -1,0 +1,126 @@
+//! A market's rounds and checks as transactions.
+
+use std::collections::BTreeSet;
+
+use perturb_ledger::spot::{Disagreement, Finding};
+use perturb_ledger::{Transaction, query};
+use perturb_types::round::{Answer, AnswerStatement, TransformSecret};
+use perturb_types::{Digest, Hotkey, RoundId, RoundOpen, RoundResult, Signed};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::miner::{Given, Image};
+use super::stage::Stage;
+use super::validator::LABEL;
+use super::{Conduct, Fault, Setting};
+use crate::cast::CHALLENGE;
+
+/// What the rounds so far came to.
+pub(super) struct Rounds {
+    /// The next number of each validator.
+    next: Vec<u64>,
+    /// Rounds whose measurements were invented.
+    pub forged: BTreeSet<RoundId>,
+    /// Checks that were answered.
+    checked: BTreeSet<RoundId>,
+}
+
+impl Rounds {
+    /// None yet.
+    pub fn new(setting: &Setting) -> Self {
+        Self { next: vec![0; setting.validators.len()], forged: BTreeSet::new(), checked: BTreeSet::new() }
+    }
+
+    /// One round of every validator that works, and the checks that were drawn meanwhile.
+    pub fn step(
+        &mut self,
+        setting: &Setting,
+        stage: &mut Stage,
+        epoch: u64,
+        _step: u32,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), Fault> {
+        let (mut openings, mut results) = (Vec::new(), Vec::new());
+        for validator in 0..setting.validators.len() {
+            let image = Image { difficulty: rng.random_range(600..1600) };
+            if setting.validators[validator].works() {
+                let (open, result) = self.round(setting, stage, validator, epoch, &image, rng);
+                openings.push(open);
+                results.push(result);
+            }
+        }
+        stage.block(openings)?;
+        stage.block(results)?;
+        // The next block's chain reference draws among what was closed.
+        stage.block(Vec::new())?;
+        let verdicts = self.check(setting, stage)?;
+        if verdicts.is_empty() { Ok(()) } else { stage.block(verdicts) }
+    }
+
+    fn round(
+        &mut self,
+        setting: &Setting,
+        stage: &Stage,
+        validator: usize,
+        epoch: u64,
+        image: &Image,
+        rng: &mut ChaCha8Rng,
+    ) -> (Transaction, Transaction) {
+        let member = &setting.validators[validator];
+        let (hotkey, pair) = &stage.validators[validator];
+        let round = RoundId { validator: hotkey.hotkey(), challenge: CHALLENGE, seq: self.next[validator] };
+        self.next[validator] += 1;
+        let secret = TransformSecret(rng.random());
+        let open = RoundOpen {
+            round,
+            epoch,
+            image: Digest(rng.random()),
+            transform: secret.commitment(&stage.network, &round),
+            miners: stage.miners.iter().map(|m| m.hotkey()).collect(),
+            opened_ms: 0,
+        };
+        let open = Signed::sign(pair, &stage.network, open);
+        let members = setting.validators.len();
+        let given: Vec<Option<Given>> =
+            setting.miners.iter().map(|m| m.answer(image, validator, epoch, members, rng)).collect();
+        let rules = stage.ledger.genesis().challenges[0].rules.clone();
+        let (entries, forged) = member.record(&rules, &given, &signed(stage, &open), rng);
+        if forged {
+            self.forged.insert(round);
+        }
+        let result =
+            RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: LABEL, entries };
+        let result = Signed::sign(pair, &stage.network, result);
+        (Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result.into_envelope()))
+    }
+
+    /// What every working member says of the drawn rounds of the others. What a node finds by fetching
+    /// images is known here: which rounds were invented.
+    fn check(&mut self, setting: &Setting, stage: &Stage) -> Result<Vec<Transaction>, Fault> {
+        let mut out = Vec::new();
+        for (round, row) in query::checks(stage.ledger.store()).map_err(Fault::new)? {
+            if !self.forged.contains(&round) || !self.checked.insert(round) {
+                continue;
+            }
+            for (member, (hotkey, pair)) in setting.validators.iter().zip(&stage.validators) {
+                let hotkey = hotkey.hotkey();
+                if member.conduct != Conduct::Honest || hotkey == round.validator {
+                    continue;
+                }
+                let d = Disagreement { hotkey, round, result: row.fresh.result, finding: Finding::Measurement };
+                out.push(Transaction::Disagreement(Signed::sign(pair, &stage.network, d).into_envelope()));
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// An answer of every miner to an opening, should its validator record one.
+fn signed(stage: &Stage, open: &Signed<RoundOpen>) -> Vec<(Hotkey, Answer)> {
+    let answer = |signer: &crate::cast::Signer| {
+        let digest = Digest::of(format!("{} {}", open.round, signer.hotkey()).as_bytes());
+        let statement = AnswerStatement { round: open.round, image: open.image, answer: digest };
+        (signer.hotkey(), signer.answer(&stage.network, &statement))
+    };
+    stage.miners.iter().map(answer).collect()
+}
