@@ -181,7 +181,7 @@ pub struct OwnerAction {
     pub order: Order,
     /// One more than the last.
     pub nonce: u64,
-    /// Height from which on it holds; later than the block that has it.
+    /// Height from which on it holds: `order_delay_blocks` above the block that has it at least.
     pub effective: u64,
     /// Height after which it can no longer be agreed.
     pub expires: u64,
