@@ -81,7 +81,7 @@ impl World {
         let hotkeys: Vec<_> = (1..=5).map(hot).collect();
         let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
         let miners: Vec<_> = (21..=23).map(hot).collect();
-        let ms = 1;
+        let ms = 1000;
         let genesis = Genesis {
             chain_genesis: Digest([1; 32]),
             netuid: 2,
