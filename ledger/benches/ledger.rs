@@ -73,6 +73,8 @@ fn parameters() -> Parameters {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
     }
 }
 

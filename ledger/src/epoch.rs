@@ -17,7 +17,7 @@ use crate::state::{
     reputation_key,
 };
 use crate::store::StateStore;
-use crate::tx::Snapshot;
+use crate::tx::{Neuron, Snapshot};
 use crate::validators::{Validator, ValidatorSet, powers};
 
 /// Epochs whose records stay in the state.
@@ -180,7 +180,7 @@ fn score<S: StateStore + ?Sized>(
     for (miner, share) in miners.iter_mut().zip(parts) {
         miner.share = share;
     }
-    let vector = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), x.parameters().burn_uid);
+    let vector = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), snapshot.burn_uid(x.parameters().burn_uid));
     let named = |uid: u16| snapshot.neurons.iter().find(|n| n.uid == uid).map(|n| n.hotkey);
     Ok(EpochRecord {
         epoch: x.frame.meta.epoch,
@@ -203,7 +203,10 @@ fn score<S: StateStore + ?Sized>(
 fn next_set<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) -> Result<ValidatorSet, TxError> {
     let epoch = x.frame.meta.epoch;
     let mut qualified: Vec<(Hotkey, perturb_types::ConsensusKey, u64, bool)> = Vec::new();
-    for n in snapshot.neurons.iter().filter(|n| n.permit && n.stake_rao >= x.parameters().min_stake_rao) {
+    let waived = keeps_no_quorum(x, snapshot);
+    let stays = |n: &Neuron| waived && x.frame.set.by_hotkey(&n.hotkey).is_some();
+    let enough = |n: &Neuron| n.stake_rao >= x.parameters().min_stake_rao || stays(n);
+    for n in snapshot.neurons.iter().filter(|n| n.permit && enough(n)) {
         if let Some(row) = x.state.get::<KeyRow>(&key_key(&n.hotkey))? {
             let ready = x.state.has(&ready_key(epoch, &n.hotkey))?;
             qualified.push((n.hotkey, row.key, n.stake_rao, ready));
@@ -220,6 +223,17 @@ fn next_set<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) ->
     let set = members.iter().zip(power).map(|(m, power)| Validator { hotkey: m.0, key: m.1, power });
     // Nobody qualifies: the old set goes on rather than none.
     Ok(ValidatorSet::new(set.collect()).unwrap_or_else(|_| x.frame.set.clone()))
+}
+
+/// Whether the least stake would leave the old set's members without a quorum of those who have a
+/// permit: then it does not hold for them. An order can shut newcomers out, but not hand the set to the
+/// few whose stake is the highest.
+fn keeps_no_quorum<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) -> bool {
+    let power = |least: u64| -> u128 {
+        let members = snapshot.neurons.iter().filter(|n| n.permit && n.stake_rao >= least);
+        members.filter_map(|n| x.frame.set.by_hotkey(&n.hotkey)).map(|v| u128::from(v.power)).sum()
+    };
+    power(x.parameters().min_stake_rao) * 3 <= power(0) * 2
 }
 
 /// The record of an epoch.

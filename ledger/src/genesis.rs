@@ -10,6 +10,7 @@ use perturb_types::encode::{self, Domain};
 use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 pub use crate::parameters::{Parameters, ReputationRule, SpotChecks, Timeouts};
 use crate::tx::{Delegation, Snapshot};
 use crate::validators::{SetError, Validator, ValidatorSet, powers};
@@ -154,9 +155,10 @@ impl ChallengeSpec {
         if self.miners_per_round == 0 || usize::from(self.miners_per_round) > limits::MAX_ROUND_MINERS {
             return fault("miners_per_round must lie in 1..=256");
         }
-        if self.interval_ms == 0 || self.mechanism > 15 || self.min_confidence > 1_000_000 {
-            return fault("interval_ms must be positive, mechanism below 16, min_confidence at most 1000000");
+        if self.mechanism > 15 || self.min_confidence > 1_000_000 {
+            return fault("mechanism must be below 16, min_confidence at most 1000000");
         }
+        bounds::challenge(self)?;
         Ok(())
     }
 }

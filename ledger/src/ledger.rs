@@ -472,7 +472,7 @@ impl<S: StateStore> Ledger<S> {
             return rule(height, format!("{} transactions", body.transactions.len()));
         }
         let bytes: usize = body.transactions.iter().map(|t| encode::encode(t).len()).sum();
-        if bytes > parameters.max_block_bytes as usize + limits::MAX_TRANSACTION_BYTES {
+        if bytes > parameters.max_block_bytes as usize + limits::MAX_EPOCH_CLOSE_BYTES {
             return rule(height, format!("{bytes} bytes of transactions"));
         }
         expect(height, "transaction count", &(h.transactions as usize), &body.transactions.len())?;

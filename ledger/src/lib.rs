@@ -8,6 +8,7 @@
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
+//! - [`parameters`]: the numbers that all share; [`bounds`]: between which they lie.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
 //! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
 //!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them;
@@ -18,6 +19,7 @@ pub mod aggregate;
 pub mod anchor;
 pub mod archive;
 pub mod block;
+pub mod bounds;
 pub mod certificate;
 pub mod epoch;
 pub mod evidence;

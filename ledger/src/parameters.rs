@@ -2,9 +2,9 @@
 //! owner may order others.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use perturb_types::limits;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::genesis::GenesisError;
 use crate::validators::PowerRule;
 
@@ -112,6 +112,24 @@ pub struct Parameters {
     /// What faults cost.
     #[serde(default)]
     pub reputation: ReputationRule,
+    /// Milliseconds by which a fresh proposal's time may lie behind a voter's clock when it comes, in
+    /// round 0: who proposes cannot date a block back to before something that is known by now. Later
+    /// rounds allow more.
+    #[serde(default = "default_proposal_age_ms")]
+    pub proposal_age_ms: u32,
+    /// Blocks for which every order of the owner waits before it holds. No order changes it.
+    #[serde(default = "default_order_delay_blocks")]
+    pub order_delay_blocks: u32,
+}
+
+/// Well above the lag of honest clocks and wires, well below the delay of a draw.
+fn default_proposal_age_ms() -> u32 {
+    10_000
+}
+
+/// An hour of blocks of 6 s.
+fn default_order_delay_blocks() -> u32 {
+    600
 }
 
 impl Parameters {
@@ -120,30 +138,10 @@ impl Parameters {
     /// # Errors
     /// What does not.
     pub fn validate(&self) -> Result<(), GenesisError> {
+        bounds::parameters(self)?;
         let fault = |what: &str| Err(GenesisError::Content(format!("parameters: {what}")));
-        if self.block_interval_ms == 0
-            || self.max_rounds_per_epoch == 0
-            || self.max_open_rounds == 0
-            || self.open_round_blocks == 0
-        {
-            return fault("interval, rounds per epoch, open rounds and their blocks must be positive");
-        }
-        if self.max_block_transactions == 0
-            || self.max_block_transactions as usize > limits::MAX_BLOCK_TRANSACTIONS
-            || self.max_block_bytes as usize > limits::MAX_BLOCK_BYTES / 2
-            || (self.max_block_bytes as usize) < limits::MAX_TRANSACTION_BYTES
-        {
-            return fault("block caps are outside the protocol's limits");
-        }
-        if matches!(self.power, PowerRule::Stake { max_share } if max_share == 0 || max_share > MILLION) {
-            return fault("max_share must lie in 1..=1000000");
-        }
-        let (checks, rule) = (&self.spot_checks, &self.reputation);
-        if checks.rate > MILLION || checks.window_blocks == 0 {
-            return fault("spot_checks: rate must be at most 1000000, window_blocks positive");
-        }
-        if rule.missed_tolerance > MILLION || rule.recovery > MILLION {
-            return fault("reputation: missed_tolerance and recovery must be at most 1000000");
+        if self.spot_checks.rate > MILLION {
+            return fault("spot_checks: rate must be at most 1000000");
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::tx::{Delegation, Neuron, Order, OwnerAction, Readiness, Snapshot, Tra
 use crate::validators::PowerRule;
 use crate::{query, state};
 
+mod bounds;
 mod checks;
 mod net;
 mod orders;

@@ -57,6 +57,13 @@ impl Snapshot {
         self.neurons.iter().find(|n| n.hotkey == *hotkey)
     }
 
+    /// The burn uid, or the lowest uid where nobody holds that one: the chain refuses a whole vector for
+    /// one uid that it does not know.
+    pub fn burn_uid(&self, wanted: u16) -> u16 {
+        let held = self.neurons.binary_search_by_key(&wanted, |n| n.uid).is_ok();
+        if held { wanted } else { self.neurons.first().map_or(wanted, |n| n.uid) }
+    }
+
     /// The limits on a weight vector.
     pub fn hyper(&self) -> Hyper {
         Hyper { min_allowed: self.min_allowed_weights, max_weight_limit: self.max_weight_limit }
@@ -174,7 +181,7 @@ pub struct OwnerAction {
     pub order: Order,
     /// One more than the last.
     pub nonce: u64,
-    /// Height from which on it holds; later than the block that has it.
+    /// Height from which on it holds: `order_delay_blocks` above the block that has it at least.
     pub effective: u64,
     /// Height after which it can no longer be agreed.
     pub expires: u64,

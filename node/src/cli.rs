@@ -422,10 +422,10 @@ pub struct OwnerArgs {
     /// File with the owner's hotkey secret.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Height from which on the order holds.
+    /// Height from which on the order holds: later than now by the network's delay of orders.
     #[arg(long, global = true, value_name = "HEIGHT", conflicts_with = "blocks")]
     pub at: Option<u64>,
-    /// Or: so many blocks from now.
+    /// Or: so many blocks after the network's delay of orders.
     #[arg(long, global = true, default_value_t = 20)]
     pub blocks: u64,
     /// What to order.

@@ -210,6 +210,8 @@ pub struct Orders {
     pub owner: Hotkey,
     /// The nonce of the next order.
     pub nonce: u64,
+    /// Blocks for which an order waits at least.
+    pub delay: u64,
     /// Orders that wait for their height.
     pub waiting: Vec<WaitingOrder>,
 }

@@ -81,6 +81,8 @@ pub fn genesis() -> Genesis {
         timeouts,
         spot_checks: Default::default(),
         reputation: Default::default(),
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
     };
     Genesis {
         chain_genesis: Digest([1; 32]),

@@ -21,6 +21,10 @@ pub const MAX_ROUND_OPEN_BYTES: usize = 16 * 1024;
 /// Encoded bytes of any one transaction: a snapshot of 256 neurons at an epoch's close is the largest.
 pub const MAX_TRANSACTION_BYTES: usize = 256 * 1024;
 
+/// Encoded bytes of an epoch's close, which travels in a block alone: a snapshot of [`MAX_NEURONS`]
+/// neurons of 75 bytes.
+pub const MAX_EPOCH_CLOSE_BYTES: usize = 512 * 1024;
+
 /// Encoded bytes of a block's body.
 pub const MAX_BLOCK_BYTES: usize = 4 * 1024 * 1024;
 

@@ -71,7 +71,10 @@ pub(crate) fn record(replay: &Fast, spec: &ChallengeSpec, snapshot: &Snapshot) -
         miner.share = part;
     }
     let by_uid: BTreeMap<u16, Hotkey> = snapshot.neurons.iter().map(|n| (n.uid, n.hotkey)).collect();
-    let weights = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), replay.parameters.burn_uid);
+    // The chain knows no vector with a uid that nobody holds.
+    let wanted = replay.parameters.burn_uid;
+    let burn_uid = if by_uid.contains_key(&wanted) { wanted } else { by_uid.keys().next().copied().unwrap_or(wanted) };
+    let weights = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), burn_uid);
     EpochRecord {
         epoch: replay.meta.epoch,
         height: replay.height,

@@ -81,6 +81,11 @@ fn owner(prefix: &[u8], key: &[u8]) -> Option<(Hotkey, u64)> {
     Some((Hotkey(validator.try_into().ok()?), seq))
 }
 
+/// Milliseconds for which a round is open at least.
+fn open_ms(p: &Parameters) -> u64 {
+    p.open_round_blocks.saturating_mul(u64::from(p.block_interval_ms))
+}
+
 impl Fast {
     /// The arithmetic's state, from the rows of a state whose root was compared.
     ///
@@ -246,6 +251,7 @@ impl Fast {
 
     fn carry_out(&mut self, order: &Order) {
         match order {
+            Order::AddChallenge(spec) | Order::UpdateChallenge(spec) if self.is_late(spec) => {}
             Order::AddChallenge(spec) => {
                 if self.specs.len() < MAX_CHALLENGES {
                     self.specs.entry(spec.id).or_insert_with(|| spec.as_ref().clone());
@@ -262,9 +268,24 @@ impl Fast {
                 self.checks.forget(*id);
                 self.specs.remove(id);
             }
-            Order::SetParameters(parameters) => self.parameters = parameters.as_ref().clone(),
+            Order::SetParameters(next) => {
+                let now = &self.parameters;
+                let rounds_fit = open_ms(next) >= self.longest_deadline_ms().min(open_ms(now));
+                if rounds_fit && next.order_delay_blocks == now.order_delay_blocks {
+                    self.parameters = next.as_ref().clone();
+                }
+            }
             Order::SetRequiredVersion(..) | Order::SetOwner(_) | Order::Revoke(_) => {}
         }
+    }
+
+    /// Whether a challenge's answers would be due after its rounds expire, and later than all others'.
+    fn is_late(&self, spec: &ChallengeSpec) -> bool {
+        u64::from(spec.rules.deadline_ms) > open_ms(&self.parameters).max(self.longest_deadline_ms())
+    }
+
+    fn longest_deadline_ms(&self) -> u64 {
+        self.specs.values().map(|c| u64::from(c.rules.deadline_ms)).max().unwrap_or(0)
     }
 
     fn close(&mut self, epoch: u64, snapshot: &Snapshot, header: &Header) -> Result<Effect, String> {

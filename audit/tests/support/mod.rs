@@ -81,7 +81,7 @@ impl World {
         let hotkeys: Vec<_> = (1..=5).map(hot).collect();
         let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
         let miners: Vec<_> = (21..=23).map(hot).collect();
-        let ms = 1;
+        let ms = 1000;
         let genesis = Genesis {
             chain_genesis: Digest([1; 32]),
             netuid: 2,
@@ -125,6 +125,8 @@ impl World {
                 // Half of the rounds are checked.
                 spot_checks: SpotChecks { rate: 500_000, window_blocks: 4, margin_tolerance: 50_000 },
                 reputation: Default::default(),
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
             },
         };
         Self::of(genesis)

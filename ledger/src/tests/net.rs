@@ -56,15 +56,17 @@ impl Net {
                 open_round_blocks: 5,
                 burn_uid: 0,
                 timeouts: Timeouts {
-                    propose_ms: 1,
-                    propose_delta_ms: 1,
-                    prevote_ms: 1,
-                    prevote_delta_ms: 1,
-                    precommit_ms: 1,
-                    precommit_delta_ms: 1,
+                    propose_ms: 1000,
+                    propose_delta_ms: 500,
+                    prevote_ms: 1000,
+                    prevote_delta_ms: 500,
+                    precommit_ms: 1000,
+                    precommit_delta_ms: 500,
                 },
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
             },
         };
         Self { hotkeys, keys, miners, owner, genesis }

@@ -105,6 +105,8 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            proposal_age_ms: 5_000,
+            order_delay_blocks: 30,
         },
     };
     genesis.validate()?;

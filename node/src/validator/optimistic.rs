@@ -66,7 +66,14 @@ impl NodeView {
             order: serde_json::to_value(&order).unwrap_or_default(),
         });
         let height = self.machine.borrow().height;
-        Ok(Orders { network: self.id, height, owner: meta.owner, nonce: meta.owner_nonce, waiting: waiting.collect() })
+        Ok(Orders {
+            network: self.id,
+            height,
+            owner: meta.owner,
+            nonce: meta.owner_nonce,
+            delay: query::parameters(db)?.order_delay_blocks.into(),
+            waiting: waiting.collect(),
+        })
     }
 
     /// `perturb_submit`: an owner's order or a key delegation, from outside.

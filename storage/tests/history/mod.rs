@@ -106,6 +106,8 @@ impl History {
                 timeouts,
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
             },
         };
         Self { hotkeys, keys, miner, genesis }

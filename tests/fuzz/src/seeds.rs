@@ -318,6 +318,7 @@ fn records(w: &World) -> Vec<Vec<u8>> {
         Record::Value { round: 1, proposer: w.keys[1].public(), digest, valid: true },
         Record::Body(encode::encode(&w.blocks[0].0)),
         Record::Following,
+        Record::Arrived { round: 2, digest, fresh: true, at_ms: 1_700_000_000_123 },
     ];
     all.extend(gossip().iter().filter_map(|m| match m.clone() {
         Gossip::Vote(v) => Some(Record::Vote(v)),

@@ -26,6 +26,10 @@ pub const MINERS: usize = 4;
 /// Milliseconds between two blocks.
 pub const BLOCK_INTERVAL_MS: u32 = 500;
 
+/// Milliseconds by which a fresh proposal's time may lie behind in round 0: little more than clocks and
+/// wires differ by, so that every slow node shows whether rounds are all that it costs.
+pub const PROPOSAL_AGE_MS: u32 = 2_000;
+
 /// A hotkey that signs the same message with the same bytes.
 #[derive(Clone)]
 pub struct Signer(schnorrkel::Keypair);
@@ -243,6 +247,8 @@ fn blank_genesis(plan: &Plan) -> Genesis {
             // A third of all rounds, so that every run has some.
             spot_checks: SpotChecks { rate: 330_000, window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
+            proposal_age_ms: PROPOSAL_AGE_MS,
+            order_delay_blocks: 3,
         },
     }
 }

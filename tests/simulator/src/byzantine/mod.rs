@@ -63,11 +63,13 @@ pub enum Kind {
     ForgedCertificates,
     /// Forged evidence, others' transactions bent, and a flood of its own.
     FloodsMempool,
+    /// Dates its blocks back as far as their parent lets it.
+    BackDates,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,
@@ -89,6 +91,7 @@ impl Kind {
         Self::Garbage,
         Self::ForgedCertificates,
         Self::FloodsMempool,
+        Self::BackDates,
     ];
 
     /// One at random.
@@ -120,6 +123,7 @@ impl Kind {
             Self::Garbage => "garbage",
             Self::ForgedCertificates => "forged certificates",
             Self::FloodsMempool => "mempool flood and forged evidence",
+            Self::BackDates => "blocks dated back",
         }
     }
 
@@ -144,6 +148,7 @@ impl Kind {
             Self::InvalidBodies => Box::new(proposals::Bent::new(proposals::Bend::Body)),
             Self::FalseRoots => Box::new(proposals::Bent::new(proposals::Bend::Roots)),
             Self::Censors => Box::new(proposals::Bent::new(proposals::Bend::Censored)),
+            Self::BackDates => Box::new(proposals::Bent::new(proposals::Bend::Time)),
             Self::WithholdsBodies => Box::new(proposals::Withheld),
             Self::ReplaysOld => Box::new(noise::Replay::default()),
             Self::FloodsFuture => Box::new(noise::Future),

@@ -9,6 +9,7 @@
 //! | log first | what an honest node says stands in its synced log and in its guard |
 //! | quorum of prevotes | an honest precommit for a block has a quorum of prevotes behind it |
 //! | lock | after a precommit, a prevote for another block needs a later quorum for that block |
+//! | age | an honest prevote for a new block finds its time close behind the own clock |
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third, every aggregate lies within the honest contributions |
@@ -19,6 +20,7 @@
 //! | no halt | honest nodes with whole disks never stop |
 //! | liveness | after healing everyone decides again |
 
+mod age;
 pub mod powers;
 mod state;
 mod votes;
@@ -30,7 +32,7 @@ use perturb_consensus::record::Record;
 use perturb_consensus::wire::{Gossip, SignedProposal, SignedVote};
 use perturb_consensus::{GuardMark, Load};
 use perturb_ledger::ledger::genesis_commit;
-use perturb_ledger::{Commit, Ledger, MemoryStore, StateStore};
+use perturb_ledger::{Commit, Ledger, MemoryStore, StateStore, VoteKind};
 use perturb_types::Digest;
 
 use crate::cast::Cast;
@@ -63,6 +65,8 @@ pub struct Oracle {
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
     votes: Votes,
+    ages: age::Ages,
+    liars: BTreeSet<usize>,
     /// Votes at heights whose set is not known yet: of nodes with a damaged disk, whose commits are not
     /// taken as the agreed history, where such a node was the first to come so far. They are judged when
     /// another comes there, by the votes that there are then.
@@ -82,6 +86,8 @@ impl Oracle {
             sets: BTreeMap::new(),
             decided: BTreeMap::new(),
             votes: Votes::new(liars.clone()),
+            ages: age::Ages::default(),
+            liars: liars.clone(),
             early: Vec::new(),
             state: state::StateOracle::new(liars),
         };
@@ -155,6 +161,9 @@ impl Oracle {
         if let Some(old) = old.filter(|old| old.forbids(new)) {
             return broken("one signature", format!("actor {actor} signs {new} after its guard saw {old}"));
         }
+        if !damaged && new.step == Step::Prevote && !self.liars.contains(&key) && !self.was_prevoted(new) {
+            self.ages.prevoted(actor, new)?;
+        }
         if new.height > self.height() + 1 {
             if !damaged {
                 return broken("one signature", format!("actor {actor} signs {new}, far ahead of what is decided"));
@@ -164,6 +173,25 @@ impl Oracle {
             return Ok(());
         }
         self.votes.own(key, new, &self.sets)
+    }
+
+    /// Whether a quorum prevoted the block in an earlier round.
+    fn was_prevoted(&self, mark: &GuardMark) -> bool {
+        let Some((_, set)) = self.sets.range(..=mark.height).next_back() else { return true };
+        let prevoted = |r| self.votes.has_quorum(set, (mark.height, r, VoteKind::Prevote, mark.digest));
+        (0..mark.round).any(prevoted)
+    }
+
+    /// A block was said, whoever made it.
+    pub fn block(&mut self, cast: &Cast, bytes: &[u8]) {
+        self.ages.block(cast, bytes);
+    }
+
+    /// A message came to an actor, by its own clock.
+    pub fn came(&mut self, actor: usize, clock: u64, bytes: &[u8]) {
+        if let Ok(Gossip::Proposal(proposal)) = Gossip::decode(bytes) {
+            self.ages.came(actor, clock, &proposal);
+        }
     }
 
     /// A liar said something.
@@ -240,6 +268,7 @@ impl Oracle {
             ("blocks", load.blocks, 48 + 4),
             ("peers", load.peers, 512),
             ("range", load.range, 64),
+            ("early", load.early, 2 * 48),
             ("messages", load.messages, 2 * 256 * 256),
             ("timers", load.timers, 64),
         ];
