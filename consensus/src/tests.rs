@@ -100,6 +100,7 @@ fn keys(n: u8, founders: usize) -> Keys {
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            min_work: 10,
         },
     };
     Keys { hotkeys, pairs, genesis }

@@ -73,6 +73,7 @@ fn parameters() -> Parameters {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
     }
 }
 

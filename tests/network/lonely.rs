@@ -81,6 +81,7 @@ pub fn genesis() -> Genesis {
         timeouts,
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
     };
     Genesis {
         chain_genesis: Digest([1; 32]),

@@ -65,6 +65,7 @@ impl Net {
                 },
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                min_work: 10,
             },
         };
         Self { hotkeys, keys, miners, owner, genesis }

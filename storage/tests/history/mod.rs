@@ -106,6 +106,7 @@ impl History {
                 timeouts,
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                min_work: 10,
             },
         };
         Self { hotkeys, keys, miner, genesis }
