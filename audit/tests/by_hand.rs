@@ -324,6 +324,9 @@ fn the_pinned_score_is_verified_by_the_written_rules_alone() {
             r.take(32 * outliers);
         }
         let part = r.u64();
+        if r.u8() == 1 {
+            r.take(8);
+        }
         if hotkey == miner {
             share = Some(part);
         }
@@ -335,6 +338,10 @@ fn the_pinned_score_is_verified_by_the_written_rules_alone() {
         let hotkey: Option<[u8; 32]> = (r.u8() == 1).then(|| r.array());
         weights.push((uid, hotkey, r.u16()));
     }
+    // Five members, of whom one has lost a twentieth.
+    assert_eq!(u128::from_le_bytes(r.array()), 4_950_000);
+    let outliers = r.u32() as usize;
+    r.take((32 + 4 + 4) * outliers);
     assert!(r.0.is_empty());
     assert_eq!(weights.iter().find(|w| w.1 == Some(miner)).map(|w| w.2), Some(65_535));
 }

@@ -102,6 +102,7 @@ fn keys(n: u8, founders: usize) -> Keys {
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            min_work: 10,
             proposal_age_ms: 10_000,
             order_delay_blocks: 1,
         },

@@ -73,6 +73,7 @@ fn parameters() -> Parameters {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
         proposal_age_ms: 10_000,
         order_delay_blocks: 1,
     }

@@ -279,6 +279,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             counted.push((miner, score));
         }
         self.close_round(round)?;
+        self.count_round(&round.validator)?;
         self.keep_fresh(&round, digest, opened.image);
         self.frame.meta.results += counted.len() as u64;
         Ok(Effect::Scored { round, counted })

@@ -4,7 +4,8 @@
 //! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
-//!   [`aggregate`]: from the validators' means to one score.
+//!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
+//!   [`work`]: who runs no rounds.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
@@ -30,6 +31,7 @@ pub mod ledger;
 pub mod light;
 pub mod merkle;
 mod orders;
+pub mod outliers;
 pub mod parameters;
 pub mod proofs;
 pub mod query;
@@ -43,6 +45,7 @@ pub mod store;
 pub mod tx;
 pub mod validators;
 mod verified;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

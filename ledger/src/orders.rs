@@ -187,6 +187,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     fn remove_challenge(&mut self, id: ChallengeId) -> Result<(), TxError> {
         self.void_rounds(id)?;
         self.forget_checks(id)?;
+        self.forget_outliers(id)?;
         for (key, _) in self.state.scan(&history_prefix(id))? {
             self.state.delete(key);
         }

@@ -52,8 +52,6 @@ pub struct ReputationRule {
     pub weigh: bool,
     /// For each round opened and never closed.
     pub unclosed: u32,
-    /// For each contribution rejected as an outlier.
-    pub rejected: u32,
     /// For each failed spot check.
     pub failed_check: u32,
     /// For each proved equivocation.
@@ -72,7 +70,6 @@ impl Default for ReputationRule {
         Self {
             weigh: true,
             unclosed: 10_000,
-            rejected: 20_000,
             failed_check: 200_000,
             equivocation: 1_000_000,
             missed_votes: 50_000,
@@ -112,6 +109,10 @@ pub struct Parameters {
     /// What faults cost.
     #[serde(default)]
     pub reputation: ReputationRule,
+    /// Median of the rounds that members close in an epoch, and of the verdicts they give, from which
+    /// on less than half of it is idle; 0 binds nobody. See [`crate::work`].
+    #[serde(default = "min_work")]
+    pub min_work: u32,
     /// Milliseconds by which a fresh proposal's time may lie behind a voter's clock when it comes, in
     /// round 0: who proposes cannot date a block back to before something that is known by now. Later
     /// rounds allow more.
@@ -120,6 +121,11 @@ pub struct Parameters {
     /// Blocks for which every order of the owner waits before it holds. No order changes it.
     #[serde(default = "default_order_delay_blocks")]
     pub order_delay_blocks: u32,
+}
+
+/// Work of an epoch below which differences are chance.
+fn min_work() -> u32 {
+    10
 }
 
 /// Well above the lag of honest clocks and wires, well below the delay of a draw.

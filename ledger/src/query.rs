@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use perturb_types::{ChallengeId, Hotkey, RoundId};
 
 use crate::genesis::{ChallengeSpec, Parameters};
+use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
 use crate::spot::{CheckRow, FreshRow};
 use crate::state::{
     self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, fresh_prefix,
-    history_parts, history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key,
-    round_after, seq_key,
+    history_parts, history_prefix, idle_key, key_key, order_height, order_nonce, order_prefix, outlier_key, ready_key,
+    reputation_key, round_after, seq_key, work_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
 use crate::validators::ValidatorSet;
+use crate::work::WorkRow;
 
 fn must<T: borsh::BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<T, StoreError> {
     state::read(store, key)?.ok_or_else(|| StoreError(format!("row {} is missing", hex::encode(key))))
@@ -124,6 +126,34 @@ pub fn is_ready<S: StateStore + ?Sized>(store: &S, epoch: u64, hotkey: &Hotkey) 
 /// The store cannot be read.
 pub fn reputation<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<Reputation, StoreError> {
     Ok(state::read(store, &reputation_key(validator))?.unwrap_or_default())
+}
+
+/// For how many owners of miners a validator was an outlier at the last close, by challenge.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn outlier<S: StateStore + ?Sized>(
+    store: &S,
+    id: ChallengeId,
+    validator: &Hotkey,
+) -> Result<OutlierRow, StoreError> {
+    Ok(state::read(store, &outlier_key(id, validator))?.unwrap_or_default())
+}
+
+/// What a validator did in the open epoch.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn work<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<WorkRow, StoreError> {
+    Ok(state::read(store, &work_key(validator))?.unwrap_or_default())
+}
+
+/// The first epoch of which one that was dropped as idle may be a member again.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn idle_until<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<Option<u64>, StoreError> {
+    state::read(store, &idle_key(validator))
 }
 
 /// A miner's standing in the histories.

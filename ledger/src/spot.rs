@@ -4,7 +4,8 @@
 //! of that finalized chain block draws: a round is checked if the first eight bytes of
 //! `H(SpotCheck, network, borsh(chain hash, round))`, big endian, are below `rate`/10⁶ of 2⁶⁴. Its
 //! validator signed the result before that block existed, so it cannot know which rounds are drawn,
-//! and a proposer can at most choose among the blocks finalized since its parent's reference.
+//! and a proposer can at most choose among the blocks finalized since its parent's reference. Rounds of
+//! a validator that is an outlier for most owners are drawn more often ([`crate::outliers`]).
 //!
 //! The members fetch the images by their digests and verify again. Who finds otherwise says so with a
 //! [`Disagreement`] within `window_blocks`. When those who disagree hold a quorum, the validator's
@@ -104,6 +105,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
                 let Some(round) = state::round_after(fresh_prefix(), &key) else { continue };
                 let fresh: FreshRow = state::parse(&key, &row)?;
                 self.state.delete(key);
+                let rule = SpotChecks { rate: self.check_rate(&round)?, ..rule };
                 if is_drawn(&rule, &self.network(), chain_hash, &round) {
                     let drawn = self.height();
                     self.state.put(check_key(&round), &CheckRow { fresh, drawn, findings: Vec::new() });

@@ -21,6 +21,9 @@
 //! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
 //! | `evidence/{key}{height}{round}{step}` | [`crate::evidence::Equivocation`] |
+//! | `outlier/{challenge}/{validator}` | [`crate::outliers::OutlierRow`] of the last close |
+//! | `work/{validator}` | [`crate::work::WorkRow`] of the open epoch |
+//! | `idle/{validator}` | the first epoch of which it may be a member again |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -254,6 +257,36 @@ pub fn struck_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
 /// Key of a recorded fault: who, and the height, round and step of [`crate::Equivocation::place`].
 pub fn evidence_key(signer: &ConsensusKey, height: u64, round: u32, step: u8) -> Vec<u8> {
     key(&[b"evidence/", &signer.0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]])
+}
+
+/// Prefix of a challenge's outliers.
+pub fn outlier_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"outlier/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of how often a validator was an outlier.
+pub fn outlier_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[&outlier_prefix(id), &validator.0])
+}
+
+/// Prefix of what validators did in the open epoch.
+pub fn work_prefix() -> &'static [u8] {
+    b"work/"
+}
+
+/// Key of what a validator did in the open epoch.
+pub fn work_key(validator: &Hotkey) -> Vec<u8> {
+    key(&[work_prefix(), &validator.0])
+}
+
+/// Prefix of those who wait because they were idle.
+pub fn idle_prefix() -> &'static [u8] {
+    b"idle/"
+}
+
+/// Key of one who waits because it was idle.
+pub fn idle_key(validator: &Hotkey) -> Vec<u8> {
+    key(&[idle_prefix(), &validator.0])
 }
 
 /// Key of an epoch's record.

@@ -23,10 +23,14 @@ use crate::{query, state};
 
 mod bounds;
 mod checks;
+mod lazy;
 mod net;
 mod orders;
 mod past;
 mod snapshot;
+mod standing;
+mod thirds;
+mod town;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);

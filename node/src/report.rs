@@ -59,6 +59,9 @@ pub struct Status {
     pub checks: usize,
     /// This validator's standing, 0 to 1.
     pub standing: f64,
+    /// The first epoch of which it may be a member again, where it was dropped as idle.
+    #[serde(default)]
+    pub idle_until: Option<u64>,
     /// Newest epoch whose weights this validator has read back from the chain, for every mechanism.
     pub weights_epoch: Option<u64>,
     /// Its vectors on their way to the chain, of the last epochs.
@@ -176,6 +179,9 @@ pub struct EpochMiner {
     pub share: f64,
     /// The agreed u16 weight.
     pub weight: u16,
+    /// The epoch that the score is from, where too few contributed and it is kept.
+    #[serde(default)]
+    pub kept_from: Option<u64>,
 }
 
 /// `perturb_validators`: a member of the current set, or one that faults are known of.
@@ -189,8 +195,11 @@ pub struct ValidatorReport {
     pub standing: f64,
     /// Rounds opened and never closed, in this epoch and before.
     pub unclosed: [u64; 2],
-    /// Contributions rejected as outliers.
-    pub rejected: [u64; 2],
+    /// Owners of miners for whom it was an outlier in the last epoch, and to whose miners it
+    /// contributed, over all challenges. It costs nothing; a majority has its rounds checked more often.
+    pub outlier: [u64; 2],
+    /// Rounds closed and verdicts given in this epoch.
+    pub work: [u64; 2],
     /// Spot checks that a quorum disagreed with.
     pub failed_checks: [u64; 2],
     /// Certificates that lack its vote.

@@ -81,6 +81,7 @@ pub fn genesis() -> Genesis {
         timeouts,
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
         proposal_age_ms: 10_000,
         order_delay_blocks: 1,
     };

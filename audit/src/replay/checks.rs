@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::genesis::SpotChecks;
+use perturb_ledger::outliers::{MORE_CHECKS, OutlierRow};
+use perturb_ledger::parameters::MILLION;
 use perturb_ledger::spot::{CheckRow, Disagreement, FreshRow, is_drawn};
-use perturb_ledger::state::{self, META, Meta, check_prefix, fresh_prefix};
+use perturb_ledger::state::{self, META, Meta, check_prefix, fresh_prefix, outlier_prefix};
 use perturb_ledger::store::Row;
 use perturb_ledger::{ChainReference, ValidatorSet};
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId};
@@ -17,6 +19,8 @@ pub(crate) struct Checks {
     fresh: BTreeMap<RoundId, FreshRow>,
     open: BTreeMap<RoundId, CheckRow>,
     struck: BTreeSet<(ChallengeId, Hotkey)>,
+    /// Who was an outlier at the last close, for how many owners of miners.
+    outliers: BTreeMap<(ChallengeId, Hotkey), OutlierRow>,
     /// The newest chain block that drew.
     hash: Digest,
 }
@@ -35,7 +39,25 @@ impl Checks {
         for (key, value) in under(rows, META) {
             hash = state::parse::<Meta>(key, value)?.reference.hash;
         }
-        Ok(Self { fresh, open, struck: BTreeSet::new(), hash })
+        Ok(Self { fresh, open, struck: BTreeSet::new(), outliers: BTreeMap::new(), hash })
+    }
+
+    /// The outliers of a challenge, from the rows of the state that the epoch begins with.
+    pub fn read_outliers(&mut self, rows: &[Row], id: ChallengeId) -> Result<(), AuditError> {
+        let prefix = outlier_prefix(id);
+        for (key, value) in under(rows, &prefix) {
+            let Some(validator) = state::hotkey_after(&prefix, key) else { continue };
+            self.outliers.insert((id, validator), state::parse(key, value)?);
+        }
+        Ok(())
+    }
+
+    /// An outlier for more than half of the owners has five times as many rounds drawn.
+    fn rate(&self, rule: &SpotChecks, round: &RoundId) -> u32 {
+        let row = self.outliers.get(&(round.challenge, round.validator));
+        let often = row.is_some_and(|r| u64::from(r.rejected) * 2 > u64::from(r.owners));
+        let rate = u64::from(rule.rate) * u64::from(if often { MORE_CHECKS } else { 1 });
+        u32::try_from(rate.min(u64::from(MILLION))).unwrap_or(MILLION)
     }
 
     /// The beginning of a block.
@@ -46,7 +68,8 @@ impl Checks {
         }
         self.hash = reference.hash;
         for (round, fresh) in std::mem::take(&mut self.fresh) {
-            if is_drawn(rule, network, &reference.hash, &round) {
+            let rule = SpotChecks { rate: self.rate(rule, &round), ..*rule };
+            if is_drawn(&rule, network, &reference.hash, &round) {
                 self.open.insert(round, CheckRow { fresh, drawn: height, findings: Vec::new() });
             }
         }
@@ -59,6 +82,7 @@ impl Checks {
     pub fn forget(&mut self, challenge: ChallengeId) {
         self.fresh.retain(|round, _| round.challenge != challenge);
         self.open.retain(|round, _| round.challenge != challenge);
+        self.outliers.retain(|(id, _), _| *id != challenge);
     }
 
     pub fn disagree(&mut self, d: &Disagreement, set: &ValidatorSet) -> Result<(), String> {

@@ -2,10 +2,10 @@
 //!
 //! The rules that lead from rounds to weights are written down here a second time: who may open
 //! and close which round, what a verdict is worth, what enters a history, when a round expires, who
-//! contributes and with which weight, who failed a spot check, who is an outlier, ranks and vector. The
-//! ledger's executor is not used. Not restated is what no score of the epoch follows from: delegations,
-//! readiness, evidence, what faults will cost, and the set of the next epoch, which is taken from the
-//! certified header. Every block's results are compared with the root in its
+//! contributes and with which weight, who failed a spot check, who is an outlier, what is kept, ranks
+//! and vector. The ledger's executor is not used. Not restated is what no score of the epoch follows
+//! from: delegations, readiness, work, evidence, what faults will cost, and the set of the next epoch,
+//! which is taken from the certified header. Every block's results are compared with the root in its
 //! header; so the first block where the rules make something else is found.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use perturb_challenge::history::pushes;
 use perturb_challenge::rules::judge_round;
 use perturb_challenge::transform::check_reveal;
-use perturb_ledger::epoch::EpochRecord;
+use perturb_ledger::epoch::{EpochRecord, MinerRecord};
 use perturb_ledger::genesis::MAX_CHALLENGES;
 use perturb_ledger::reputation::Reputation;
 use perturb_ledger::spot::Disagreement;
@@ -53,6 +53,8 @@ pub struct Fast {
     pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
     opened: BTreeMap<RoundId, OpenRow>,
     next: BTreeMap<(ChallengeId, Hotkey), u64>,
+    /// The miners of the records of the epoch before: what they came to may be kept.
+    pub(crate) last: BTreeMap<ChallengeId, Vec<MinerRecord>>,
     pub(crate) height: u64,
     records: Vec<(ChallengeId, EpochRecord)>,
     touched: BTreeSet<HistoryId>,
@@ -106,6 +108,7 @@ impl Fast {
             histories: BTreeMap::new(),
             opened: BTreeMap::new(),
             next: BTreeMap::new(),
+            last: BTreeMap::new(),
             height: header.height,
             records: Vec::new(),
             touched: BTreeSet::new(),
@@ -124,6 +127,7 @@ impl Fast {
             this.read(rows, spec.id)?;
             this.specs.insert(spec.id, spec);
         }
+        this.read_last(rows)?;
         Ok(this)
     }
 
@@ -132,6 +136,7 @@ impl Fast {
             let Some((miner, validator)) = state::history_parts(id, key) else { continue };
             self.histories.insert((id, miner, validator), state::parse(key, value)?);
         }
+        self.checks.read_outliers(rows, id)?;
         let prefix = state::open_prefix(id);
         for (key, value) in under(rows, &prefix) {
             let Some((validator, seq)) = owner(&prefix, key) else { continue };
@@ -143,6 +148,18 @@ impl Fast {
             let Some((validator, _)) = owner(prefix, key) else { continue };
             let row: SeqRow = state::parse(key, value)?;
             self.next.insert((id, validator), row.next);
+        }
+        Ok(())
+    }
+
+    /// Of every challenge that had a record, also of one that is not there any more: it may come again.
+    fn read_last(&mut self, rows: &[Row]) -> Result<(), AuditError> {
+        let Some(before) = self.meta.epoch.checked_sub(1) else { return Ok(()) };
+        let mut prefix = epoch_key(before, ChallengeId(0));
+        prefix.truncate(prefix.len().saturating_sub(2));
+        for (key, value) in under(rows, &prefix) {
+            let Some(id) = key.last_chunk().copied().map(u16::from_be_bytes) else { continue };
+            self.last.insert(ChallengeId(id), state::parse::<EpochRecord>(key, value)?.miners);
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ const DEADLINE_MS: u32 = 2500;
 /// with other work to do does not decide who is first.
 const SPEED_MS: u32 = 10_000;
 
+/// From this median on less than half of it is idle: an epoch of 45 s has some 18 rounds of each.
+const MIN_WORK: u32 = 5;
+
 /// Images of the demo set.
 const IMAGES: u64 = 10_000;
 
@@ -105,6 +108,7 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            min_work: MIN_WORK,
             proposal_age_ms: 5_000,
             order_delay_blocks: 30,
         },

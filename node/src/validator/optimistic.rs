@@ -35,16 +35,24 @@ impl NodeView {
     pub fn validators(&self) -> Result<Vec<ValidatorReport>, StoreError> {
         let db = self.agreed.database();
         let set = query::validators(db)?;
+        let challenges = query::challenges(db)?;
         set.iter()
             .map(|v| {
                 let r = query::reputation(db, &v.hotkey)?;
+                let work = query::work(db, &v.hotkey)?;
+                let mut outlier = [0, 0];
+                for spec in &challenges {
+                    let row = query::outlier(db, spec.id, &v.hotkey)?;
+                    outlier = [outlier[0] + u64::from(row.rejected), outlier[1] + u64::from(row.owners)];
+                }
                 let both = |of: fn(&perturb_ledger::reputation::Faults) -> u64| [of(&r.epoch), of(&r.past)];
                 Ok(ValidatorReport {
                     hotkey: v.hotkey,
                     power: v.power,
                     standing: part(r.standing),
                     unclosed: both(|f| f.unclosed),
-                    rejected: both(|f| f.rejected),
+                    outlier,
+                    work: [work.rounds, work.verdicts],
                     failed_checks: both(|f| f.failed_checks),
                     missed_votes: both(|f| f.missed_votes),
                     equivocations: both(|f| f.equivocations),

@@ -75,6 +75,7 @@ pub(crate) fn genesis(hotkeys: &[Signer], keys: &[ConsensusPair], miners: &[Sign
             },
             spot_checks: SpotChecks { rate: 500_000, window_blocks: 4, margin_tolerance: 50_000 },
             reputation: Default::default(),
+            min_work: 10,
             proposal_age_ms: 10_000,
             order_delay_blocks: 1,
         },

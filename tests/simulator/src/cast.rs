@@ -20,6 +20,9 @@ use crate::plan::Plan;
 /// The one challenge.
 pub const CHALLENGE: ChallengeId = ChallengeId(0);
 
+/// From this median on who does less than half of it is idle: an epoch has room for some rounds more.
+pub const MIN_WORK: u64 = 6;
+
 /// Miners of the network.
 pub const MINERS: usize = 4;
 
@@ -247,6 +250,7 @@ fn blank_genesis(plan: &Plan) -> Genesis {
             // A third of all rounds, so that every run has some.
             spot_checks: SpotChecks { rate: 330_000, window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
+            min_work: MIN_WORK as u32,
             proposal_age_ms: PROPOSAL_AGE_MS,
             order_delay_blocks: 3,
         },

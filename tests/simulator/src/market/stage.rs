@@ -180,7 +180,7 @@ fn challenge(setting: &Setting) -> ChallengeSpec {
 fn parameters(setting: &Setting) -> Parameters {
     Parameters {
         min_stake_rao: 1_000_000_000,
-        power: PowerRule::Stake { max_share: 340_000 },
+        power: PowerRule::Stake { max_share: 333_333 },
         block_interval_ms: BLOCK_MS as u32,
         max_block_transactions: 4096,
         max_block_bytes: 2 << 20,

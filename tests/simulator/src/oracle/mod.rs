@@ -12,7 +12,8 @@
 //! | age | an honest prevote for a new block finds its time close behind the own clock |
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
-//! | scores | with liars under a third, every aggregate lies within the honest contributions |
+//! | scores | with liars under a third of the set, every aggregate lies within the honest contributions, or is kept for four epochs |
+//! | work | who runs next to no rounds loses its place, if the others are a quorum |
 //! | checks | only liars fail spot checks |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
@@ -257,7 +258,7 @@ impl Oracle {
         }
         self.referee.store_mut().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
-        self.state.block(cast, &commit.block, self.referee.store())?;
+        self.state.block(cast, set, &commit.block, self.referee.store())?;
         self.take_set(cast)
     }
 
