@@ -4,6 +4,9 @@
 
 use std::path::PathBuf;
 
+use perturb_challenge::pixels::Pixels;
+use perturb_challenge::rules::TransformRules;
+use perturb_challenge::transform::Transform;
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
 use perturb_ledger::{Anchor, Transaction, VoteKind};
@@ -89,6 +92,14 @@ fn result() -> Signed<RoundResult> {
     Signed::sign(&consensus(1), &NET, result)
 }
 
+/// The transformed image of the document, with its sides.
+fn transformed_image() -> Vec<u8> {
+    let rules = TransformRules { flip: true, crop: 2, brightness: 8, field: 24, cells: 3 };
+    let source = Pixels::new(11, 9, (0..297).map(|k| ((31 * k + 7) % 256) as u8).collect()).unwrap();
+    let image = Transform::derive(&TransformSecret([7; 32]), &rules).apply(&source);
+    [&image.width.to_le_bytes()[..], &image.height.to_le_bytes()[..], &image.rgb[..]].concat()
+}
+
 fn transaction() -> Transaction {
     Transaction::RoundOpen(open().into_envelope())
 }
@@ -129,6 +140,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("image", cbor(&MinerResponse::Image { png: b"\x89PNG".to_vec() })),
         ("declined", cbor(&MinerResponse::Declined { code: Decline::UnknownModel, why: "demo only".into() })),
         ("transform-commitment", open().transform.0.to_vec()),
+        ("transformed-image", transformed_image()),
         ("round-open-digest", open().digest().0.to_vec()),
         ("round-result", encode(result().envelope())),
         ("transaction", encode(&transaction())),
