@@ -227,6 +227,8 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
         r.take(5 * 4 + 8 + 2 + 6 * 4);
         r.take(4 + 8 + 4);
         r.take(1 + 7 * 4);
+        r.take(4 + 4 + 8);
+        r.take(96 + 8 + 8);
     });
     assert_eq!(agreed("perturb/genesis/1", &[0; 32], bytes), *network);
     set_of(network, founders)

@@ -15,7 +15,7 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Ledger, MemoryStore, Transaction};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
 
 use crate::event::{Action, ChainAnswer, Event, TimerId, Verdict};
 use crate::guard::GuardMark;
@@ -100,7 +100,9 @@ fn keys(n: u8, founders: usize) -> Keys {
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            draws: Default::default(),
         },
+        beacon: Beacon::DEVELOPMENT,
     };
     Keys { hotkeys, pairs, genesis }
 }

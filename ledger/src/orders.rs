@@ -82,7 +82,10 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             Order::RemoveChallenge(id) => {
                 self.spec(*id)?;
             }
-            Order::SetParameters(parameters) => sane(parameters.validate())?,
+            Order::SetParameters(parameters) => {
+                sane(parameters.validate())?;
+                sane(parameters.draws.validate(self.beacon(), parameters.block_interval_ms))?;
+            }
             Order::SetRequiredVersion(..) | Order::Revoke(_) | Order::SetOwner(_) => {}
         }
         Ok(())

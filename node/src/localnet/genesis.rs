@@ -7,11 +7,11 @@ use color_eyre::eyre::{Context, Result};
 use perturb_chain::ChainClient;
 use perturb_challenge::rules::{Rules, SemanticRule};
 use perturb_challenge::source::{DemoSource, ImageSource};
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
 use perturb_ledger::tx::{Delegation, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_model::TchClassifier;
-use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId};
+use perturb_types::{Beacon, ChallengeId, Digest, Hotkey, NetworkId};
 
 use super::plan::{NETUID, Plan, seeded};
 use crate::metagraph;
@@ -28,6 +28,12 @@ const DEADLINE_MS: u32 = 2500;
 /// The time in which the speed part of a score runs down: longer than the deadline, so that a machine
 /// with other work to do does not decide who is first.
 const SPEED_MS: u32 = 10_000;
+
+/// From a result to its draw, at least: within an epoch.
+const DRAW_DELAY_MS: u32 = 12_000;
+
+/// Blocks, of a second each, that a result waits for a pulse: longer than a chain is away in a drill.
+const DRAW_RETENTION_BLOCKS: u64 = 120;
 
 /// Images of the demo set.
 const IMAGES: u64 = 10_000;
@@ -105,7 +111,9 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            draws: Draws { delay_ms: DRAW_DELAY_MS, pulse_stride: 1, retention_blocks: DRAW_RETENTION_BLOCKS },
         },
+        beacon: Beacon::DEVELOPMENT,
     };
     genesis.validate()?;
     Ok(genesis)

@@ -16,6 +16,7 @@ pub mod disk;
 pub mod host;
 pub mod oracle;
 pub mod plan;
+pub mod pulses;
 pub mod report;
 pub mod stats;
 pub mod store;

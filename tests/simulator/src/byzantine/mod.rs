@@ -63,11 +63,13 @@ pub enum Kind {
     ForgedCertificates,
     /// Forged evidence, others' transactions bent, and a flood of its own.
     FloodsMempool,
+    /// Pulses that the beacon never signed.
+    ForgesPulses,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,
@@ -89,6 +91,7 @@ impl Kind {
         Self::Garbage,
         Self::ForgedCertificates,
         Self::FloodsMempool,
+        Self::ForgesPulses,
     ];
 
     /// One at random.
@@ -120,6 +123,7 @@ impl Kind {
             Self::Garbage => "garbage",
             Self::ForgedCertificates => "forged certificates",
             Self::FloodsMempool => "mempool flood and forged evidence",
+            Self::ForgesPulses => "forged pulses",
         }
     }
 
@@ -150,6 +154,7 @@ impl Kind {
             Self::Garbage => Box::new(noise::Garbage),
             Self::ForgedCertificates => Box::new(noise::Certificates::default()),
             Self::FloodsMempool => Box::new(noise::MempoolFlood::default()),
+            Self::ForgesPulses => Box::new(noise::ForgedPulses::default()),
             Self::FalseScores | Self::ForgedResults | Self::FalseMeasurements | Self::NeverCloses => {
                 Box::new(wires::Plain)
             }

@@ -13,12 +13,14 @@
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third, every aggregate lies within the honest contributions |
 //! | checks | only liars fail spot checks |
+//! | draws | a round is checked if, and only if, a pulse draws it that was signed after its result was agreed |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
 //! | no blame | honest nodes do not accuse each other |
 //! | no halt | honest nodes with whole disks never stop |
 //! | liveness | after healing everyone decides again |
 
+mod draws;
 pub mod powers;
 mod state;
 mod votes;
@@ -68,6 +70,7 @@ pub struct Oracle {
     /// another comes there, by the votes that there are then.
     early: Vec<(usize, GuardMark)>,
     state: state::StateOracle,
+    draws: draws::DrawOracle,
 }
 
 impl Oracle {
@@ -84,6 +87,7 @@ impl Oracle {
             votes: Votes::new(liars.clone()),
             early: Vec::new(),
             state: state::StateOracle::new(liars),
+            draws: draws::DrawOracle::default(),
         };
         oracle.take_set(cast).ok()?;
         Some(oracle)
@@ -97,6 +101,11 @@ impl Oracle {
     /// Rounds of liars that a quorum disagreed with so far.
     pub fn failed_checks(&self) -> u64 {
         self.state.faults.len() as u64
+    }
+
+    /// Rounds that pulses drew, that they spared, and that no pulse came for.
+    pub fn draws(&self) -> [u64; 3] {
+        self.draws.counts()
     }
 
     /// Aggregated scores judged so far.
@@ -230,6 +239,7 @@ impl Oracle {
         self.referee.store_mut().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
         self.state.block(cast, &commit.block, self.referee.store())?;
+        self.draws.block(cast, &commit.block, self.referee.store())?;
         self.take_set(cast)
     }
 
