@@ -214,7 +214,7 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
                 other => panic!("emission {other}"),
             }
             assert_eq!(r.u8(), 0, "weights by emission");
-            r.take(4 + 1 + 2 + 1);
+            r.take(4 + 1 + 2 + 1 + 2);
             r.bytes();
             r.take(32);
             r.bytes();
@@ -226,8 +226,10 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
         assert_eq!(r.u8(), 0, "equal power");
         r.take(5 * 4 + 8 + 2 + 6 * 4);
         r.take(4 + 8 + 4);
-        r.take(1 + 7 * 4);
-        r.take(4 + 4);
+        r.take(1 + 6 * 4);
+        r.take(4 + 4 + 4);
+        r.take(4 + 4 + 8);
+        r.take(96 + 8 + 8);
     });
     assert_eq!(agreed("perturb/genesis/1", &[0; 32], bytes), *network);
     set_of(network, founders)

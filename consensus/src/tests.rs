@@ -17,7 +17,7 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Ledger, MemoryStore, Transaction};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
 
 use crate::event::{Action, ChainAnswer, Event, TimerId, Verdict};
 use crate::guard::GuardMark;
@@ -105,7 +105,9 @@ fn keys(n: u8, founders: usize) -> Keys {
             min_work: 10,
             proposal_age_ms: 10_000,
             order_delay_blocks: 1,
+            draws: Default::default(),
         },
+        beacon: Beacon::DEVELOPMENT,
     };
     Keys { hotkeys, pairs, genesis }
 }

@@ -7,11 +7,12 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::rules::{Rules, RulesError};
 use perturb_types::encode::{self, Domain};
-use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
+use perturb_types::{Beacon, ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds;
-pub use crate::parameters::{Parameters, ReputationRule, SpotChecks, Timeouts};
+pub use crate::parameters::{Draws, Parameters, ReputationRule, SpotChecks, Timeouts};
+use crate::pulse;
 use crate::tx::{Delegation, Snapshot};
 use crate::validators::{SetError, Validator, ValidatorSet, powers};
 
@@ -97,6 +98,8 @@ pub struct Genesis {
     pub challenges: Vec<ChallengeSpec>,
     /// The numbers.
     pub parameters: Parameters,
+    /// The drand beacon whose pulses draw what is checked again.
+    pub beacon: Beacon,
 }
 
 /// A genesis file that makes no network.
@@ -199,6 +202,8 @@ impl Genesis {
         }
         self.challenges.iter().try_for_each(ChallengeSpec::validate)?;
         self.parameters.validate()?;
+        pulse::check_beacon(&self.beacon)?;
+        self.parameters.draws.validate(&self.beacon, self.parameters.block_interval_ms)?;
         self.founders().map(|_| ())
     }
 

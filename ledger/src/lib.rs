@@ -5,7 +5,8 @@
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
 //!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
-//!   [`work`]: who runs no rounds.
+//!   [`work`]: who runs no rounds; [`pulse`]: rounds of a drand beacon; [`draw`]: which rounds they
+//!   draw to be checked again.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
@@ -22,6 +23,7 @@ pub mod archive;
 pub mod block;
 pub mod bounds;
 pub mod certificate;
+pub mod draw;
 pub mod epoch;
 pub mod evidence;
 pub mod execute;
@@ -34,6 +36,7 @@ mod orders;
 pub mod outliers;
 pub mod parameters;
 pub mod proofs;
+pub mod pulse;
 pub mod query;
 pub mod receipt;
 pub mod reputation;
@@ -59,6 +62,7 @@ pub use genesis::{ChallengeSpec, Genesis, Parameters};
 pub use inclusion::{Inclusion, InclusionError};
 pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, Outcome, ProposalInput};
 pub use light::{Handover, LightError, Trust};
+pub use pulse::Pulse;
 pub use receipt::{Effect, Receipt, ReceiptProof};
 pub use store::{Commit, MemoryStore, StateStore, StoreError};
 pub use tx::{Neuron, Snapshot, Transaction};

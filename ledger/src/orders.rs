@@ -99,6 +99,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             Order::SetParameters(parameters) => {
                 sane(parameters.validate())?;
                 self.check_successor(parameters)?;
+                sane(parameters.draws.validate(self.beacon(), parameters.block_interval_ms))?;
             }
             Order::SetRequiredVersion(..) | Order::Revoke(_) | Order::SetOwner(_) => {}
         }

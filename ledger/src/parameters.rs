@@ -44,6 +44,25 @@ impl Default for SpotChecks {
     }
 }
 
+/// How long a closed round waits until a pulse draws it, or spares it ([`crate::draw`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draws {
+    /// Milliseconds, at least, from the time in the header after a result's to the pulse.
+    pub delay_ms: u32,
+    /// Rounds of the beacon from one pulse that draws to the next.
+    pub pulse_stride: u32,
+    /// Blocks after which a round whose pulse never came is not drawn any more.
+    pub retention_blocks: u64,
+}
+
+impl Default for Draws {
+    /// With quicknet's rounds of 3 s: a draw every 30 s, a minute and more after the result.
+    fn default() -> Self {
+        Self { delay_ms: 60_000, pulse_stride: 10, retention_blocks: 3_600 }
+    }
+}
+
 /// What a validator's faults cost it, in millionths of its standing, and how it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +140,9 @@ pub struct Parameters {
     /// Blocks for which every order of the owner waits before it holds. No order changes it.
     #[serde(default = "default_order_delay_blocks")]
     pub order_delay_blocks: u32,
+    /// Draws.
+    #[serde(default)]
+    pub draws: Draws,
 }
 
 /// Work of an epoch below which differences are chance.

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use perturb_types::{ChallengeId, Hotkey, RoundId};
 
+use crate::draw::DrawRow;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
 use crate::spot::{CheckRow, FreshRow};
 use crate::state::{
-    self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, fresh_prefix,
-    history_parts, history_prefix, idle_key, key_key, order_height, order_nonce, order_prefix, outlier_key, ready_key,
-    reputation_key, round_after, seq_key, work_key,
+    self, DRAWS, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix,
+    fresh_prefix, history_parts, history_prefix, idle_key, key_key, order_height, order_nonce, order_prefix,
+    outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key, work_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
@@ -69,13 +70,30 @@ pub fn checks<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(RoundId, CheckRo
 /// # Errors
 /// The store cannot be read.
 pub fn unchecked_from<S: StateStore + ?Sized>(store: &S) -> Result<Option<u64>, StoreError> {
+    // By rising height.
     let fresh = store.scan(fresh_prefix())?;
-    let fresh = fresh.iter().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height));
+    let fresh = fresh.first().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height)).into_iter();
     let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height));
     fresh.chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
         let height = height?;
         Ok(Some(low.map_or(height, |low| low.min(height))))
     })
+}
+
+/// The rounds of the beacon that are waited for, rising.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn awaited_pulses<S: StateStore + ?Sized>(store: &S) -> Result<Vec<u64>, StoreError> {
+    Ok(store.scan(pulse_prefix())?.iter().filter_map(|(key, _)| pulse_round(key)).collect())
+}
+
+/// What is known of the draws so far.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn draws<S: StateStore + ?Sized>(store: &S) -> Result<DrawRow, StoreError> {
+    Ok(state::read(store, DRAWS)?.unwrap_or_default())
 }
 
 /// The orders that wait, with the height from which on each holds, and its nonce.

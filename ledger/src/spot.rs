@@ -1,11 +1,6 @@
 //! Spot checks: everybody verifies the same few rounds again.
 //!
-//! A round is *fresh* when it is closed. With the next block whose chain reference is later, the hash
-//! of that finalized chain block draws: a round is checked if the first eight bytes of
-//! `H(SpotCheck, network, borsh(chain hash, round))`, big endian, are below `rate`/10⁶ of 2⁶⁴. Its
-//! validator signed the result before that block existed, so it cannot know which rounds are drawn,
-//! and a proposer can at most choose among the blocks finalized since its parent's reference. Rounds of
-//! a validator that is an outlier for most owners are drawn more often ([`crate::outliers`]).
+//! Which rounds are checked is drawn by pulses ([`crate::draw`]).
 //!
 //! The members fetch the images by their digests and verify again. Who finds otherwise says so with a
 //! [`Disagreement`] within `window_blocks`. When those who disagree hold a quorum, the validator's
@@ -13,14 +8,12 @@
 //! the disagreements stay as evidence. Silence is agreement.
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use perturb_types::encode::{self, Domain};
+use perturb_types::encode::Domain;
 use perturb_types::envelope::Payload;
-use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId};
+use perturb_types::{ChallengeId, Digest, Hotkey, RoundId};
 
 use crate::execute::{Executor, TxError};
-use crate::genesis::SpotChecks;
-use crate::parameters::MILLION;
-use crate::state::{self, check_key, check_prefix, fault_key, fresh_key, fresh_prefix, struck_key};
+use crate::state::{self, check_key, check_prefix, fault_key, struck_key};
 use crate::store::StateStore;
 
 /// What does not hold about a checked round.
@@ -81,18 +74,9 @@ pub struct CheckRow {
     pub findings: Vec<(Hotkey, Finding)>,
 }
 
-/// Whether a chain block's hash draws a round.
-pub fn is_drawn(rule: &SpotChecks, network: &NetworkId, chain_hash: &Digest, round: &RoundId) -> bool {
-    let digest = encode::digest_of(Domain::SpotCheck, network, &(chain_hash, round));
-    let mut first = [0u8; 8];
-    first.copy_from_slice(&digest.0[..8]);
-    u128::from(u64::from_be_bytes(first)) * u128::from(MILLION) < u128::from(rule.rate) << 64
-}
-
 impl<S: StateStore + ?Sized> Executor<'_, S> {
-    /// Ends checks whose window is over and, where the block's chain reference is later than the
-    /// parent's, draws among the fresh rounds.
-    pub(crate) fn draw_checks(&mut self, chain_hash: &Digest) -> Result<(), TxError> {
+    /// Ends checks whose window is over.
+    pub(crate) fn end_checks(&mut self) -> Result<(), TxError> {
         let rule = self.parameters().spot_checks;
         for (key, row) in self.state.scan(check_prefix())? {
             let row: CheckRow = state::parse(&key, &row)?;
@@ -100,49 +84,24 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
                 self.state.delete(key);
             }
         }
-        if *chain_hash != self.frame.meta.reference.hash {
-            for (key, row) in self.state.scan(fresh_prefix())? {
-                let Some(round) = state::round_after(fresh_prefix(), &key) else { continue };
-                let fresh: FreshRow = state::parse(&key, &row)?;
-                self.state.delete(key);
-                let rule = SpotChecks { rate: self.check_rate(&round)?, ..rule };
-                if is_drawn(&rule, &self.network(), chain_hash, &round) {
-                    let drawn = self.height();
-                    self.state.put(check_key(&round), &CheckRow { fresh, drawn, findings: Vec::new() });
-                }
-            }
-        }
         self.state.accept();
         Ok(())
     }
 
-    /// A round was closed: it may be drawn.
-    pub(crate) fn keep_fresh(&mut self, round: &RoundId, result: Digest, image: Digest) {
-        if self.parameters().spot_checks.rate > 0 {
-            let height = self.height();
-            self.state.put(fresh_key(round), &FreshRow { result, image, height });
-        }
-    }
-
     /// A challenge is gone: its rounds are not checked any more.
     pub(crate) fn forget_checks(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
-        for prefix in [fresh_prefix(), check_prefix()] {
-            for (key, _) in self.state.scan(prefix)? {
-                if state::round_after(prefix, &key).is_none_or(|r| r.challenge == challenge) {
-                    self.state.delete(key);
-                }
+        for (key, _) in self.state.scan(check_prefix())? {
+            if state::round_after(check_prefix(), &key).is_none_or(|r| r.challenge == challenge) {
+                self.state.delete(key);
             }
         }
-        Ok(())
+        self.forget_fresh(challenge)
     }
 
     pub(crate) fn disagreement(&mut self, d: &Disagreement) -> Result<(), TxError> {
         let invalid = |why: &str| Err(TxError::Invalid(format!("disagreement on {}: {why}", d.round)));
         let key = check_key(&d.round);
         let Some(mut row) = self.state.get::<CheckRow>(&key)? else {
-            if self.state.has(&fresh_key(&d.round))? {
-                return Err(TxError::Early(format!("round {} is not drawn yet", d.round)));
-            }
             return invalid("it is not being checked");
         };
         if row.fresh.result != d.result {

@@ -15,7 +15,7 @@
 //! | `parameters` | [`Parameters`] |
 //! | `set/parent` | [`ValidatorSet`] that certified the newest block |
 //! | `order/{height}/{nonce}` | [`crate::tx::Order`] that waits for its height |
-//! | `fresh/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
+//! | `fresh/{height}/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
 //! | `check/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] |
 //! | `fault/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] that a quorum disagreed with |
 //! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
@@ -24,6 +24,8 @@
 //! | `outlier/{challenge}/{validator}` | [`crate::outliers::OutlierRow`] of the last close |
 //! | `work/{validator}` | [`crate::work::WorkRow`] of the open epoch |
 //! | `idle/{validator}` | the first epoch of which it may be a member again |
+//! | `pulse/{round}` | [`crate::draw::PulseRow`]: what waits for that round of the beacon |
+//! | `draws` | [`crate::draw::DrawRow`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -222,10 +224,39 @@ fn round_key(prefix: &[u8], round: &RoundId) -> Vec<u8> {
     key(&[prefix, &round.challenge.0.to_be_bytes(), b"/", &round.validator.0, b"/", &round.seq.to_be_bytes()])
 }
 
-/// Key of a round that may be drawn.
-pub fn fresh_key(round: &RoundId) -> Vec<u8> {
-    round_key(fresh_prefix(), round)
+/// Prefix of the rounds that were closed at a height and may be drawn.
+pub fn fresh_at(height: u64) -> Vec<u8> {
+    key(&[fresh_prefix(), &height.to_be_bytes(), b"/"])
 }
+
+/// Key of a round that was closed at a height and may be drawn.
+pub fn fresh_key(height: u64, round: &RoundId) -> Vec<u8> {
+    round_key(&fresh_at(height), round)
+}
+
+/// The round behind the key of one that may be drawn.
+pub fn fresh_round(key: &[u8]) -> Option<RoundId> {
+    let prefix = key.get(..fresh_prefix().len().checked_add(9)?)?;
+    prefix.starts_with(fresh_prefix()).then(|| round_after(prefix, key)).flatten()
+}
+
+/// Prefix of the pulses that are waited for.
+pub fn pulse_prefix() -> &'static [u8] {
+    b"pulse/"
+}
+
+/// Key of what waits for a pulse.
+pub fn pulse_key(round: u64) -> Vec<u8> {
+    key(&[pulse_prefix(), &round.to_be_bytes()])
+}
+
+/// The round of the beacon behind the key of what waits for it.
+pub fn pulse_round(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(pulse_prefix())?.try_into().ok()?))
+}
+
+/// Key of what is known of the draws so far.
+pub const DRAWS: &[u8] = b"draws";
 
 /// Key of a round that is checked.
 pub fn check_key(round: &RoundId) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Transactions: one ordered enum, each re-verified on execution.
 //!
-//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 7 are in use;
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 8 are in use;
 //! upgrade plans, anchors and evaluation orders will take the next ones, in order.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::ChainReference;
 use crate::evidence::Equivocation;
 use crate::parameters::Parameters;
+use crate::pulse::Pulse;
 
 /// A neuron of the subnet.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -237,6 +238,8 @@ pub enum Transaction {
     Evidence(Box<Equivocation>),
     /// A checked round does not hold: a signed [`crate::spot::Disagreement`] (tag 7).
     Disagreement(Envelope),
+    /// A round of the beacon that draws what waits for it (tag 8).
+    Pulse(Pulse),
 }
 
 impl Transaction {
@@ -264,6 +267,7 @@ impl Transaction {
             Self::OwnerAction(_) => "owner action",
             Self::Evidence(_) => "evidence",
             Self::Disagreement(_) => "disagreement",
+            Self::Pulse(_) => "pulse",
         }
     }
 }

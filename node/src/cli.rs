@@ -85,6 +85,11 @@ pub struct CommonArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_loopback: Option<bool>,
+    /// Take part in a network whose genesis file names the development beacon: everybody can foresee what its
+    /// rounds draw. Never on a public chain [env PERTURB_DEVELOPMENT].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub development: Option<bool>,
     /// WebSocket address of a Subtensor node, repeatable [env SUBTENSOR_ENDPOINT, comma-separated].
     #[arg(long = "subtensor-endpoint", value_name = "URL")]
     #[serde(rename = "subtensor_endpoints", skip_serializing_if = "Vec::is_empty")]

@@ -43,6 +43,8 @@ pub struct Config {
     pub p2p_listen: SocketAddr,
     /// Loopback is exempt from the per-address limits.
     pub dev_loopback: bool,
+    /// A network whose randomness everybody can foresee is taken.
+    pub development: bool,
     /// WebSocket addresses of Subtensor nodes.
     pub subtensor_endpoints: Vec<String>,
     /// The drand beacon that weights are timelocked by (JSON), in place of quicknet.
@@ -107,6 +109,7 @@ impl Default for Config {
             bootnodes: Vec::new(),
             p2p_listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000),
             dev_loopback: false,
+            development: false,
             subtensor_endpoints: Vec::new(),
             beacon_file: None,
             // It takes the place of what the hotkey may have committed there for another purpose.

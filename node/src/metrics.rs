@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use perturb_ledger::query;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -15,6 +16,20 @@ struct Live(Arc<NodeView>);
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Live")
+    }
+}
+
+impl Live {
+    /// What waits for pulses of the beacon, and what became of the rounds that waited.
+    fn draws(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let db = self.0.agreed.database();
+        let (Ok(draws), Ok(awaited)) = (query::draws(db), query::awaited_pulses(db)) else { return Vec::new() };
+        vec![
+            ("pulses_awaited", "Rounds of the beacon that agreed rounds wait for", awaited.len() as u64),
+            ("rounds_drawn", "Rounds that a pulse drew to be checked again, since genesis", draws.drawn),
+            ("rounds_spared", "Rounds that a pulse did not draw, since genesis", draws.spared),
+            ("rounds_undrawn", "Rounds whose pulse never came, since genesis", draws.expired),
+        ]
     }
 }
 
@@ -38,6 +53,10 @@ impl Collector for Live {
             ("answers_judged", "Answers judged since the start", s.rounds.answers),
         ];
         for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in self.draws() {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }

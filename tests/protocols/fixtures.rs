@@ -9,7 +9,7 @@ use perturb_challenge::rules::TransformRules;
 use perturb_challenge::transform::Transform;
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
-use perturb_ledger::{Anchor, Transaction, VoteKind};
+use perturb_ledger::{Anchor, Pulse, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
 use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
 use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
@@ -104,6 +104,12 @@ fn transaction() -> Transaction {
     Transaction::RoundOpen(open().into_envelope())
 }
 
+/// Round 1000, as quicknet published it.
+fn pulse() -> Pulse {
+    let signature = "b44679b9a59af2ec876b1a6b1ad52ea9b1615fc3982b19576350f93447cb1125e342b73a8dd2bacbe47e4b6b63ed5e39";
+    Pulse { round: 1000, signature: hex::decode(signature).unwrap().try_into().unwrap() }
+}
+
 fn receipts() -> Vec<Receipt> {
     let scored = Effect::Scored { round: round(), counted: vec![(hotkey(8).hotkey(), Millionths(951_123))] };
     let of = |effect| Receipt { transaction: transaction().digest(&NET), effect };
@@ -149,6 +155,8 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("receipt-digest", receipts()[1].digest(&NET).0.to_vec()),
         ("receipt-proof", encode(&ReceiptProof::make(&NET, &receipts(), 1).unwrap())),
         ("results-root", perturb_ledger::receipt::root(&NET, &receipts()).0.to_vec()),
+        ("pulse", encode(&Transaction::Pulse(pulse()))),
+        ("draw", digest_of(Domain::SpotCheck, &NET, &(pulse().signature, round(), Digest([0xcc; 32]))).0.to_vec()),
         ("vote", encode(&Gossip::Vote(vote))),
         ("proposal", encode(&Gossip::Proposal(proposal))),
         ("beacon", encode(beacon().envelope())),
@@ -189,6 +197,17 @@ fn the_pinned_messages_read_back() {
     let Gossip::Proposal(proposal) = Gossip::decode(&read("proposal")).unwrap() else { panic!("not a proposal") };
     assert!(vote.verify(&NET) && proposal.verify(&NET));
     assert_eq!(Anchor::from_bytes(&read("anchor")).unwrap(), anchor());
+}
+
+#[test]
+fn the_pinned_pulse_is_quicknets_and_draws_by_its_digest() {
+    let Transaction::Pulse(pulse) = Transaction::decode(&read("pulse")).unwrap() else { panic!("not a pulse") };
+    assert!(pulse.verify(&perturb_types::Beacon::QUICKNET));
+    let drawn = |rate| perturb_ledger::draw::is_drawn(rate, &NET, &pulse.signature, &round(), &Digest([0xcc; 32]));
+    let lot = u64::from_be_bytes(read("draw")[..8].try_into().unwrap());
+    // The least rate, in millionths, that draws it.
+    let least = u32::try_from((u128::from(lot) * 1_000_000 >> 64) + 1).unwrap();
+    assert!(drawn(least) && !drawn(least - 1));
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Fast {
             parameters: one(rows, PARAMETERS)?,
             reputations: BTreeMap::new(),
             orders: BTreeMap::new(),
-            checks: Checks::read(rows)?,
+            checks: Checks::read(&genesis.beacon, rows)?,
             meta: one(rows, META)?,
             set: one(rows, SET)?,
             registered: snapshot.neurons.iter().map(|n| n.hotkey).collect(),
@@ -190,6 +190,11 @@ impl Fast {
                 let d: Disagreement = Self::payload(envelope)?;
                 self.member(&envelope.signer, &d.hotkey)?;
                 self.checks.disagree(&d, &self.set)?;
+                Ok(Effect::Applied)
+            }
+            Transaction::Pulse(pulse) => {
+                let rate = self.parameters.spot_checks.rate;
+                self.checks.pulse(pulse, rate, &self.network, self.height)?;
                 Ok(Effect::Applied)
             }
             Transaction::EpochClose { epoch, snapshot } => self.close(*epoch, snapshot, header),
@@ -346,7 +351,7 @@ impl Engine for Fast {
         self.touched.clear();
         self.carry_out_orders();
         let (height, wait) = (self.height, self.parameters.open_round_blocks);
-        self.checks.begin(&self.network, &self.parameters.spot_checks, height, &header.reference);
+        self.checks.begin(&self.parameters, height, header.time_ms);
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
         let last = block.body.transactions.len().saturating_sub(1);

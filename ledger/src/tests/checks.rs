@@ -3,7 +3,7 @@
 use super::*;
 use crate::genesis::SpotChecks;
 use crate::reputation::Faults;
-use crate::spot::{Disagreement, Finding, is_drawn};
+use crate::spot::{Disagreement, Finding};
 
 /// A network in which every round is checked.
 fn checked() -> Net {
@@ -16,46 +16,6 @@ fn disagree(net: &Net, by: usize, round: RoundId, result: &Transaction, finding:
     let hotkey = net.hotkeys[by].hotkey();
     let d = Disagreement { hotkey, round, result: result.digest(&net.id()), finding };
     Transaction::Disagreement(Signed::sign(&net.keys[by], &net.id(), d).into_envelope())
-}
-
-/// Another finalized chain block, the epoch stays.
-fn advance(net: &Net, ls: &mut [Ledger<MemoryStore>; 2], number: u64, txs: Vec<Transaction>) -> Block {
-    let input = ProposalInput { reference: reference(number, 0), ..net.input(&ls[0], txs) };
-    net.step(ls, input)
-}
-
-#[test]
-fn a_round_is_drawn_by_a_later_chain_block_only() {
-    let net = checked();
-    let mut ls = pair(&net);
-    let [open, result] = net.whole(0, 0, 0);
-    let input = net.input(&ls[0], vec![open, result.clone()]);
-    net.step(&mut ls, input);
-    let early = disagree(&net, 1, net.round(0, 0), &result, Finding::Label);
-    assert!(ls[0].check_transaction(&early).unwrap_err().is_early());
-    // The same reference again draws nothing.
-    let input = net.input(&ls[0], vec![]);
-    net.step(&mut ls, input);
-    assert!(query::checks(ls[0].store()).unwrap().is_empty());
-    advance(&net, &mut ls, 5, vec![]);
-    let checks = query::checks(ls[0].store()).unwrap();
-    assert_eq!(checks.len(), 1);
-    assert_eq!((checks[0].0, checks[0].1.drawn, checks[0].1.fresh.height), (net.round(0, 0), 3, 1));
-    assert_eq!(checks[0].1.fresh.result, result.digest(&net.id()));
-}
-
-#[test]
-fn the_draw_takes_the_agreed_part_and_follows_from_the_hash() {
-    let net = Net::new();
-    let rule = SpotChecks { rate: 20_000, window_blocks: 1, margin_tolerance: 0 };
-    let drawn = |hash: &Digest| (0..20_000).filter(|s| is_drawn(&rule, &net.id(), hash, &net.round(0, *s))).count();
-    let count = drawn(&Digest([1; 32]));
-    assert!((300..500).contains(&count), "2 % of 20000 are about 400, not {count}");
-    let same =
-        |hash: &Digest| (0..2_000).map(|s| is_drawn(&rule, &net.id(), hash, &net.round(0, s))).collect::<Vec<_>>();
-    assert_ne!(same(&Digest([1; 32])), same(&Digest([2; 32])));
-    let none = SpotChecks { rate: 0, ..rule };
-    assert!(!(0..2_000).any(|s| is_drawn(&none, &net.id(), &Digest([1; 32]), &net.round(0, s))));
 }
 
 #[test]
@@ -74,7 +34,8 @@ fn a_quorum_of_disagreements_drops_the_validator_from_the_epoch_and_stays_as_evi
         _ => false,
     });
     let (result, round) = (result.unwrap().clone(), net.round(0, 0));
-    advance(&net, &mut ls, 5, vec![]);
+    net.step_empty(&mut ls);
+    net.draw(&mut ls, vec![]);
     let say = |by| disagree(&net, by, round, &result, Finding::Measurement);
     assert!(ls[0].check_transaction(&disagree(&net, 0, round, &result, Finding::Label)).is_err(), "not of itself");
     let other = disagree(&net, 1, round, &say(1), Finding::Label);
@@ -105,7 +66,8 @@ fn a_check_ends_with_its_window() {
     let [open, result] = net.whole(0, 0, 0);
     let input = net.input(&ls[0], vec![open, result.clone()]);
     net.step(&mut ls, input);
-    advance(&net, &mut ls, 5, vec![]);
+    net.step_empty(&mut ls);
+    net.draw(&mut ls, vec![]);
     assert_eq!(query::checks(ls[0].store()).unwrap().len(), 1);
     for _ in 0..3 {
         let input = net.input(&ls[0], vec![]);

@@ -68,7 +68,10 @@ impl Net {
                 min_work: 10,
                 proposal_age_ms: 10_000,
                 order_delay_blocks: 1,
+                draws: Draws { delay_ms: 50, pulse_stride: 2, retention_blocks: 100 },
             },
+            // Before a pulse draws, five blocks go by: they are 10 ms apart.
+            beacon: Beacon { genesis_ms: 0, period_ms: 100, ..Beacon::DEVELOPMENT },
         };
         Self { hotkeys, keys, miners, owner, genesis }
     }
@@ -210,6 +213,19 @@ impl Net {
         }
         assert_eq!(ls[0].head(), ls[1].head());
         block
+    }
+
+    pub(super) fn step_empty(&self, ls: &mut [Ledger<MemoryStore>; 2]) -> Block {
+        let input = self.input(&ls[0], vec![]);
+        self.step(ls, input)
+    }
+
+    /// A block with the pulses that are waited for and other transactions.
+    pub(super) fn draw(&self, ls: &mut [Ledger<MemoryStore>; 2], txs: Vec<Transaction>) -> Block {
+        let awaited = query::awaited_pulses(ls[0].store()).unwrap();
+        let pulses = awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap()));
+        let input = self.input(&ls[0], pulses.chain(txs).collect());
+        self.step(ls, input)
     }
 
     pub(super) fn close(

@@ -338,6 +338,8 @@ fn common(m: &Member, genesis: &Path) -> Vec<String> {
         &m.http.to_string(),
         "--dev-loopback",
         "true",
+        "--development",
+        "true",
         "--torch-threads",
         "1",
     ])

@@ -11,12 +11,13 @@ pub mod faults;
 pub mod membership;
 pub mod optimistic;
 pub mod pending;
+pub mod pulses;
 pub mod restore;
 pub mod rounds;
 pub mod rpc;
 pub mod snapshots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 pub mod weights;
 
@@ -181,6 +182,7 @@ async fn serve(config: Config) -> Result<()> {
     let member = Member { agreed: agreed.clone(), hotkey: hotkey.clone(), signer, delegation };
     tasks.spawn(membership::run(member, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
+    tasks.spawn(pulses::run(agreed.clone(), me, client.clone(), handle.clone(), stop.clone()));
     let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
     tasks.spawn(weights::run(agreed.clone(), me, client.clone(), handle.status(), vectors, stop.clone()));
     let (due, to_anchor) = mpsc::channel(anchors::QUEUE);

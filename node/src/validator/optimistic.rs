@@ -84,14 +84,14 @@ impl NodeView {
         })
     }
 
-    /// `perturb_submit`: an owner's order or a key delegation, from outside.
+    /// `perturb_submit`: an owner's order, a key delegation or a pulse of the beacon, from outside.
     ///
     /// # Errors
     /// Anything else, or one that is refused.
     pub async fn submit(&self, text: &str) -> Result<String, String> {
         let bytes = hex::decode(text.trim_start_matches("0x")).map_err(|e| format!("not hex: {e}"))?;
         let transaction = Transaction::decode(&bytes).map_err(|e| e.to_string())?;
-        if !matches!(transaction, Transaction::OwnerAction(_) | Transaction::KeyDelegation(_)) {
+        if !matches!(transaction, Transaction::OwnerAction(_) | Transaction::KeyDelegation(_) | Transaction::Pulse(_)) {
             return Err(format!("a {} is not taken here", transaction.name()));
         }
         match self.driver.submit(bytes).await {

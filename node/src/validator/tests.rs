@@ -5,4 +5,4 @@ mod chain;
 mod liars;
 mod rotation;
 mod snapshots;
-mod world;
+pub(crate) mod world;

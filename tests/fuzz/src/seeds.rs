@@ -19,7 +19,7 @@ use perturb_ledger::merkle;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::snapshot::{self, BlockPart, ChunkLimits, Chunks, Manifest, PartInfo, handover_parts};
 use perturb_ledger::state::{META, SET};
-use perturb_ledger::{Handover, Inclusion, ReceiptProof, StateStore, Transaction, VoteKind};
+use perturb_ledger::{Handover, Inclusion, Pulse, ReceiptProof, StateStore, Transaction, VoteKind};
 use perturb_p2p::{Decline, Protocol, Role, frames, handshake};
 use perturb_types::{Digest, RoundResult, Signed, encode};
 
@@ -102,7 +102,9 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     let w = world();
     match target {
         "envelope" => envelopes(w),
-        "transaction" => transactions(w).iter().map(encode::encode).chain([fixture("transaction")]).collect(),
+        "transaction" => {
+            transactions(w).iter().map(encode::encode).chain(["transaction", "pulse"].map(fixture)).collect()
+        }
         "block" => w.blocks.iter().map(|(b, _)| encode::encode(b)).collect(),
         "header" => w.blocks.iter().map(|(b, _)| encode::encode(&b.header)).chain([fixture("header")]).collect(),
         "certificate" => w.blocks.iter().map(|(_, c)| encode::encode(c)).chain([fixture("certificate")]).collect(),
@@ -110,6 +112,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             let sets = [0, 3, 5].map(|h| encode::encode(w.ledger(h).validators()));
             sets.into_iter().chain([fixture("validator-set")]).collect()
         }
+        "pulse" => pulses(),
         "state_proof" => state_proofs(w).iter().map(encode::encode).collect(),
         "receipt_proof" => receipt_proofs(w).chain([fixture("receipt-proof")]).collect(),
         "leaf_proof" => leaf_proofs(w),
@@ -154,6 +157,21 @@ fn anchors() -> Vec<Vec<u8>> {
     let made = [extrinsic(&[&[0, 7, 0xe5, 1], &anchor]), extrinsic(&[&[18, 0, 2, 0], &fields])];
     let commitment = [&[0; 8][..], &[7, 0, 0, 0], &fields].concat();
     made.into_iter().chain([commitment, anchor]).collect()
+}
+
+/// What quicknet published, as far as the seeds have it.
+pub fn published() -> Vec<Pulse> {
+    let Transaction::Pulse(pulse) = Transaction::decode(&fixture("pulse")).unwrap() else { panic!("not a pulse") };
+    vec![pulse]
+}
+
+/// Pulses of both beacons, and the beacons' keys.
+fn pulses() -> Vec<Vec<u8>> {
+    let own = [1, 2, 1000].map(|round| Pulse::of_development(round).unwrap());
+    let pulses = published().into_iter().chain(own).map(|p| encode::encode(&p));
+    pulses
+        .chain([perturb_types::Beacon::QUICKNET, perturb_types::Beacon::DEVELOPMENT].map(|b| encode::encode(&b)))
+        .collect()
 }
 
 fn transactions(w: &World) -> Vec<Transaction> {

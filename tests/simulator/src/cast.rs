@@ -5,14 +5,14 @@
 
 use perturb_challenge::rules::Rules;
 use perturb_ledger::genesis::{
-    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+    Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
 };
 use perturb_ledger::tx::{Delegation, Neuron, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Transaction};
 use perturb_types::encode::{self, Domain};
 use perturb_types::round::{Answer, AnswerStatement};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
 use rand_core_06::{CryptoRng, RngCore};
 
 use crate::plan::Plan;
@@ -32,6 +32,17 @@ pub const BLOCK_INTERVAL_MS: u32 = 500;
 /// Milliseconds by which a fresh proposal's time may lie behind in round 0: little more than clocks and
 /// wires differ by, so that every slow node shows whether rounds are all that it costs.
 pub const PROPOSAL_AGE_MS: u32 = 2_000;
+/// Rounds of a million that are checked.
+pub const CHECK_RATE: u32 = 330_000;
+
+/// From a result to its draw, at least: six heights.
+pub const DRAW_DELAY_MS: u32 = 3_000;
+
+/// Rounds of the beacon, of a second each, from one draw to the next.
+pub const DRAW_STRIDE: u32 = 5;
+
+/// Blocks that a result waits for its pulse: less than a run has, so that some are given up.
+pub const DRAW_RETENTION_BLOCKS: u64 = 40;
 
 /// A hotkey that signs the same message with the same bytes.
 #[derive(Clone)]
@@ -248,11 +259,18 @@ fn blank_genesis(plan: &Plan) -> Genesis {
                 precommit_delta_ms: 200,
             },
             // A third of all rounds, so that every run has some.
-            spot_checks: SpotChecks { rate: 330_000, window_blocks: 20, margin_tolerance: 50_000 },
+            spot_checks: SpotChecks { rate: CHECK_RATE, window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
             min_work: MIN_WORK as u32,
             proposal_age_ms: PROPOSAL_AGE_MS,
             order_delay_blocks: 3,
+            // A draw some heights after a result, and one every five seconds.
+            draws: Draws {
+                delay_ms: DRAW_DELAY_MS,
+                pulse_stride: DRAW_STRIDE,
+                retention_blocks: DRAW_RETENTION_BLOCKS,
+            },
         },
+        beacon: Beacon { genesis_ms: 0, period_ms: 1000, ..Beacon::DEVELOPMENT },
     }
 }

@@ -17,6 +17,7 @@ pub mod host;
 pub mod market;
 pub mod oracle;
 pub mod plan;
+pub mod pulses;
 pub mod report;
 pub mod stats;
 pub mod store;

@@ -65,6 +65,8 @@ pub enum Kind {
     FloodsMempool,
     /// Dates its blocks back as far as their parent lets it.
     BackDates,
+    /// Pulses that the beacon never signed.
+    ForgesPulses,
 }
 
 impl Kind {
@@ -92,6 +94,7 @@ impl Kind {
         Self::ForgedCertificates,
         Self::FloodsMempool,
         Self::BackDates,
+        Self::ForgesPulses,
     ];
 
     /// One at random.
@@ -124,6 +127,7 @@ impl Kind {
             Self::ForgedCertificates => "forged certificates",
             Self::FloodsMempool => "mempool flood and forged evidence",
             Self::BackDates => "blocks dated back",
+            Self::ForgesPulses => "forged pulses",
         }
     }
 
@@ -155,6 +159,7 @@ impl Kind {
             Self::Garbage => Box::new(noise::Garbage),
             Self::ForgedCertificates => Box::new(noise::Certificates::default()),
             Self::FloodsMempool => Box::new(noise::MempoolFlood::default()),
+            Self::ForgesPulses => Box::new(noise::ForgedPulses::default()),
             Self::FalseScores | Self::ForgedResults | Self::FalseMeasurements | Self::NeverCloses => {
                 Box::new(wires::Plain)
             }

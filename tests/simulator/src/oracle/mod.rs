@@ -15,6 +15,7 @@
 //! | scores | with liars under a third of the set, every aggregate lies within the honest contributions, or is kept for four epochs |
 //! | work | who runs next to no rounds loses its place, if the others are a quorum |
 //! | checks | only liars fail spot checks |
+//! | draws | a round is checked if, and only if, a pulse draws it that was signed after its result was agreed |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
 //! | no blame | honest nodes do not accuse each other |
@@ -22,6 +23,7 @@
 //! | liveness | after healing everyone decides again |
 
 mod age;
+mod draws;
 pub mod powers;
 mod state;
 mod votes;
@@ -73,6 +75,7 @@ pub struct Oracle {
     /// another comes there, by the votes that there are then.
     early: Vec<(usize, GuardMark)>,
     state: state::StateOracle,
+    draws: draws::DrawOracle,
 }
 
 impl Oracle {
@@ -91,6 +94,7 @@ impl Oracle {
             liars: liars.clone(),
             early: Vec::new(),
             state: state::StateOracle::new(liars),
+            draws: draws::DrawOracle::default(),
         };
         oracle.take_set(cast).ok()?;
         Some(oracle)
@@ -104,6 +108,11 @@ impl Oracle {
     /// Rounds of liars that a quorum disagreed with so far.
     pub fn failed_checks(&self) -> u64 {
         self.state.faults.len() as u64
+    }
+
+    /// Rounds that pulses drew, that they spared, and that no pulse came for.
+    pub fn draws(&self) -> [u64; 3] {
+        self.draws.counts()
     }
 
     /// Aggregated scores judged so far.
@@ -259,6 +268,7 @@ impl Oracle {
         self.referee.store_mut().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
         self.state.block(cast, set, &commit.block, self.referee.store())?;
+        self.draws.block(cast, &commit.block, self.referee.store())?;
         self.take_set(cast)
     }
 
