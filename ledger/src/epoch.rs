@@ -24,7 +24,7 @@ use crate::state::{
     reputation_key,
 };
 use crate::store::StateStore;
-use crate::tx::{Neuron, Snapshot};
+use crate::tx::Snapshot;
 use crate::validators::{Validator, ValidatorSet, powers};
 
 /// Epochs whose records stay in the state.

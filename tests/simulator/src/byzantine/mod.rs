@@ -71,7 +71,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,

@@ -64,6 +64,8 @@ pub struct Setting {
     pub history: u32,
     /// Rounds of a million that are checked.
     pub check_rate: u32,
+    /// The median work from which on less than half of it is idle.
+    pub min_work: u32,
 }
 
 impl Setting {
@@ -76,6 +78,7 @@ impl Setting {
             rounds: 6,
             history: 6,
             check_rate: 20_000,
+            min_work: 4,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use perturb_ledger::spot::{Disagreement, Finding};
-use perturb_ledger::{Transaction, query};
+use perturb_ledger::{Pulse, Transaction, query};
 use perturb_types::round::{Answer, AnswerStatement, TransformSecret};
 use perturb_types::{Digest, Hotkey, RoundId, RoundOpen, RoundResult, Signed};
 use rand::Rng;
@@ -51,8 +51,10 @@ impl Rounds {
         }
         stage.block(openings)?;
         stage.block(results)?;
-        // The next block's chain reference draws among what was closed.
+        // The next block puts what was closed down to a pulse, which draws among it.
         stage.block(Vec::new())?;
+        let awaited = query::awaited_pulses(stage.ledger.store()).map_err(Fault::new)?;
+        stage.block(awaited.into_iter().filter_map(Pulse::of_development).map(Transaction::Pulse).collect())?;
         let verdicts = self.check(setting, stage)?;
         if verdicts.is_empty() { Ok(()) } else { stage.block(verdicts) }
     }

@@ -2,7 +2,7 @@
 
 use perturb_challenge::rules::Rules;
 use perturb_ledger::genesis::{
-    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+    Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
 };
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
@@ -11,7 +11,7 @@ use perturb_ledger::{
     Certificate, ChainReference, Executed, Ledger, MemoryStore, ProposalInput, Transaction, VoteKind, vote_sign_bytes,
 };
 use perturb_types::encode::{self, Domain};
-use perturb_types::{ConsensusPair, Digest, NetworkId, Signed};
+use perturb_types::{Beacon, ConsensusPair, Digest, NetworkId, Signed};
 
 use super::{Fault, Setting};
 use crate::cast::{CHALLENGE, Signer, reference};
@@ -50,6 +50,7 @@ impl Stage {
             owner: Signer::of(14, OWNER).hotkey(),
             challenges: vec![challenge(setting)],
             parameters: parameters(setting),
+            beacon: Beacon { genesis_ms: 0, period_ms: BLOCK_MS, ..Beacon::DEVELOPMENT },
         };
         let mut store = MemoryStore::default();
         store.commit(&genesis_commit(&genesis).map_err(Fault::new)?);
@@ -198,5 +199,9 @@ fn parameters(setting: &Setting) -> Parameters {
         },
         spot_checks: SpotChecks { rate: setting.check_rate, window_blocks: 10, margin_tolerance: 50_000 },
         reputation: Default::default(),
+        min_work: setting.min_work,
+        proposal_age_ms: 2_000,
+        order_delay_blocks: 1,
+        draws: Draws { delay_ms: 1, pulse_stride: 1, retention_blocks: 100 },
     }
 }
