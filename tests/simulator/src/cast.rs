@@ -29,14 +29,14 @@ pub const BLOCK_INTERVAL_MS: u32 = 500;
 /// Rounds of a million that are checked.
 pub const CHECK_RATE: u32 = 330_000;
 
-/// From a result to its draw, at least: six heights.
-pub const DRAW_DELAY_MS: u32 = 3_000;
+/// From a result to its draw, at least: four heights.
+pub const DRAW_DELAY_MS: u32 = 2_000;
 
 /// Rounds of the beacon, of a second each, from one draw to the next.
-pub const DRAW_STRIDE: u32 = 5;
+pub const DRAW_STRIDE: u32 = 2;
 
 /// Blocks that a result waits for its pulse: less than a run has, so that some are given up.
-pub const DRAW_RETENTION_BLOCKS: u64 = 40;
+pub const DRAW_RETENTION_BLOCKS: u64 = 16;
 
 /// A hotkey that signs the same message with the same bytes.
 #[derive(Clone)]
@@ -255,7 +255,7 @@ fn blank_genesis(plan: &Plan) -> Genesis {
             // A third of all rounds, so that every run has some.
             spot_checks: SpotChecks { rate: CHECK_RATE, window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
-            // A draw some heights after a result, and one every five seconds.
+            // A draw some heights after a result, and one every two seconds.
             draws: Draws {
                 delay_ms: DRAW_DELAY_MS,
                 pulse_stride: DRAW_STRIDE,
