@@ -35,14 +35,14 @@ pub const PROPOSAL_AGE_MS: u32 = 2_000;
 /// Rounds of a million that are checked.
 pub const CHECK_RATE: u32 = 330_000;
 
-/// From a result to its draw, at least: six heights.
-pub const DRAW_DELAY_MS: u32 = 3_000;
+/// From a result to its draw, at least: four heights.
+pub const DRAW_DELAY_MS: u32 = 2_000;
 
 /// Rounds of the beacon, of a second each, from one draw to the next.
-pub const DRAW_STRIDE: u32 = 5;
+pub const DRAW_STRIDE: u32 = 2;
 
 /// Blocks that a result waits for its pulse: less than a run has, so that some are given up.
-pub const DRAW_RETENTION_BLOCKS: u64 = 40;
+pub const DRAW_RETENTION_BLOCKS: u64 = 16;
 
 /// A hotkey that signs the same message with the same bytes.
 #[derive(Clone)]
@@ -264,7 +264,7 @@ fn blank_genesis(plan: &Plan) -> Genesis {
             min_work: MIN_WORK as u32,
             proposal_age_ms: PROPOSAL_AGE_MS,
             order_delay_blocks: 3,
-            // A draw some heights after a result, and one every five seconds.
+            // A draw some heights after a result, and one every two seconds.
             draws: Draws {
                 delay_ms: DRAW_DELAY_MS,
                 pulse_stride: DRAW_STRIDE,

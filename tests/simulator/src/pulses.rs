@@ -7,7 +7,7 @@ use perturb_ledger::Pulse;
 use perturb_types::{Beacon, Digest};
 
 /// Milliseconds by which a late round comes later than it is signed.
-pub const LATE_MS: u64 = 9_000;
+pub const LATE_MS: u64 = 4_000;
 
 /// What becomes of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
