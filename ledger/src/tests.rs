@@ -24,6 +24,7 @@ use crate::{query, state};
 mod checks;
 mod net;
 mod orders;
+mod owed;
 mod past;
 mod snapshot;
 use net::{Net, pair, reference};
