@@ -1,6 +1,6 @@
 //! What dashboards and services ask of the newest agreed state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_types::{ChallengeId, Hotkey, RoundId};
 
@@ -10,9 +10,10 @@ use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
 use crate::spot::{CheckRow, FreshRow};
 use crate::state::{
-    self, DRAWS, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix,
-    fresh_prefix, history_parts, history_prefix, idle_key, key_key, order_height, order_nonce, order_prefix,
-    outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key, work_key,
+    self, DRAWS, HistoryRow, KeyRow, META, Meta, OpenRow, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, all_open_prefix,
+    check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, order_height,
+    order_nonce, order_prefix, outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key,
+    work_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
@@ -65,16 +66,34 @@ pub fn checks<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(RoundId, CheckRo
     rows.iter().filter_map(parse).map(|(round, row)| Ok((round, row?))).collect()
 }
 
-/// The lowest height at which a round was closed that may still be checked.
+/// The rounds whose images somebody may still ask for: those that are open, that wait for their draw, and
+/// that were drawn and are checked.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn owed<S: StateStore + ?Sized>(store: &S) -> Result<BTreeSet<RoundId>, StoreError> {
+    let mut rounds = BTreeSet::new();
+    for prefix in [all_open_prefix(), check_prefix()] {
+        rounds.extend(store.scan(prefix)?.iter().filter_map(|(key, _)| round_after(prefix, key)));
+    }
+    rounds.extend(store.scan(fresh_prefix())?.iter().filter_map(|(key, _)| fresh_round(key)));
+    Ok(rounds)
+}
+
+/// The lowest height whose block a round that is owed rests on: its opening, or its result. Of a closed
+/// round the state names the result's height alone; it was opened at most `open_round_blocks` before.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn unchecked_from<S: StateStore + ?Sized>(store: &S) -> Result<Option<u64>, StoreError> {
+    let longest = parameters(store)?.open_round_blocks;
+    let open = store.scan(all_open_prefix())?;
+    let open = open.iter().map(|(key, row)| Ok(state::parse::<OpenRow>(key, row)?.height));
     // By rising height.
     let fresh = store.scan(fresh_prefix())?;
-    let fresh = fresh.first().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height)).into_iter();
-    let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height));
-    fresh.chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
+    let fresh = fresh.first().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height.saturating_sub(longest)));
+    let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height.saturating_sub(longest)));
+    open.chain(fresh).chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
         let height = height?;
         Ok(Some(low.map_or(height, |low| low.min(height))))
     })

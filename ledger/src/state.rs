@@ -148,6 +148,11 @@ pub fn seq_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
     key(&[b"seq/", &id.0.to_be_bytes(), b"/", &validator.0])
 }
 
+/// Prefix of all open rounds.
+pub fn all_open_prefix() -> &'static [u8] {
+    b"open/"
+}
+
 /// Prefix of a challenge's open rounds.
 pub fn open_prefix(id: ChallengeId) -> Vec<u8> {
     key(&[b"open/", &id.0.to_be_bytes(), b"/"])

@@ -28,6 +28,7 @@ mod draws;
 mod lazy;
 mod net;
 mod orders;
+mod owed;
 mod past;
 mod snapshot;
 mod standing;

@@ -172,6 +172,11 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_state_epochs: Option<u64>,
+    /// MiB of images that are kept, a quarter of it for copies of others' images; a round is opened only
+    /// with room for all its images [env PERTURB_MAX_IMAGE_MIB] [default: 4096].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_image_mib: Option<u64>,
     /// Interface of the language model that judges meaning, where a challenge asks for one: `ollama` or
     /// `openai` [env PERTURB_LLM_API] [default: ollama].
     #[arg(long, value_name = "NAME")]
@@ -207,7 +212,7 @@ pub struct MinerArgs {
     #[arg(long = "model", value_name = "NAME")]
     #[serde(rename = "models", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// Misbehave on purpose (local networks): `garbage`, or `slow` with --drill-delay-ms.
+    /// Misbehave on purpose (local networks): `garbage`, `padding`, or `slow` with --drill-delay-ms.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use perturb_ledger::query;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
@@ -59,6 +60,24 @@ impl Collector for Live {
         for (name, help, value) in self.draws() {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let images = self.0.agreed.database().image_use();
+        let gauges = [
+            ("images_bytes", "Bytes of own rounds' images", images.own),
+            ("images_copies_bytes", "Bytes of copies of others' images", images.copies),
+            ("images_reserved_bytes", "Bytes reserved for the images of rounds in progress", images.reserved),
+        ];
+        let counters = [
+            ("images_dropped", "Rounds whose images went to make room", images.dropped),
+            ("images_refused", "Times that a round was not opened for want of room for its images", images.refused),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, value) in self.0.network.metrics().iter() {
             let gauge = ConstGauge::new(value);

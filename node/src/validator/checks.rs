@@ -23,7 +23,7 @@ use perturb_consensus::wire::{MAX_RESPONSE_BYTES, Request, Response};
 use perturb_ledger::spot::{CheckRow, Disagreement, Finding};
 use perturb_ledger::{Block, ChallengeSpec, Transaction, query};
 use perturb_p2p::{PeerInfo, Protocol, Role};
-use perturb_types::limits::MAX_BLOCK_BYTES;
+use perturb_types::limits::{MAX_BLOCK_BYTES, MAX_PNG_BYTES, answer_bytes};
 use perturb_types::round::Meaning;
 use perturb_types::{Digest, Entry, Hotkey, Reason, RoundId, RoundResult, Signed, encode};
 use tokio_util::sync::CancellationToken;
@@ -176,8 +176,7 @@ impl Checks {
     }
 
     async fn verify(&self, result: &RoundResult, row: &CheckRow) -> Result<Outcome> {
-        let validator = result.round.validator;
-        let Some(png) = self.image(&row.fresh.image, &validator).await? else {
+        let Some(png) = self.image(&row.fresh.image, &result.round, MAX_PNG_BYTES).await? else {
             return Ok(Outcome::Later(Finding::ImageMissing));
         };
         let clean = match self.clean(result, &png) {
@@ -189,9 +188,10 @@ impl Checks {
             Outcome::Holds => {}
             other => return Ok(other),
         }
+        let most = answer_bytes(clean.width, clean.height);
         for entry in result.entries.iter().filter(|e| e.measurement.channels > 0) {
             let Some(answer) = &entry.answer else { continue };
-            let Some(png) = self.image(&answer.digest, &validator).await? else {
+            let Some(png) = self.image(&answer.digest, &result.round, most).await? else {
                 return Ok(Outcome::Later(Finding::AnswerMissing));
             };
             match self.entry(&clean, result.label, entry, &png, tolerance) {
@@ -250,18 +250,19 @@ impl Checks {
         compare(entry, &again, i64::from(tolerance), i64::from(self.spec.rules.min_margin))
     }
 
-    /// An image by its digest: from here, from the round's validator, from other validators.
-    async fn image(&self, digest: &Digest, validator: &Hotkey) -> Result<Option<Vec<u8>>> {
+    /// An image of a round by its digest, of so many bytes at the most: from here, from the round's
+    /// validator, from other validators.
+    async fn image(&self, digest: &Digest, round: &RoundId, most: usize) -> Result<Option<Vec<u8>>> {
         if let Some(png) = self.shared.agreed.database().blob(digest)? {
             return Ok(Some(png));
         }
-        for peer in self.asked(validator) {
-            let asked = self.shared.network.request(peer.peer_id, Protocol::Blob, digest.0.to_vec(), FETCH).await;
+        for peer in self.asked(&round.validator) {
+            let (network, wanted) = (&self.shared.network, digest.0.to_vec());
+            let asked = network.request_at_most(peer.peer_id, Protocol::Blob, wanted, most, FETCH).await;
             match asked {
                 // What is used is what the digest names, whoever gave it.
                 Ok(png) if Digest::of(&png) == *digest => {
-                    let epoch = query::meta(self.shared.agreed.database())?.epoch;
-                    self.shared.agreed.database().put_blob(epoch, &png)?;
+                    self.shared.evidence.copy(round, &png)?;
                     return Ok(Some(png));
                 }
                 Ok(_) => tracing::warn!(peer = %peer.peer_id, %digest, "another image than asked for"),

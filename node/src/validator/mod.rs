@@ -6,6 +6,7 @@ pub mod challenges;
 pub mod checks;
 pub mod driver;
 pub mod equivocate;
+pub mod evidence;
 pub mod exchange;
 pub mod faults;
 pub mod membership;
@@ -49,6 +50,7 @@ use agreed::Agreed;
 use challenges::Shared;
 use driver::{Driver, DriverHandle, Input, peer_name};
 use equivocate::Equivocator;
+use evidence::Evidence;
 use faults::Faults;
 use membership::Member;
 use rounds::Counters;
@@ -166,11 +168,14 @@ async fn serve(config: Config) -> Result<()> {
     let fetcher = Fetcher::new(peers, database.clone(), role.genesis.clone(), config.snapshot_after_blocks);
     tasks.spawn(snapshots::follow(fetcher, handle.status(), stop.clone()));
     tasks.spawn(follow_chain(metagraph.view(), handle.clone(), stop.clone()));
+    let evidence = Evidence::new(database.clone(), me);
+    tasks.spawn(evidence.clone().keep(stop.clone()));
     let shared = Shared {
         id: role.network,
         me,
         signer: signer.clone(),
         agreed: agreed.clone(),
+        evidence,
         network: network.clone(),
         driver: handle.clone(),
         counters: counters.clone(),
