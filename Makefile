@@ -42,7 +42,7 @@ SIDE ?= 64
 
 BIN := $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build localnet test scenarios simulate wan fuzz lint deny bench bench-attacks bench-gpu sdk-check \
+.PHONY: help setup build localnet test scenarios simulate gains wan fuzz lint deny bench bench-attacks bench-gpu sdk-check \
 	train-demo parity parity-fixtures throughput wallet-check wallet-fixtures clean
 
 help:
@@ -52,6 +52,7 @@ help:
 	@echo "make scenarios  what may happen on the chain, one local network after the other (SCENARIOS=\"name …\" for some)"
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
+	@echo "make gains      what each strategy of miners and validators gains over honesty (SEEDS=10)"
 	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
 	@echo "make sdk-check  Bittensor's official SDK against our development chain"
 	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
@@ -88,6 +89,11 @@ simulate: setup
 	@cargo build --workspace --locked --bin perturb-simulate
 	@$(BIN)/perturb-simulate --n $(N) --bug $(BUG) $(if $(findstring command,$(origin SEED)), \
 		--seed $(SEED) $(if $(filter 1,$(TRACE)),--trace), --first $(FIRST) --seeds $(SEEDS))
+
+# What a strategy of miners and validators gains over honesty, on the real ledger.
+gains: setup
+	@cargo build --workspace --locked --bin perturb-simulate
+	@$(BIN)/perturb-simulate --gains --seeds $(if $(findstring command,$(origin SEEDS)),$(SEEDS),10) --first $(FIRST)
 
 wan: setup
 	@cargo build --workspace --locked --bin perturb-simulate

@@ -25,8 +25,8 @@ fn a_round_is_owed_while_it_is_open_waits_for_its_draw_or_is_checked() {
         step(&mut ls, vec![result]);
         let longest = net.genesis.parameters.open_round_blocks;
         assert_eq!(owed(&ls[0]), ([round].into(), Some(6 - longest)), "its opening is at or after that height");
-        let input = ProposalInput { reference: reference(5, 0), ..net.input(&ls[0], vec![]) };
-        net.step(&mut ls, input);
+        step(&mut ls, vec![]);
+        net.draw(&mut ls, vec![]);
         assert_eq!(query::checks(ls[0].store()).unwrap().len(), usize::from(drawn));
         assert_eq!(owed(&ls[0]).0, if drawn { [round].into() } else { [].into() });
         (0..3).for_each(|_| step(&mut ls, vec![]));

@@ -45,7 +45,7 @@ impl Town {
 
     /// What happens after genesis, in one block that never ends.
     pub(super) fn run(&self) -> Run<'_> {
-        Run { town: self, x: Executor::new(self.net.id(), &self.store, 1).unwrap() }
+        Run { town: self, x: Executor::new(self.net.id(), &self.net.genesis.beacon, &self.store, 1).unwrap() }
     }
 }
 

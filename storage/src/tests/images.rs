@@ -56,7 +56,7 @@ fn more_rounds_than_fit_go_on_and_what_is_owed_stays() {
     let db = store(dir.path(), ROUNDS);
     // The draw of a round comes ten rounds later; two of the first ones are drawn and checked for long.
     let drawn = [3, 7];
-    for seq in 0..600 {
+    for seq in 0..600u64 {
         let waiting = seq.saturating_sub(10)..seq;
         let pinned: BTreeSet<_> = waiting.chain(drawn).map(|seq| round(1, seq)).collect();
         assert!(run(&db, seq, MINERS, ANSWER, &pinned), "round {seq}");

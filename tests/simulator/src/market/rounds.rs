@@ -56,7 +56,11 @@ impl Rounds {
         let awaited = query::awaited_pulses(stage.ledger.store()).map_err(Fault::new)?;
         stage.block(awaited.into_iter().filter_map(Pulse::of_development).map(Transaction::Pulse).collect())?;
         let verdicts = self.check(setting, stage)?;
-        if verdicts.is_empty() { Ok(()) } else { stage.block(verdicts) }
+        if !verdicts.is_empty() {
+            // What is decided already takes no more of them.
+            stage.offer(verdicts)?;
+        }
+        Ok(())
     }
 
     fn round(

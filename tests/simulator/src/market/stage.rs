@@ -60,6 +60,15 @@ impl Stage {
 
     /// One more block. Every transaction has to be taken: whoever is refused has no aim to be measured.
     pub fn block(&mut self, transactions: Vec<Transaction>) -> Result<(), Fault> {
+        let wanted = transactions.len();
+        match self.offer(transactions)? {
+            taken if taken == wanted => Ok(()),
+            taken => Err(Fault::new(format!("{taken} of {wanted} transactions were taken"))),
+        }
+    }
+
+    /// One more block, of what is taken; how many that was.
+    pub fn offer(&mut self, transactions: Vec<Transaction>) -> Result<usize, Fault> {
         self.chain = reference(self.chain.number + 1, self.chain.epoch_index);
         self.make(transactions, None)
     }
@@ -75,16 +84,10 @@ impl Stage {
         self.block(ready)?;
         self.chain = reference(self.chain.number + 1, self.chain.epoch_index + 1);
         let snapshot = snapshot(&self.validators, &self.stakes, &self.miners, self.chain.clone());
-        self.make(Vec::new(), Some(snapshot))
+        self.make(Vec::new(), Some(snapshot)).map(|_| ())
     }
 
-    fn make(&mut self, transactions: Vec<Transaction>, snapshot: Option<Snapshot>) -> Result<(), Fault> {
-        let wanted = transactions.len() + usize::from(snapshot.is_some());
-        for transaction in &transactions {
-            self.ledger
-                .check_transaction(transaction)
-                .map_err(|e| Fault::new(format!("{}: {e}", transaction.name())))?;
-        }
+    fn make(&mut self, transactions: Vec<Transaction>, snapshot: Option<Snapshot>) -> Result<usize, Fault> {
         let input = ProposalInput {
             time_ms: self.ledger.head().time_ms + BLOCK_MS,
             proposer: self.proposer()?,
@@ -93,13 +96,10 @@ impl Stage {
             transactions,
         };
         let (block, executed) = self.ledger.propose(input).map_err(Fault::new)?;
-        if block.body.transactions.len() != wanted {
-            return Err(Fault::new(format!("{} of {wanted} transactions were taken", block.body.transactions.len())));
-        }
         let certificate = self.certify(&executed);
         let commit = self.ledger.commit(executed, certificate).map_err(Fault::new)?;
         self.ledger.store_mut().commit(&commit);
-        Ok(())
+        Ok(block.body.transactions.len())
     }
 
     fn proposer(&self) -> Result<perturb_types::ConsensusKey, Fault> {
