@@ -14,7 +14,6 @@ use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
 use crate::reputation::Reputation;
-use crate::spot::Disagreement;
 use crate::state::{
     self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, PARENT_SET, SeqRow, challenge_key, history_key, key_key,
     open_key, ready_key, reputation_key, seq_key,
@@ -22,6 +21,7 @@ use crate::state::{
 use crate::store::{StateStore, StoreError};
 use crate::tx::{Delegation, Readiness, Transaction};
 use crate::validators::ValidatorSet;
+use crate::verdict::CheckVerdict;
 use crate::verified::Verified;
 
 /// Why a transaction does nothing.
@@ -111,14 +111,15 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// What happens at the beginning of every block, before its transactions: orders that are due,
-    /// rounds and checks that have been open for too long, the draw of new checks by a later chain
-    /// block, and the votes that the parent's certificate lacks.
+    /// rounds that have been open for too long, checks that are settled, the draw of new checks by a
+    /// later chain block, and the votes that the parent's certificate lacks.
     ///
     /// # Errors
     /// The state cannot be read.
     pub fn begin(&mut self, chain_hash: &Digest, parent: Option<&Certificate>) -> Result<(), TxError> {
         self.carry_out_orders()?;
         self.expire_rounds()?;
+        self.settle_checks()?;
         self.draw_checks(chain_hash)?;
         self.count_missed_votes(parent)
     }
@@ -165,10 +166,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             Transaction::Readiness(e) => self.readiness(e.clone()),
             Transaction::OwnerAction(a) => self.owner_action(a),
             Transaction::Evidence(e) => self.evidence(e),
-            Transaction::Disagreement(e) => {
-                let d: Signed<Disagreement> = self.open_envelope(e.clone())?;
-                self.member("disagreement", &d.signer(), &d.hotkey)?;
-                self.disagreement(&d)
+            Transaction::CheckVerdict(e) => {
+                let v: Signed<CheckVerdict> = self.open_envelope(e.clone())?;
+                self.member("check verdict", &v.signer(), &v.hotkey)?;
+                self.check_verdict(&v)
             }
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
         }?;

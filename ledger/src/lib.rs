@@ -4,7 +4,8 @@
 //! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
-//!   [`aggregate`]: from the validators' means to one score.
+//!   [`aggregate`]: from the validators' means to one score; [`spot`], [`verdict`]: which rounds
+//!   everybody checks again, and what follows.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
@@ -40,6 +41,7 @@ pub mod state;
 pub mod store;
 pub mod tx;
 pub mod validators;
+pub mod verdict;
 mod verified;
 
 #[cfg(test)]

@@ -118,6 +118,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
                 if self.state.has(&challenge_key(spec.id))? {
                     // They were asked under the old rules and cannot be judged by the new.
                     self.void_rounds(spec.id)?;
+                    self.forget_checks(spec.id)?;
                     self.state.put(challenge_key(spec.id), spec.as_ref());
                 }
             }

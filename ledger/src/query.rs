@@ -6,7 +6,7 @@ use perturb_types::{ChallengeId, Hotkey, RoundId};
 
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::reputation::Reputation;
-use crate::spot::{CheckRow, FreshRow};
+use crate::spot::FreshRow;
 use crate::state::{
     self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, fresh_prefix,
     history_parts, history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key,
@@ -15,6 +15,7 @@ use crate::state::{
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
 use crate::validators::ValidatorSet;
+use crate::verdict::CheckRow;
 
 fn must<T: borsh::BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<T, StoreError> {
     state::read(store, key)?.ok_or_else(|| StoreError(format!("row {} is missing", hex::encode(key))))

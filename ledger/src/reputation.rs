@@ -25,7 +25,7 @@ pub struct Faults {
     pub unclosed: u64,
     /// Contributions rejected as outliers.
     pub rejected: u64,
-    /// Spot checks that a quorum disagreed with.
+    /// Spot checks for which it was struck.
     pub failed_checks: u64,
     /// Certificates in blocks that lack its vote.
     pub missed_votes: u64,

@@ -26,6 +26,7 @@ mod net;
 mod orders;
 mod past;
 mod snapshot;
+mod verdicts;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);

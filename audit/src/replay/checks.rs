@@ -1,11 +1,13 @@
-//! Spot checks written down a second time: which rounds are drawn, and who failed one.
+//! Spot checks written down a second time: which rounds are drawn, what the verdicts on them come to,
+//! and who was struck.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::genesis::SpotChecks;
-use perturb_ledger::spot::{CheckRow, Disagreement, FreshRow, is_drawn};
+use perturb_ledger::spot::{FreshRow, is_drawn};
 use perturb_ledger::state::{self, META, Meta, check_prefix, fresh_prefix};
 use perturb_ledger::store::Row;
+use perturb_ledger::verdict::{CheckRow, CheckVerdict, Checked};
 use perturb_ledger::{ChainReference, ValidatorSet};
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId};
 
@@ -38,16 +40,15 @@ impl Checks {
         Ok(Self { fresh, open, struck: BTreeSet::new(), hash })
     }
 
-    /// The beginning of a block.
-    pub fn begin(&mut self, network: &NetworkId, rule: &SpotChecks, height: u64, reference: &ChainReference) {
-        self.open.retain(|_, row| row.drawn.saturating_add(rule.window_blocks) > height);
+    /// The draw at the beginning of a block.
+    pub fn draw(&mut self, network: &NetworkId, rule: &SpotChecks, height: u64, reference: &ChainReference) {
         if reference.hash == self.hash {
             return;
         }
         self.hash = reference.hash;
         for (round, fresh) in std::mem::take(&mut self.fresh) {
             if is_drawn(rule, network, &reference.hash, &round) {
-                self.open.insert(round, CheckRow { fresh, drawn: height, findings: Vec::new() });
+                self.open.insert(round, CheckRow::new(fresh, height));
             }
         }
     }
@@ -61,24 +62,54 @@ impl Checks {
         self.open.retain(|round, _| round.challenge != challenge);
     }
 
-    pub fn disagree(&mut self, d: &Disagreement, set: &ValidatorSet) -> Result<(), String> {
-        let row = self.open.get_mut(&d.round).ok_or_else(|| format!("round {} is not being checked", d.round))?;
-        let said = row.findings.iter().any(|(who, _)| *who == d.hotkey);
-        if row.fresh.result != d.result || said || d.hotkey == d.round.validator {
-            return Err(format!("a disagreement on round {} that does not count", d.round));
+    /// Takes a verdict down.
+    pub fn verdict(&mut self, v: &CheckVerdict) -> Result<(), String> {
+        let row = self.open.get_mut(&v.round).ok_or_else(|| format!("round {} is not being checked", v.round))?;
+        let said = row.verdicts.contains_key(&v.hotkey);
+        if row.fresh.result != v.result || said || v.hotkey == v.round.validator {
+            return Err(format!("a verdict on round {} that does not count", v.round));
         }
-        row.findings.push((d.hotkey, d.finding));
-        let power = |who: &Hotkey| u128::from(set.by_hotkey(who).map_or(0, |v| v.power));
-        let sum: u128 = row.findings.iter().map(|(who, _)| power(who)).sum();
-        if sum * 3 > u128::from(set.total()) * 2 {
-            self.open.remove(&d.round);
-            self.struck.insert((d.round.challenge, d.round.validator));
-        }
+        row.verdicts.insert(v.hotkey, v.verdict);
         Ok(())
+    }
+
+    /// Before a block's transactions and before an epoch's close: who is struck now. Checks whose window
+    /// is over end.
+    pub fn settle(&mut self, rule: &SpotChecks, height: u64, set: &ValidatorSet) -> BTreeSet<(ChallengeId, Hotkey)> {
+        let mut now = BTreeSet::new();
+        for (round, row) in &mut self.open {
+            let over = height >= row.drawn.saturating_add(rule.window_blocks);
+            if !row.struck && strikes(row, &round.validator, set, over) {
+                row.struck = true;
+                now.insert((round.challenge, round.validator));
+            }
+        }
+        self.open.retain(|_, row| height < row.drawn.saturating_add(rule.window_blocks));
+        self.struck.extend(&now);
+        now
     }
 
     /// Whether a validator's contributions to a challenge are left out of the epoch.
     pub fn is_struck(&self, challenge: ChallengeId, validator: &Hotkey) -> bool {
         self.struck.contains(&(challenge, *validator))
     }
+}
+
+/// More than a third of all power says that the round fails, and more than two thirds of those who could
+/// tell; members that are still to speak are taken to say that it holds, unless their time is `over`.
+fn strikes(row: &CheckRow, accused: &Hotkey, set: &ValidatorSet, over: bool) -> bool {
+    let (mut against, mut tell, mut all) = (0u128, 0u128, 0u128);
+    for member in set.iter() {
+        let power = u128::from(member.power);
+        all += power;
+        let verdict = row.verdicts.get(&member.hotkey);
+        if member.hotkey == *accused || verdict == Some(&Checked::Unknown) || (verdict.is_none() && over) {
+            continue;
+        }
+        tell += power;
+        if matches!(verdict, Some(Checked::Fails(_))) {
+            against += power;
+        }
+    }
+    3 * against > all && 3 * against > 2 * tell
 }

@@ -16,12 +16,12 @@ use perturb_challenge::transform::check_reveal;
 use perturb_ledger::epoch::EpochRecord;
 use perturb_ledger::genesis::MAX_CHALLENGES;
 use perturb_ledger::reputation::Reputation;
-use perturb_ledger::spot::Disagreement;
 use perturb_ledger::state::{
     self, HistoryRow, META, Meta, OpenRow, PARAMETERS, SET, SNAPSHOT, SeqRow, epoch_key, history_key,
 };
 use perturb_ledger::store::{Change, Row};
 use perturb_ledger::tx::Order;
+use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{
     Block, Certificate, ChallengeSpec, Effect, Genesis, Header, Parameters, Receipt, Snapshot, Transaction,
     ValidatorSet, receipt,
@@ -164,10 +164,10 @@ impl Fast {
                 }
                 Ok(Effect::Applied)
             }
-            Transaction::Disagreement(envelope) => {
-                let d: Disagreement = Self::payload(envelope)?;
-                self.member(&envelope.signer, &d.hotkey)?;
-                self.checks.disagree(&d, &self.set)?;
+            Transaction::CheckVerdict(envelope) => {
+                let v: CheckVerdict = Self::payload(envelope)?;
+                self.member(&envelope.signer, &v.hotkey)?;
+                self.checks.verdict(&v)?;
                 Ok(Effect::Applied)
             }
             Transaction::EpochClose { epoch, snapshot } => self.close(*epoch, snapshot, header),
@@ -254,6 +254,7 @@ impl Fast {
             Order::UpdateChallenge(spec) if !self.specs.contains_key(&spec.id) => {}
             Order::UpdateChallenge(spec) => {
                 self.opened.retain(|round, _| round.challenge != spec.id);
+                self.checks.forget(spec.id);
                 self.specs.insert(spec.id, spec.as_ref().clone());
             }
             Order::RemoveChallenge(id) => {
@@ -267,6 +268,14 @@ impl Fast {
         }
     }
 
+    /// A strike takes back everything that the validator said about the challenge's miners.
+    fn settle_checks(&mut self) {
+        let struck = self.checks.settle(&self.parameters.spot_checks, self.height, &self.set);
+        let gone = |(challenge, _, validator): &HistoryId| struck.contains(&(*challenge, *validator));
+        self.touched.extend(self.histories.keys().filter(|id| gone(id)));
+        self.histories.retain(|id, _| !gone(id));
+    }
+
     fn close(&mut self, epoch: u64, snapshot: &Snapshot, header: &Header) -> Result<Effect, String> {
         if epoch != self.meta.epoch || header.epoch != epoch.saturating_add(1) {
             return Err(format!("it closes epoch {epoch}, epoch {} is in the making", self.meta.epoch));
@@ -274,6 +283,7 @@ impl Fast {
         if snapshot.reference != header.reference {
             return Err("its snapshot is of another chain block than the header names".into());
         }
+        self.settle_checks();
         let registered: BTreeSet<Hotkey> = snapshot.neurons.iter().map(|n| n.hotkey).collect();
         self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
         self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
@@ -308,7 +318,8 @@ impl Engine for Fast {
         self.touched.clear();
         self.carry_out_orders();
         let (height, wait) = (self.height, self.parameters.open_round_blocks);
-        self.checks.begin(&self.network, &self.parameters.spot_checks, height, &header.reference);
+        self.settle_checks();
+        self.checks.draw(&self.network, &self.parameters.spot_checks, height, &header.reference);
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
         let last = block.body.transactions.len().saturating_sub(1);

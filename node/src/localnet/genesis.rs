@@ -7,7 +7,9 @@ use color_eyre::eyre::{Context, Result};
 use perturb_chain::ChainClient;
 use perturb_challenge::rules::{Rules, SemanticRule};
 use perturb_challenge::source::{DemoSource, ImageSource};
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{
+    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+};
 use perturb_ledger::tx::{Delegation, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_model::TchClassifier;
@@ -28,6 +30,9 @@ const DEADLINE_MS: u32 = 2500;
 /// The time in which the speed part of a score runs down: longer than the deadline, so that a machine
 /// with other work to do does not decide who is first.
 const SPEED_MS: u32 = 10_000;
+
+/// Blocks in which verdicts on a drawn round count: an epoch has some forty.
+const CHECK_WINDOW_BLOCKS: u64 = 10;
 
 /// Images of the demo set.
 const IMAGES: u64 = 10_000;
@@ -103,7 +108,7 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
                 precommit_ms: 1000,
                 precommit_delta_ms: 500,
             },
-            spot_checks: Default::default(),
+            spot_checks: SpotChecks { window_blocks: CHECK_WINDOW_BLOCKS, ..SpotChecks::default() },
             reputation: Default::default(),
         },
     };

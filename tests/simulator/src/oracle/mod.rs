@@ -12,13 +12,14 @@
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third, every aggregate lies within the honest contributions |
-//! | checks | only liars fail spot checks |
+//! | checks | only liars fail spot checks, by verdicts of more than a third of all power that outweigh the others two to one |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
 //! | no blame | honest nodes do not accuse each other |
 //! | no halt | honest nodes with whole disks never stop |
 //! | liveness | after healing everyone decides again |
 
+mod checks;
 pub mod powers;
 mod state;
 mod votes;
@@ -94,9 +95,9 @@ impl Oracle {
         &self.referee
     }
 
-    /// Rounds of liars that a quorum disagreed with so far.
+    /// Rounds for which liars were struck so far.
     pub fn failed_checks(&self) -> u64 {
-        self.state.faults.len() as u64
+        self.state.checks.struck.len() as u64
     }
 
     /// Aggregated scores judged so far.
@@ -229,7 +230,8 @@ impl Oracle {
         }
         self.referee.store_mut().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
-        self.state.block(cast, &commit.block, self.referee.store())?;
+        let set = set.clone();
+        self.state.block(cast, &commit.block, self.referee.store(), &set)?;
         self.take_set(cast)
     }
 

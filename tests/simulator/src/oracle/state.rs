@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perturb_ledger::StateStore;
 use perturb_ledger::epoch;
-use perturb_ledger::state::round_after;
 use perturb_ledger::{Block, MemoryStore, Transaction};
 use perturb_types::round::{RoundOpen, RoundResult};
-use perturb_types::{Hotkey, RoundId, encode};
+use perturb_types::{Hotkey, encode};
 
-use super::{Judged, broken};
+use super::checks::CheckOracle;
+use super::{Judged, Powers, broken};
 use crate::cast::{CHALLENGE, Cast};
 
 /// A mirror of what blocks did, kept without the ledger's state.
@@ -19,19 +18,23 @@ pub(super) struct StateOracle {
     next: BTreeMap<Hotkey, u64>,
     /// Miners of the rounds that are open.
     open: BTreeMap<(Hotkey, u64), Vec<Hotkey>>,
-    /// Rounds that a quorum disagreed with.
-    pub faults: BTreeSet<RoundId>,
+    /// Verdicts on drawn rounds.
+    pub checks: CheckOracle,
     /// Aggregates judged.
     pub aggregates: u64,
 }
 
 impl StateOracle {
     pub fn new(liars: BTreeSet<usize>) -> Self {
-        Self { liars, next: BTreeMap::new(), open: BTreeMap::new(), faults: BTreeSet::new(), aggregates: 0 }
+        Self { liars, next: BTreeMap::new(), open: BTreeMap::new(), checks: CheckOracle::default(), aggregates: 0 }
     }
 
-    /// A block was agreed; the store is the state after it.
-    pub fn block(&mut self, cast: &Cast, block: &Block, store: &MemoryStore) -> Judged {
+    /// A block was agreed by a set; the store is the state after it.
+    pub fn block(&mut self, cast: &Cast, block: &Block, store: &MemoryStore, set: &Powers) -> Judged {
+        let struck = self.checks.block(cast, block, store, set)?;
+        if let Some(round) = struck.iter().find(|round| !self.is_liar(cast, &round.validator)) {
+            return broken("checks", format!("round {round} of an honest validator failed its check"));
+        }
         for transaction in &block.body.transactions {
             match transaction {
                 Transaction::RoundOpen(e) => {
@@ -58,12 +61,6 @@ impl StateOracle {
                 }
                 Transaction::EpochClose { epoch, .. } => self.epoch(cast, store, *epoch)?,
                 _ => {}
-            }
-        }
-        for (key, _) in store.scan(b"fault/").unwrap_or_default() {
-            let Some(round) = round_after(b"fault/", &key) else { continue };
-            if self.faults.insert(round) && !self.is_liar(cast, &round.validator) {
-                return broken("checks", format!("round {round} of an honest validator failed its check"));
             }
         }
         Ok(())
