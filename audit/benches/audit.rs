@@ -11,7 +11,7 @@ use perturb_audit::{History, TrustAnchor, score, source};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::archive::{Archive, state_root};
-use perturb_ledger::genesis::{Aggregation, GenesisDelegation, Timeouts};
+use perturb_ledger::genesis::{Aggregation, Draws, GenesisDelegation, Timeouts};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::store::Row;
 use perturb_ledger::tx::Delegation;
@@ -22,8 +22,8 @@ use perturb_ledger::{
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId, RoundOpen,
-    RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
+    RoundOpen, RoundResult, Signed,
 };
 
 /// Answers of a round.
@@ -92,6 +92,10 @@ fn parameters() -> Parameters {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
+        draws: Draws { delay_ms: 1_000, pulse_stride: 1, retention_blocks: 3_600 },
     }
 }
 
@@ -122,6 +126,7 @@ impl Net {
                 min_confidence: 50_000,
             }],
             parameters: parameters(),
+            beacon: Beacon::DEVELOPMENT,
         };
         Self { hotkeys, keys, miners, genesis }
     }

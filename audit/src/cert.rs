@@ -129,9 +129,8 @@ fn recorded_steps(recorded: &Recorded) -> Step {
         .collect();
     for (key, r) in recorded.counts.iter().filter(|(_, r)| *r != Reputation::default()) {
         steps.push(Step::note(format!(
-            "{key}: {} equivocations, {} outliers, {} rounds never closed in all",
+            "{key}: {} equivocations, {} rounds never closed in all",
             r.epoch.equivocations + r.past.equivocations,
-            r.epoch.rejected + r.past.rejected,
             r.epoch.unclosed + r.past.unclosed
         )));
     }

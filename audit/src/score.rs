@@ -29,6 +29,8 @@ pub enum Standing {
         height: u64,
         /// Its weight in the agreed vector; 0 where it has none.
         weight: u16,
+        /// What the contributions of the whole set would weigh.
+        total: u128,
     },
     /// The record does not name it: it had no history, or was not registered.
     NotNamed {
@@ -92,7 +94,7 @@ pub fn standing(
         return Ok(Standing::NotNamed { miners: record.miners.len() });
     };
     let weight = record.weights.iter().find(|(_, hotkey, _)| *hotkey == Some(*miner)).map_or(0, |(_, _, w)| *w);
-    Ok(Standing::Scored { record: Box::new(found.clone()), height: record.height, weight })
+    Ok(Standing::Scored { record: Box::new(found.clone()), height: record.height, weight, total: record.total })
 }
 
 /// A standing as steps and as a result.
@@ -105,7 +107,7 @@ pub fn show(
 ) -> (Step, Value) {
     let at = header.header.height;
     let (step, standing) = match standing {
-        Standing::Scored { record, height, weight } => scored(record, *height, *weight),
+        Standing::Scored { record, height, weight, total } => scored(record, *height, *weight, *total),
         Standing::NotNamed { miners } => {
             let text = format!("absent: the record of epoch {epoch} names {miners} miners, not this one");
             (Step::ok(text), json!({ "present": false, "why": "not_named" }))
@@ -126,26 +128,32 @@ pub fn show(
     (Step::ok(format!("miner {miner} in epoch {epoch}, by the state after height {at}")).with([step]), result)
 }
 
-fn scored(record: &MinerRecord, height: u64, weight: u16) -> (Step, Value) {
+fn scored(record: &MinerRecord, height: u64, weight: u16, total: u128) -> (Step, Value) {
     let part = record.share as f64 / perturb_challenge::shares::WHOLE as f64 * 100.0;
     let mut steps: Vec<Step> = Vec::new();
     let rejected = record.aggregate.as_ref().map(|a| a.rejected.clone()).unwrap_or_default();
     for c in &record.contributions {
         let out = if rejected.contains(&c.validator) { ", rejected as an outlier" } else { "" };
-        steps.push(Step::note(format!("{} says {} with power {}{out}", c.validator, c.mean, c.weight)));
+        steps.push(Step::note(format!("{} says {} with weight {}{out}", c.validator, c.mean, c.weight)));
+    }
+    let contributed: u128 = record.contributions.iter().map(|c| u128::from(c.weight)).sum();
+    steps.push(Step::note(format!("they hold {contributed} of the set's {total}; a score needs more than two thirds")));
+    if let Some(from) = record.kept {
+        steps.push(Step::note(format!("the score of epoch {from} is kept")));
     }
     match &record.aggregate {
         Some(a) => steps.push(Step::ok(format!("score {}, spread {}, confidence {}", a.score, a.spread, a.confidence))),
-        None => steps.push(Step::note("no score: those who contributed hold no quorum")),
+        None => steps.push(Step::note("no score: too few contributed, and none is kept")),
     }
     steps.push(Step::ok(format!("{part:.4} % of the emission, weight {weight} of 65535")));
     let text = format!("present: uid {}, {} answers counted, closed by block {height}", record.uid, record.processed);
     let score = record.aggregate.as_ref().map(|a| a.score);
     let value = json!({
         "present": true, "uid": record.uid, "answers": record.processed, "height": height, "weight": weight,
-        "share": record.share, "score": score, "rejected": rejected,
+        "share": record.share, "score": score, "kept_from": record.kept, "rejected": rejected,
+        "set_weight": total.to_string(),
         "contributions": record.contributions.iter().map(|c| json!({
-            "validator": c.validator, "power": c.weight, "mean": c.mean,
+            "validator": c.validator, "weight": c.weight, "mean": c.mean,
         })).collect::<Vec<_>>(),
     });
     (Step::ok(text).with(steps), value)

@@ -214,7 +214,7 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
                 other => panic!("emission {other}"),
             }
             assert_eq!(r.u8(), 0, "weights by emission");
-            r.take(4 + 1 + 2 + 1);
+            r.take(4 + 1 + 2 + 1 + 2);
             r.bytes();
             r.take(32);
             r.bytes();
@@ -226,7 +226,10 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
         assert_eq!(r.u8(), 0, "equal power");
         r.take(5 * 4 + 8 + 2 + 6 * 4);
         r.take(4 + 8 + 4);
-        r.take(1 + 7 * 4);
+        r.take(1 + 6 * 4);
+        r.take(4 + 4 + 4);
+        r.take(4 + 4 + 8);
+        r.take(96 + 8 + 8);
     });
     assert_eq!(agreed("perturb/genesis/1", &[0; 32], bytes), *network);
     set_of(network, founders)
@@ -323,6 +326,9 @@ fn the_pinned_score_is_verified_by_the_written_rules_alone() {
             r.take(32 * outliers);
         }
         let part = r.u64();
+        if r.u8() == 1 {
+            r.take(8);
+        }
         if hotkey == miner {
             share = Some(part);
         }
@@ -334,6 +340,10 @@ fn the_pinned_score_is_verified_by_the_written_rules_alone() {
         let hotkey: Option<[u8; 32]> = (r.u8() == 1).then(|| r.array());
         weights.push((uid, hotkey, r.u16()));
     }
+    // Five members, of whom one has lost a twentieth.
+    assert_eq!(u128::from_le_bytes(r.array()), 4_950_000);
+    let outliers = r.u32() as usize;
+    r.take((32 + 4 + 4) * outliers);
     assert!(r.0.is_empty());
     assert_eq!(weights.iter().find(|w| w.1 == Some(miner)).map(|w| w.2), Some(65_535));
 }

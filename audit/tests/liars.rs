@@ -10,7 +10,7 @@ use perturb_audit::source::Ask;
 use perturb_audit::{AuditError, History, Nodes, TrustAnchor, Verdict, root, round};
 use perturb_ledger::archive::Archive;
 use perturb_ledger::tx::Order;
-use perturb_ledger::{Block, Certificate, Commit, Effect, Transaction};
+use perturb_ledger::{Block, Certificate, Commit, Effect, Pulse, Receipt, Transaction};
 use perturb_types::round::TransformSecret;
 use perturb_types::{Digest, Hotkey, Millionths, NetworkId, RoundId, RoundResult, encode};
 use serde_json::{Value, json};
@@ -46,6 +46,24 @@ fn other_result(v: usize, change: impl FnOnce(&mut RoundResult)) -> (String, Opt
         change(&mut changed);
         transactions[1] = sign_as(network, v, changed);
     })
+}
+
+#[test]
+fn a_pulse_that_nothing_waits_for_shows_in_both_replays() {
+    let mut w = World::new();
+    w.lie(false, |commit| {
+        commit.block.body.transactions.push(Transaction::Pulse(Pulse::of_development(7).unwrap()));
+        let receipt = Receipt { transaction: Digest([0; 32]), effect: Effect::Applied };
+        commit.receipts.push(receipt);
+    });
+    w.close(vec![]);
+    let history = History::load(&w.anchor(), Ask(&w.node())).unwrap();
+    for mode in [Mode::Exact, Mode::Fast] {
+        let replayed = replay::replay(&history, &w.genesis, Ask(&w.node()), 0, mode).unwrap();
+        let difference = replayed.difference.unwrap();
+        assert_eq!(difference.height, 1);
+        assert!(difference.recomputed.contains("nothing waits"), "{}", difference.recomputed);
+    }
 }
 
 #[test]

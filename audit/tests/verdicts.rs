@@ -29,14 +29,17 @@ fn failed(w: &World, v: usize) -> u64 {
 #[test]
 fn epochs_with_strikes_replay_bit_for_bit_in_both_modes() {
     let all = [0, 1, 2, 3];
-    // Two scores make a history; every round is drawn by the next block with another reference: the close.
-    let mut w = World::with(|genesis| genesis.parameters.spot_checks.rate = 1_000_000);
+    // Two scores make a history; every round is drawn by a pulse in the second block after its own.
+    let mut w = World::with(|genesis| {
+        (genesis.parameters.spot_checks.rate, genesis.parameters.spot_checks.window_blocks) = (1_000_000, 5);
+    });
     let ready = |w: &World| all.map(|v| w.ready(v)).to_vec();
     for _ in 0..2 {
         let rounds = w.rounds(&all);
         w.step(rounds);
     }
     w.close(ready(&w));
+    w.step(vec![]);
 
     // Settled early: all that can tell say that validator 0 lied; of validator 1 one of four says so.
     let mut txs = w.verdicts(|by, accused| match (by, accused) {
@@ -53,6 +56,7 @@ fn epochs_with_strikes_replay_bit_for_bit_in_both_modes() {
     w.close(ready(&w));
     assert_eq!((contributors(&w, 0), contributors(&w, 1)), (vec![0, 1, 2, 3], vec![1, 2, 3]));
     assert_eq!(all.map(|v| failed(&w, v)), [2, 0, 0, 0]);
+    w.step(vec![]);
 
     // Two of four say that validator 3 lied, and validator 0 does not speak: its window has to pass. In the
     // block that closes the epoch three say it of validator 1.

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead as _, Write as _};
 
-use perturb_chain::timelock::{Beacon, Payload, open, seal};
+use perturb_chain::timelock::{Beacon, Payload, open, round_for, seal};
 use perturb_chain::{EpochSchedule, Reveal};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn answer(line: &str) -> Result<Value, String> {
             json!({"commit_epoch": commit_epoch, "block": block})
         }
         Question::Round { now_ms, blocks, block_ms } => {
-            json!({"round": Beacon::QUICKNET.round_for(now_ms, blocks, block_ms)})
+            json!({"round": round_for(&Beacon::QUICKNET, now_ms, blocks, block_ms)})
         }
         Question::Seal { round, hotkey, uids, values, version_key } => {
             let payload = Payload { hotkey: bytes(&hotkey)?, uids, values, version_key };

@@ -19,7 +19,7 @@ use crate::link::Link;
 use crate::options::DEFAULT_BLOCK_TIME_MS;
 use crate::read::Reader;
 use crate::schedule::{EpochSchedule, MAX_REVEAL_PERIOD};
-use crate::timelock::{self, Beacon, COMMIT_REVEAL_VERSION, Payload};
+use crate::timelock::{self, Beacon, COMMIT_REVEAL_VERSION, Payload, round_for};
 use crate::{ChainClient, ChainError, PALLET, SubmitError};
 
 /// Commits that one epoch of one mechanism may hold: ten of each of at most 4096 neurons.
@@ -133,7 +133,7 @@ impl ChainClient {
         let now_ms = now_ms.ok_or_else(|| link.not_in_metadata("storage Timestamp.Now"))?;
         let block_ms =
             self.options().block_time_ms.or_else(|| reader.slot_duration_ms()).unwrap_or(DEFAULT_BLOCK_TIME_MS);
-        let round = beacon.round_for(now_ms, reveal.block.saturating_sub(number), block_ms);
+        let round = round_for(beacon, now_ms, reveal.block.saturating_sub(number), block_ms);
         let payload = Payload {
             hotkey: hotkey.0.to_vec(),
             uids: call.weights.iter().map(|w| w.0).collect(),

@@ -32,6 +32,7 @@ mod hash;
 mod link;
 pub mod options;
 pub mod pool;
+pub mod pulses;
 mod read;
 pub mod schedule;
 pub mod snapshot;

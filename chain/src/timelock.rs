@@ -6,9 +6,9 @@
 //! weights read early, so it comes from the operator, never from the node that is asked.
 
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
+pub use perturb_types::Beacon;
 use rand::TryRngCore as _;
 use scale::{Decode, Encode};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use timelock::block_ciphers::AESGCMBlockCipherProvider as Aes;
 use timelock::engines::EngineBLS;
@@ -35,71 +35,16 @@ const SUITE: &[u8; 16] = b"\x08\0\0\0\0\0\0\0AES_GCM_";
 /// Bytes of the cipher's nonce, which ends the body.
 const NONCE: u64 = 12;
 
-const QUICKNET_KEY: [u8; 96] = [
-    0x83, 0xcf, 0x0f, 0x28, 0x96, 0xad, 0xee, 0x7e, 0xb8, 0xb5, 0xf0, 0x1f, 0xca, 0xd3, 0x91, 0x22, 0x12, 0xc4, 0x37,
-    0xe0, 0x07, 0x3e, 0x91, 0x1f, 0xb9, 0x00, 0x22, 0xd3, 0xe7, 0x60, 0x18, 0x3c, 0x8c, 0x4b, 0x45, 0x0b, 0x6a, 0x0a,
-    0x6c, 0x3a, 0xc6, 0xa5, 0x77, 0x6a, 0x2d, 0x10, 0x64, 0x51, 0x0d, 0x1f, 0xec, 0x75, 0x8c, 0x92, 0x1c, 0xc2, 0x2b,
-    0x0e, 0x17, 0xe6, 0x3a, 0xaf, 0x4b, 0xcb, 0x5e, 0xd6, 0x63, 0x04, 0xde, 0x9c, 0xf8, 0x09, 0xbd, 0x27, 0x4c, 0xa7,
-    0x3b, 0xab, 0x4a, 0xf5, 0xa6, 0xe9, 0xc7, 0x6a, 0x4b, 0xc0, 0x9e, 0x76, 0xea, 0xe8, 0x99, 0x1e, 0xf5, 0xec, 0xe4,
-    0x5a,
-];
-
-/// A drand beacon: who signs the rounds, and when.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Beacon {
-    /// Public key, compressed (G2, 96 bytes; hex in its serde form).
-    #[serde(with = "key_hex")]
-    pub public_key: [u8; 96],
-    /// When round 1 was signed, in milliseconds since 1970.
-    pub genesis_ms: u64,
-    /// Time between two rounds in milliseconds; not 0.
-    pub period_ms: u64,
-}
-
-impl Beacon {
-    /// drand's quicknet, which Subtensor follows: a round every three seconds.
-    pub const QUICKNET: Self = Self { public_key: QUICKNET_KEY, genesis_ms: 1_692_803_367_000, period_ms: 3_000 };
-
-    /// The round a commit is encrypted to whose reveal may begin in `blocks` blocks of `block_ms`, from `now_ms`
-    /// (milliseconds since 1970): ⌊(now + (blocks + 3) · block time − genesis) / period⌋, as the official SDK has it;
-    /// but never a round that is out already, which the chain would not take: on chains of fast blocks that is the
-    /// SDK's choice late in an epoch.
-    pub fn round_for(&self, now_ms: u64, blocks: u64, block_ms: u64) -> u64 {
-        let rounds = |ms: u64| ms.saturating_sub(self.genesis_ms).checked_div(self.period_ms).unwrap_or(0);
-        let at = now_ms.saturating_add(blocks.saturating_add(INGEST_BLOCKS).saturating_mul(block_ms));
-        // Round r is out at genesis + (r − 1) · period.
-        let next = rounds(now_ms).saturating_add(2);
-        rounds(at).max(next)
-    }
-}
-
-impl Default for Beacon {
-    fn default() -> Self {
-        Self::QUICKNET
-    }
-}
-
-impl std::fmt::Debug for Beacon {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Beacon({}…, {} ms)", hex::encode(&self.public_key[..8]), self.period_ms)
-    }
-}
-
-mod key_hex {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(key: &[u8; 96], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex::encode(key))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 96], D::Error> {
-        let text = String::deserialize(d)?;
-        let mut key = [0; 96];
-        hex::decode_to_slice(text.strip_prefix("0x").unwrap_or(&text), &mut key)
-            .map_err(|_| serde::de::Error::custom("a beacon's public key is 96 bytes in hex"))?;
-        Ok(key)
-    }
+/// The round a commit is encrypted to whose reveal may begin in `blocks` blocks of `block_ms`, from `now_ms`
+/// (milliseconds since 1970): ⌊(now + (blocks + 3) · block time − genesis) / period⌋, as the official SDK has it;
+/// but never a round that is out already, which the chain would not take: on chains of fast blocks that is the
+/// SDK's choice late in an epoch.
+pub fn round_for(beacon: &Beacon, now_ms: u64, blocks: u64, block_ms: u64) -> u64 {
+    let rounds = |ms: u64| ms.saturating_sub(beacon.genesis_ms).checked_div(beacon.period_ms).unwrap_or(0);
+    let at = now_ms.saturating_add(blocks.saturating_add(INGEST_BLOCKS).saturating_mul(block_ms));
+    // Round r is out at genesis + (r − 1) · period.
+    let next = rounds(now_ms).saturating_add(2);
+    rounds(at).max(next)
 }
 
 /// What a commit holds.

@@ -54,14 +54,14 @@ fn the_round_is_the_one_signed_when_the_pulse_must_be_on_the_chain() {
     let beacon = Beacon::QUICKNET;
     let start = beacon.genesis_ms;
     // 10 blocks and 3 more of 12 s are 156 s: 52 rounds.
-    assert_eq!(beacon.round_for(start, 10, 12_000), 52);
-    assert_eq!(beacon.round_for(start + 2_999, 10, 12_000), 52);
-    assert_eq!(beacon.round_for(start + 3_000, 10, 12_000), 53);
+    assert_eq!(round_for(&beacon, start, 10, 12_000), 52);
+    assert_eq!(round_for(&beacon, start + 2_999, 10, 12_000), 52);
+    assert_eq!(round_for(&beacon, start + 3_000, 10, 12_000), 53);
     // Four blocks of 250 ms end within the round that is out: the next one is taken.
-    assert_eq!((beacon.round_for(start, 1, 250), beacon.round_for(start + 3_000, 1, 250)), (2, 3));
-    assert_eq!(beacon.round_for(0, 0, 250), 2, "before the beacon's genesis");
-    assert_eq!(Beacon { period_ms: 0, ..beacon }.round_for(start, 10, 12_000), 2);
-    assert!(Beacon::QUICKNET.round_for(u64::MAX, u64::MAX, u64::MAX) > 1);
+    assert_eq!((round_for(&beacon, start, 1, 250), round_for(&beacon, start + 3_000, 1, 250)), (2, 3));
+    assert_eq!(round_for(&beacon, 0, 0, 250), 2, "before the beacon's genesis");
+    assert_eq!(round_for(&Beacon { period_ms: 0, ..beacon }, start, 10, 12_000), 2);
+    assert!(round_for(&Beacon::QUICKNET, u64::MAX, u64::MAX, u64::MAX) > 1);
 }
 
 #[test]

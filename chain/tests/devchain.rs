@@ -9,6 +9,8 @@ mod commits;
 mod endpoints;
 #[path = "devchain/metadata.rs"]
 mod metadata;
+#[path = "devchain/pulses.rs"]
+mod pulses;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use image::codecs::png::{CompressionType, FilterType, PngDecoder, PngEncoder};
 use image::{ExtendedColorType, ImageDecoder, ImageEncoder};
 use perturb_types::limits;
 
-use crate::png;
+use crate::png::{self, Chunks};
 
 /// Channels of a pixel.
 pub const CHANNELS: usize = 3;
@@ -109,6 +109,22 @@ pub enum DecodeError {
     /// Interlaced.
     #[error("interlaced: only plain row order is accepted")]
     Interlaced,
+    /// Other sides than the clean image's.
+    #[error("{width}×{height} pixels, the clean image has {}×{}", wanted.0, wanted.1)]
+    Shape {
+        /// Pixels per row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// The clean image's.
+        wanted: (u32, u32),
+    },
+    /// A chunk that an answer may not have.
+    #[error("a chunk {}: an answer has IHDR, IDAT and IEND alone", String::from_utf8_lossy(kind))]
+    Surplus {
+        /// The chunk's type.
+        kind: [u8; 4],
+    },
     /// An animation.
     #[error("an animation: only still images are accepted")]
     Animated,
@@ -164,7 +180,7 @@ impl Pixels {
     /// # Errors
     /// Everything but broken image data.
     pub fn png_shape(bytes: &[u8], limits: &PngLimits) -> Result<(u32, u32), DecodeError> {
-        png::walk(bytes, limits).map(|s| (s.width, s.height))
+        png::walk(bytes, limits, Chunks::Any).map(|s| (s.width, s.height))
     }
 
     /// Reads a PNG: 8-bit RGB, not interlaced, not animated, nothing after its end.
@@ -172,7 +188,26 @@ impl Pixels {
     /// # Errors
     /// Any other bytes; see [`DecodeError`].
     pub fn decode_png(bytes: &[u8], limits: &PngLimits) -> Result<Self, DecodeError> {
-        let structure = png::walk(bytes, limits)?;
+        Self::inflate(bytes, &png::walk(bytes, limits, Chunks::Any)?, limits)
+    }
+
+    /// Reads an answer to a clean image: a PNG of the same sides, of image data alone and of at most
+    /// [`limits::answer_bytes`]. What is longer is not looked into.
+    ///
+    /// # Errors
+    /// Any other bytes; other sides are [`DecodeError::Shape`].
+    pub fn decode_answer(bytes: &[u8], clean: &Self) -> Result<Self, DecodeError> {
+        let wanted = (clean.width, clean.height);
+        let limits = PngLimits { max_bytes: limits::answer_bytes(wanted.0, wanted.1), ..PngLimits::default() };
+        let structure = png::walk(bytes, &limits, Chunks::Image)?;
+        let (width, height) = (structure.width, structure.height);
+        if (width, height) != wanted {
+            return Err(DecodeError::Shape { width, height, wanted });
+        }
+        Self::inflate(bytes, &structure, &limits)
+    }
+
+    fn inflate(bytes: &[u8], structure: &png::Structure, limits: &PngLimits) -> Result<Self, DecodeError> {
         let data = |e: image::ImageError| DecodeError::Data(e.to_string());
         let essence = structure.essence(bytes);
         let mut bound = image::Limits::no_limits();

@@ -5,6 +5,9 @@
 //! decoder: ancillary chunks (texts, profiles, gamma) are skipped unread, so no decompression but
 //! that of the pixels takes place. The compressed pixels may not be longer than an encoder that
 //! compresses nothing would make them, which bounds what a bomb can inflate to.
+//!
+//! An *answer* has nothing but these three kinds: whatever else it carried would be stored and sent by
+//! everybody who checks it.
 
 use crate::pixels::{DecodeError, PngLimits};
 
@@ -24,6 +27,15 @@ pub(crate) struct Structure {
     /// Where the IDAT chunks lie, whole with their frames.
     image_data: Vec<(usize, usize)>,
     end: (usize, usize),
+}
+
+/// Which chunks a file may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunks {
+    /// Ancillary ones besides, which are skipped.
+    Any,
+    /// IHDR, IDAT and IEND alone.
+    Image,
 }
 
 /// One chunk: type, start and end of the whole, and its data.
@@ -95,7 +107,7 @@ fn longest_image_data(width: u32, height: u32) -> u64 {
 }
 
 /// Walks the file.
-pub(crate) fn walk(bytes: &[u8], limits: &PngLimits) -> Result<Structure, DecodeError> {
+pub(crate) fn walk(bytes: &[u8], limits: &PngLimits, chunks: Chunks) -> Result<Structure, DecodeError> {
     if bytes.len() > limits.max_bytes {
         return Err(DecodeError::TooLong { size: bytes.len(), limit: limits.max_bytes });
     }
@@ -131,6 +143,7 @@ pub(crate) fn walk(bytes: &[u8], limits: &PngLimits) -> Result<Structure, Decode
             }
             b"acTL" | b"fcTL" | b"fdAT" => return Err(DecodeError::Animated),
             b"tRNS" => return Err(DecodeError::Colour { kind: "RGB with a transparent colour" }),
+            kind if chunks == Chunks::Image => return Err(DecodeError::Surplus { kind: *kind }),
             b"PLTE" => {}
             kind if kind[0] & 0x20 == 0 => {
                 return Err(DecodeError::Structure("an unknown critical chunk".into()));

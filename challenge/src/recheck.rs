@@ -25,7 +25,7 @@ use crate::measure::measure;
 use crate::pixels::Pixels;
 use crate::rules::{Rules, gates};
 use crate::semantics::Semantics;
-use crate::verify::{MODEL_BATCH, decode_reason, rows};
+use crate::verify::{MODEL_BATCH, decode, rows};
 
 /// The tolerance where a network agrees on no other, millionths of a logit: devices that round fp32 logits
 /// otherwise differ in the fourth decimal at the most, and this is a hundred times that.
@@ -252,7 +252,7 @@ impl Recheck<'_> {
 
 /// The pixels of an answer with their measurement, or why there are none.
 fn read(clean: &Pixels, png: &[u8]) -> Result<(Pixels, Measurement), Reason> {
-    let image = decode_reason(clean, png)?;
+    let image = decode(clean, png)?;
     let measured = measure(clean, &image).map_err(|_| Reason::ShapeMismatch)?;
     Ok((image, measured))
 }

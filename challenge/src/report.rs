@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::classifier::Classifier;
 use crate::measure::measure;
-use crate::pixels::{Pixels, PngLimits};
+use crate::pixels::{DecodeError, Pixels};
 use crate::rules::gates::{self, Gate};
 use crate::rules::{Preset, Rules};
 use crate::semantics::Semantics;
@@ -118,10 +118,14 @@ fn given(rules: &Rules, decoded: &Result<Pixels, Reason>, m: Option<Measurement>
 /// challenge. Without a model the flip (and the new meaning) is taken as given.
 #[must_use]
 pub fn report(rules: &Rules, clean: &Pixels, answer_png: &[u8], model: Option<&Model<'_>>, elapsed_ms: u32) -> Report {
-    let decoded = Pixels::decode_png(answer_png, &PngLimits::default());
+    let decoded = Pixels::decode_answer(answer_png, clean);
     let measured = decoded.as_ref().ok().and_then(|answer| measure(clean, answer).ok());
     let decode_text = decoded.as_ref().map_or_else(ToString::to_string, |p| format!("{}×{} RGB", p.width, p.height));
-    let shape_ok = decoded.as_ref().ok().map(|p| p.same_shape(clean));
+    let shape_ok = match &decoded {
+        Ok(_) => Some(true),
+        Err(DecodeError::Shape { .. } | DecodeError::TooLarge { .. }) => Some(false),
+        Err(_) => None,
+    };
 
     let clean_label = model.and_then(|m| {
         let rows = m.classifier.logits(&[clean]).ok()?;
@@ -134,7 +138,7 @@ pub fn report(rules: &Rules, clean: &Pixels, answer_png: &[u8], model: Option<&M
             (GIVEN, Verdict { measurement: measured.unwrap_or_default(), ..failed })
         }
         (None, _) => {
-            let failed = crate::verify::decode_reason(clean, answer_png);
+            let failed = crate::verify::decode(clean, answer_png);
             (GIVEN, given(rules, &failed, measured))
         }
     };
@@ -148,7 +152,7 @@ pub fn report(rules: &Rules, clean: &Pixels, answer_png: &[u8], model: Option<&M
             format!("{} ms", entry.time_ms),
             format!("≤ {} ms", rules.deadline_ms),
         ),
-        row(Reason::DecodeFailed, Some(decoded.is_ok()), decode_text, "8-bit RGB PNG"),
+        row(Reason::DecodeFailed, Some(shape_ok.is_some()), decode_text, "8-bit RGB PNG of image data alone"),
         row(
             Reason::ShapeMismatch,
             shape_ok,

@@ -1,8 +1,9 @@
 //! The verification of an answer, in the order of the rules; the first failure names the reason:
 //! decode, shape, range, below minimum, above maximum, SSIM, PSNR, model, flip, semantics.
 //!
-//! What is cheap comes before the model. A PNG whose header announces another shape is turned away
-//! before anything is inflated; samples of more than 8 bits are out of range. What follows from the
+//! What is cheap comes before the model. A PNG that is longer than an answer may be is not looked into,
+//! one with other chunks than those of the image or whose header announces another shape is turned
+//! away before anything is inflated; samples of more than 8 bits are out of range. What follows from the
 //! measured integers is decided by [`crate::rules::judge`], here as in the ledger, so that a verdict
 //! and its re-derivation cannot differ.
 
@@ -11,7 +12,7 @@ use perturb_types::{Digest, Entry, Hotkey, Measurement, Millionths, Reason};
 
 use crate::classifier::{Classifier, ClassifierError, Prediction, predict};
 use crate::measure::measure;
-use crate::pixels::{DecodeError, Pixels, PngLimits};
+use crate::pixels::{DecodeError, Pixels};
 use crate::rules::{Rules, gates, judge};
 use crate::semantics::Semantics;
 
@@ -115,26 +116,17 @@ enum Gated {
     Passed(Pixels, Measurement),
 }
 
-/// Decodes an answer of the clean image's shape.
-fn decode(clean: &Pixels, png: &[u8], limits: &PngLimits) -> Result<Pixels, Reason> {
-    let reason = |e: DecodeError| match e {
-        DecodeError::Depth { bits: 9.. } => Reason::ValueOutOfRange,
-        DecodeError::TooLarge { .. } => Reason::ShapeMismatch,
-        _ => Reason::DecodeFailed,
-    };
-    if Pixels::png_shape(png, limits).map_err(reason)? != (clean.width, clean.height) {
-        return Err(Reason::ShapeMismatch);
-    }
-    Pixels::decode_png(png, limits).map_err(reason)
-}
-
 /// An answer of the clean image's shape, or the reason why there is none.
-pub(crate) fn decode_reason(clean: &Pixels, png: &[u8]) -> Result<Pixels, Reason> {
-    decode(clean, png, &PngLimits::default())
+pub(crate) fn decode(clean: &Pixels, png: &[u8]) -> Result<Pixels, Reason> {
+    Pixels::decode_answer(png, clean).map_err(|e| match e {
+        DecodeError::Depth { bits: 9.. } => Reason::ValueOutOfRange,
+        DecodeError::Shape { .. } | DecodeError::TooLarge { .. } => Reason::ShapeMismatch,
+        _ => Reason::DecodeFailed,
+    })
 }
 
 fn gate(rules: &Rules, clean: &Clean<'_>, png: &[u8]) -> Gated {
-    let answer = match decode(clean.pixels, png, &PngLimits::default()) {
+    let answer = match decode(clean.pixels, png) {
         Ok(answer) => answer,
         Err(reason) => return Gated::Failed(Verdict::unmeasured(reason, clean.label)),
     };

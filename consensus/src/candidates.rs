@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use perturb_ledger::{Block, Executed};
+use perturb_ledger::{Block, Executed, Header};
 use perturb_types::{ConsensusKey, Digest};
 
 use crate::Millis;
@@ -28,13 +28,28 @@ const MAX_VOTED: usize = 16;
 /// Milliseconds after which another peer is asked for a body.
 const PULL_TIMEOUT_MS: Millis = 400;
 
+/// A proposal as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// Its round.
+    pub round: u32,
+    /// Who signed it.
+    pub proposer: ConsensusKey,
+    /// Whether it names no valid round.
+    pub fresh: bool,
+    /// When its first copy came, by this node's clock; 0 for this node's own.
+    pub arrived: Millis,
+    /// Whether that is in the log.
+    pub logged: bool,
+}
+
 /// A proposed block.
 #[derive(Default)]
 pub(crate) struct Candidate {
     /// Its height.
     pub height: u64,
-    /// (round, proposer) of the proposals for it.
-    pub proposals: Vec<(u32, ConsensusKey)>,
+    /// The proposals for it, the first of each round and kind.
+    pub proposals: Vec<Seen>,
     /// The body, once here.
     pub block: Option<Block>,
     /// Its execution, once done.
@@ -69,15 +84,20 @@ impl Candidates {
     }
 
     /// A verified proposal names a digest. False where no more are followed.
-    pub fn proposed(&mut self, height: u64, round: u32, proposer: ConsensusKey, digest: Digest) -> bool {
-        let same_round =
-            self.all.values().filter(|c| c.height == height && c.proposals.iter().any(|(r, _)| *r == round)).count();
+    pub fn proposed(&mut self, height: u64, digest: Digest, seen: Seen) -> bool {
+        let of_round = |c: &&Candidate| c.height == height && c.proposals.iter().any(|s| s.round == seen.round);
+        let same_round = self.all.values().filter(of_round).count();
         if !self.all.contains_key(&digest) && (same_round >= MAX_PER_ROUND || self.all.len() >= MAX_CANDIDATES) {
             return false;
         }
         let candidate = self.all.entry(digest).or_insert_with(|| Candidate { height, ..Candidate::default() });
-        if candidate.proposals.len() < MAX_CANDIDATES && !candidate.proposals.iter().any(|(r, _)| *r == round) {
-            candidate.proposals.push((round, proposer));
+        let known = candidate.proposals.iter().any(|s| (s.round, s.fresh) == (seen.round, seen.fresh));
+        if !known {
+            candidate.proposals.push(seen);
+        }
+        // The newest stay: those of the round in progress are among them.
+        if candidate.proposals.len() > MAX_CANDIDATES {
+            candidate.proposals.remove(0);
         }
         if candidate.block.is_none()
             && let Some(at) = self.loose.iter().position(|(d, _)| *d == digest)
@@ -123,9 +143,30 @@ impl Candidates {
         self.all.get_mut(digest)
     }
 
-    /// Puts a candidate in: this node's own block, or one from the log.
+    /// Puts this node's own block in.
     pub fn insert(&mut self, digest: Digest, candidate: Candidate) {
         self.all.insert(digest, candidate);
+    }
+
+    /// Puts a block of the log in, beside what is known of its proposals.
+    pub fn restore(&mut self, height: u64, digest: Digest, block: Block) {
+        let candidate = self.all.entry(digest).or_insert_with(|| Candidate { height, ..Candidate::default() });
+        candidate.block = Some(block);
+        candidate.logged = true;
+    }
+
+    /// When a proposal came, where that is not logged yet; it counts as logged from now on.
+    pub fn to_log(&mut self, digest: &Digest, round: u32, fresh: bool) -> Option<Millis> {
+        let proposals = &mut self.all.get_mut(digest)?.proposals;
+        let seen = proposals.iter_mut().find(|s| (s.round, s.fresh, s.logged) == (round, fresh, false))?;
+        seen.logged = true;
+        Some(seen.arrived)
+    }
+
+    /// The candidates of a height whose bodies are here.
+    pub fn with_bodies(&self, height: u64) -> impl Iterator<Item = (&Digest, &Candidate, &Header)> {
+        let of_height = self.all.iter().filter(move |(_, c)| c.height == height);
+        of_height.filter_map(|(digest, c)| Some((digest, c, &c.block.as_ref()?.header)))
     }
 
     /// Takes the block and its execution out, to be committed.
@@ -155,7 +196,7 @@ impl Candidates {
         if candidate.asked.is_some_and(|(_, _, deadline)| now < deadline) {
             return None;
         }
-        let proposers = candidate.proposals.iter().filter_map(|(_, key)| peer_of(key));
+        let proposers = candidate.proposals.iter().filter_map(|s| peer_of(&s.proposer));
         let voters = self.voters.get(digest).into_iter().flatten().filter_map(&peer_of);
         let order: Vec<Peer> = proposers.chain(voters).chain(others.iter().copied()).collect();
         let next = order.iter().find(|p| !candidate.tried.contains(p)).copied().or_else(|| {

@@ -19,6 +19,7 @@ mod gossip;
 mod outputs;
 mod propose;
 mod submit;
+mod timely;
 
 use std::collections::BTreeMap;
 
@@ -74,6 +75,8 @@ pub struct Load {
     pub peers: usize,
     /// Blocks of a range that wait for verification.
     pub range: usize,
+    /// Proposals whose round has not begun here.
+    pub early: usize,
     /// Messages remembered, so that a repeated one is known.
     pub messages: usize,
     /// Timers set.
@@ -110,6 +113,7 @@ pub struct Machine<S: StateStore> {
     set: Set,
     engine: Engine,
     candidates: Candidates,
+    early: timely::Early,
     mempool: Mempool,
     sync: Sync,
     chain: ChainView,
@@ -164,6 +168,7 @@ impl<S: StateStore> Machine<S> {
             set,
             engine,
             candidates: Candidates::default(),
+            early: timely::Early::default(),
             mempool: Mempool::default(),
             sync: Sync::default(),
             chain: ChainView::default(),
@@ -281,6 +286,7 @@ impl<S: StateStore> Machine<S> {
             blocks: self.candidates.len(),
             peers: self.sync.counts(0).0,
             range: self.sync.queue.len(),
+            early: self.early.len(),
             messages: self.quota.len(),
             timers: self.timers.len(),
         }
@@ -370,7 +376,13 @@ impl<S: StateStore> Machine<S> {
             let moved = match self.phase {
                 Phase::Stopped | Phase::Committing { .. } => false,
                 Phase::Waiting { at, starting } => self.apply_queued() || self.maybe_start(at, starting),
-                Phase::Running => self.apply_queued() || self.work_on_candidates() || self.try_build(),
+                Phase::Running => {
+                    self.apply_queued()
+                        || self.let_in()
+                        || self.pass_over_old()
+                        || self.work_on_candidates()
+                        || self.try_build()
+                }
             };
             if !moved {
                 return;
@@ -405,6 +417,7 @@ impl<S: StateStore> Machine<S> {
         self.phase = Phase::Running;
         self.height_started = self.now;
         self.candidates.start(height);
+        self.early.start(height);
         self.quota.start(height);
         let vote = self.votes_at(height);
         if !vote {

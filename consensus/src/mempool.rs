@@ -69,14 +69,18 @@ fn author(transaction: &Transaction) -> Digest {
         Transaction::KeyDelegation(d) => Digest(d.hotkey.0),
         // Not whoever tells it: only the key itself can make evidence against it, and any amount of it.
         Transaction::Evidence(e) => Digest(e.key().0),
-        Transaction::OwnerAction(_) | Transaction::EpochClose { .. } => Digest([0; 32]),
+        // Nobody's: only the one true pulse of a round that is waited for is let in.
+        Transaction::OwnerAction(_) | Transaction::EpochClose { .. } | Transaction::Pulse(_) => Digest([0; 32]),
     }
 }
 
 /// Keys before readiness before openings before results: what depends on what.
 fn rank(transaction: &Transaction) -> u8 {
     match transaction {
-        Transaction::KeyDelegation(_) | Transaction::OwnerAction(_) | Transaction::Evidence(_) => 0,
+        Transaction::KeyDelegation(_)
+        | Transaction::OwnerAction(_)
+        | Transaction::Evidence(_)
+        | Transaction::Pulse(_) => 0,
         Transaction::Readiness(_) => 1,
         Transaction::RoundOpen(_) => 2,
         Transaction::RoundResult(_) | Transaction::CheckVerdict(_) => 3,
@@ -132,7 +136,7 @@ impl Mempool {
                 }
             }
             Err(e) if e.is_early() => {}
-            Err(e @ TxError::Envelope(_)) => return Err(Refused::Reject(e.to_string())),
+            Err(e @ (TxError::Envelope(_) | TxError::ForgedPulse(_))) => return Err(Refused::Reject(e.to_string())),
             // Anything else may look different from a state that is ahead or behind.
             Err(e) => return Err(Refused::Ignore(e.to_string())),
         }

@@ -21,4 +21,6 @@ pub enum Planted {
     UncheckedRoots,
     /// Votes are given at every height, also where signatures were lost.
     UnmutedRestart,
+    /// A fresh proposal may be as old as it likes.
+    AgeUnbounded,
 }

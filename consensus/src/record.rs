@@ -61,6 +61,18 @@ pub enum Record {
     /// This node's own votes of that height may come back from the others and be logged: they do not
     /// make the log whole again.
     Following,
+    /// When a proposal's first copy came; the proposal itself follows. Whether it was in time is decided
+    /// by this, also after a restart.
+    Arrived {
+        /// Its round.
+        round: u32,
+        /// The header's digest.
+        digest: Digest,
+        /// Whether it names no valid round.
+        fresh: bool,
+        /// Unix milliseconds of this node's clock.
+        at_ms: u64,
+    },
 }
 
 impl Record {

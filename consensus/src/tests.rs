@@ -5,6 +5,8 @@
 //! guard's file would refuse.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bounds;
+mod clock;
 mod hazards;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -15,7 +17,7 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Ledger, MemoryStore, Transaction};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Signed, encode};
 
 use crate::event::{Action, ChainAnswer, Event, TimerId, Verdict};
 use crate::guard::GuardMark;
@@ -100,7 +102,12 @@ fn keys(n: u8, founders: usize) -> Keys {
             },
             spot_checks: Default::default(),
             reputation: Default::default(),
+            min_work: 10,
+            proposal_age_ms: 10_000,
+            order_delay_blocks: 1,
+            draws: Default::default(),
         },
+        beacon: Beacon::DEVELOPMENT,
     };
     Keys { hotkeys, pairs, genesis }
 }
@@ -137,6 +144,8 @@ struct Net {
     tip: ChainReference,
     /// The second consensus keys of nodes that have one.
     spare: BTreeMap<usize, ConsensusPair>,
+    /// How far each node's clock is off, milliseconds; none where nothing is said.
+    skews: Vec<i64>,
     /// Nodes that hear and say nothing.
     cut: Vec<usize>,
     /// The chain nodes do not answer.
@@ -145,6 +154,8 @@ struct Net {
     lost: Vec<Topic>,
     /// Messages of a hundred that are lost.
     loss: u64,
+    /// The furthest that a timer was ever set ahead.
+    longest_timer_ms: u64,
     /// Every decided digest by height: agreement's oracle.
     decided: BTreeMap<u64, Digest>,
 }
@@ -173,10 +184,12 @@ impl Net {
             seed,
             tip: reference(1, 0),
             spare: BTreeMap::new(),
+            skews: Vec::new(),
             cut: Vec::new(),
             away: false,
             lost: Vec::new(),
             loss: 0,
+            longest_timer_ms: 0,
             decided: BTreeMap::new(),
         }
     }
@@ -219,11 +232,16 @@ impl Net {
         self.heap.push(Due(std::cmp::Reverse((self.now + delay, self.next)), i));
     }
 
+    fn skew(&self, i: usize) -> i64 {
+        self.skews.get(i).copied().unwrap_or(0)
+    }
+
     fn step(&mut self, i: usize, event: Event) {
+        let clock = self.now.saturating_add_signed(self.skew(i));
         let mut events = std::collections::VecDeque::from([event]);
         while let Some(event) = events.pop_front() {
             let Some(machine) = self.nodes[i].machine.as_mut() else { return };
-            for action in machine.step(self.now, event) {
+            for action in machine.step(clock, event) {
                 if let Some(next) = self.act(i, action) {
                     events.push_back(next);
                 }
@@ -276,6 +294,8 @@ impl Net {
                 self.reply(i, id, bytes);
             }
             Action::SetTimer { id, at } => {
+                let at = at.saturating_add_signed(-self.skew(i));
+                self.longest_timer_ms = self.longest_timer_ms.max(at.saturating_sub(self.now));
                 self.nodes[i].timers.insert(id, at);
             }
             Action::CancelTimer { id } => {

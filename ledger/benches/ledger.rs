@@ -4,6 +4,7 @@
 use divan::Bencher;
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
+use perturb_ledger::draw::is_drawn;
 use perturb_ledger::genesis::{Aggregation, GenesisDelegation, Timeouts};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::merkle;
@@ -12,12 +13,12 @@ use perturb_ledger::tx::Delegation;
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{
     Block, Certificate, ChainReference, ChallengeSpec, Genesis, Ledger, MemoryStore, Neuron, Parameters, ProposalInput,
-    Snapshot, Transaction, VoteKind, state, vote_sign_bytes,
+    Pulse, Snapshot, Transaction, VoteKind, query, state, vote_sign_bytes,
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId, RoundOpen,
-    RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
+    RoundOpen, RoundResult, Signed,
 };
 
 /// Validators; each closes one round with an answer of every miner.
@@ -59,7 +60,7 @@ fn parameters() -> Parameters {
         block_interval_ms: 1000,
         max_block_transactions: 100,
         max_block_bytes: 1 << 20,
-        max_rounds_per_epoch: 100,
+        max_rounds_per_epoch: 1000,
         max_open_rounds: 2,
         open_round_blocks: 50,
         burn_uid: 0,
@@ -73,6 +74,10 @@ fn parameters() -> Parameters {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
+        draws: Default::default(),
     }
 }
 
@@ -116,6 +121,7 @@ impl Net {
             owner: pair(3, 0).hotkey(),
             challenges: vec![challenge()],
             parameters: parameters(),
+            beacon: Beacon::DEVELOPMENT,
         };
         Self { hotkeys, keys, miners, genesis }
     }
@@ -167,16 +173,40 @@ impl Net {
         [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
     }
 
-    fn propose(&self, ledger: &Ledger<MemoryStore>) -> (Block, perturb_ledger::Executed) {
-        let transactions: Vec<_> = (0..self.keys.len()).flat_map(|v| self.round(v)).collect();
-        let input = ProposalInput {
+    /// Opening and result of a round to which nobody answered.
+    fn silent_round(&self, v: usize, seq: u64) -> [Transaction; 2] {
+        let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
+        let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq };
+        let transform = TransformSecret([7; 32]);
+        let miner = self.miners[0].hotkey();
+        let open = RoundOpen {
+            round,
+            epoch: 0,
+            image: Digest([v as u8; 32]),
+            transform: transform.commitment(&net, &round),
+            miners: vec![miner],
+            opened_ms: 0,
+        };
+        let open = Signed::sign(&self.keys[v], &net, open);
+        let entries = vec![Verdict::absent(rules, 3, miner, Reason::ResponseMissing, 0)];
+        let result = RoundResult { round, open: open.digest(), transform, source_index: 0, label: 3, entries };
+        let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
+        [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
+    }
+
+    fn input(&self, ledger: &Ledger<MemoryStore>, transactions: Vec<Transaction>) -> ProposalInput {
+        ProposalInput {
             time_ms: ledger.head().time_ms + 10,
             proposer: self.keys[0].public(),
             reference: ledger.head().reference.clone(),
             snapshot: None,
             transactions,
-        };
-        let (block, executed) = ledger.propose(input).unwrap();
+        }
+    }
+
+    fn propose(&self, ledger: &Ledger<MemoryStore>) -> (Block, perturb_ledger::Executed) {
+        let transactions: Vec<_> = (0..self.keys.len()).flat_map(|v| self.round(v)).collect();
+        let (block, executed) = ledger.propose(self.input(ledger, transactions)).unwrap();
         assert_eq!(block.body.transactions.len(), 2 * usize::from(VALIDATORS), "every transaction has to execute");
         (block, executed)
     }
@@ -214,6 +244,46 @@ fn committed() -> (Ledger<MemoryStore>, Vec<u8>) {
     ledger.store_mut().commit(&commit);
     let key = state::history_key(ChallengeId(0), &net.miners[0].hotkey(), &net.hotkeys[0].hotkey());
     (ledger, key)
+}
+
+/// Two pairings: what a pulse costs a node, once.
+#[divan::bench]
+fn verify_pulse(bencher: Bencher<'_, '_>) {
+    let pulse = Pulse::of_development(1000).unwrap();
+    bencher.bench_local(|| assert!(pulse.verify(&Beacon::DEVELOPMENT)));
+}
+
+/// One round's lot.
+#[divan::bench]
+fn draw_a_round(bencher: Bencher<'_, '_>) {
+    let (network, signature) = (NetworkId([1; 32]), Pulse::of_development(1000).unwrap().signature);
+    let round = RoundId { validator: pair(1, 0).hotkey(), challenge: ChallengeId(0), seq: 0 };
+    bencher.bench_local(|| is_drawn(20_000, &network, &signature, &round, &Digest([3; 32])));
+}
+
+/// A block whose pulse draws the rounds of so many others, checked; with 0 nothing waits and none comes.
+#[divan::bench(args = [0, 1, 16, 256], sample_count = 10)]
+fn check_block_with_a_draw(bencher: Bencher<'_, '_>, blocks: u64) {
+    let net = Net::new();
+    let mut ledger = net.ledger();
+    let commit = |ledger: &mut Ledger<MemoryStore>, transactions: Vec<Transaction>| {
+        let (_, executed) = ledger.propose(net.input(ledger, transactions)).unwrap();
+        let height = executed.block().header.height;
+        let bytes = vote_sign_bytes(&net.genesis.network_id(), VoteKind::Precommit, height, 0, Some(executed.digest()));
+        let signatures = net.keys.iter().map(|k| (k.public(), k.sign(&bytes))).collect();
+        let certificate = Certificate::new(height, 0, executed.digest(), signatures);
+        let commit = ledger.commit(executed, certificate).unwrap();
+        ledger.store_mut().commit(&commit);
+    };
+    for seq in 0..blocks {
+        commit(&mut ledger, (0..net.keys.len()).flat_map(|v| net.silent_round(v, seq)).collect());
+    }
+    commit(&mut ledger, Vec::new());
+    let awaited = query::awaited_pulses(ledger.store()).unwrap();
+    let pulses = awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap())).collect();
+    let (block, _) = ledger.propose(net.input(&ledger, pulses)).unwrap();
+    assert_eq!(block.body.transactions.len(), usize::from(blocks > 0));
+    bencher.bench_local(|| ledger.check(&block).unwrap());
 }
 
 #[divan::bench]

@@ -1,6 +1,12 @@
 //! The close of an epoch: scores, weights, the next validator set.
+//!
+//! A miner is scored where those who contribute hold more than two thirds of the set's power times
+//! standing ([`crate::aggregate`]). Otherwise it keeps its last score, as long as it stays registered
+//! and in the record, for [`KEPT_EPOCHS`] epochs at most: a third that votes and runs no rounds would
+//! else burn everybody's pay, and a score that is kept for ever would pay for work long past. Where
+//! nobody has a score the weights burn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::shares;
@@ -10,6 +16,7 @@ use perturb_types::{ChallengeId, Hotkey, Millionths};
 use crate::aggregate::{Aggregate, Contribution, aggregate};
 use crate::execute::{Executor, TxError};
 use crate::genesis::ChallengeSpec;
+use crate::outliers::{self, Outlier};
 use crate::receipt::{Effect, WeightVector};
 use crate::reputation::Reputation;
 use crate::state::{
@@ -23,6 +30,9 @@ use crate::validators::{Validator, ValidatorSet, powers};
 /// Epochs whose records stay in the state.
 pub const KEPT_RECORDS: u64 = 1000;
 
+/// Epochs for which a miner's aggregate stands where it gets no new one.
+pub const KEPT_EPOCHS: u64 = 4;
+
 /// What became of a miner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct MinerRecord {
@@ -34,10 +44,20 @@ pub struct MinerRecord {
     pub processed: u64,
     /// The contributions.
     pub contributions: Vec<Contribution>,
-    /// What they come to; `None` where the contributors hold no quorum.
+    /// What they come to, or what is kept; `None` where the contributors do not hold two thirds of the
+    /// set and nothing is kept.
     pub aggregate: Option<Aggregate>,
     /// Its part of [`shares::WHOLE`].
     pub share: u64,
+    /// The epoch that a kept aggregate is from; `None` where it is this epoch's own.
+    pub kept: Option<u64>,
+}
+
+impl MinerRecord {
+    /// Its aggregate as the next epoch may keep it, with the epoch it is from; `epoch` is the record's.
+    pub fn standing(&self, epoch: u64) -> Option<(u64, &Aggregate)> {
+        Some((self.kept.unwrap_or(epoch), self.aggregate.as_ref()?))
+    }
 }
 
 /// The record of an epoch and challenge.
@@ -59,6 +79,11 @@ pub struct EpochRecord {
     pub miners: Vec<MinerRecord>,
     /// The agreed vector.
     pub weights: WeightVector,
+    /// What all members' contributions would weigh together: contributors need more than two thirds.
+    pub total: u128,
+    /// Who contributed to miners that were scored in this epoch, and for how many owners of them it is
+    /// an outlier, by rising hotkey.
+    pub outliers: Vec<Outlier>,
 }
 
 /// What an epoch's close comes to.
@@ -81,9 +106,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     for spec in state::challenges(&x.state)? {
         forget_departed(x, &spec, snapshot)?;
         let record = score(x, &spec, snapshot)?;
-        for rejected in record.miners.iter().filter_map(|m| m.aggregate.as_ref()).flat_map(|a| a.rejected.clone()) {
-            x.blame(&rejected, |r| r.rejected += 1)?;
-        }
+        x.keep_outliers(spec.id, &record.outliers)?;
         x.state.put(epoch_key(epoch, spec.id), &record);
         weights.push((spec.id, record.weights));
         if let Some(old) = epoch.checked_sub(KEPT_RECORDS) {
@@ -123,10 +146,21 @@ fn forget_departed<S: StateStore + ?Sized>(
     Ok(())
 }
 
+/// What the contribution of each member weighs, whether it contributes or not.
+fn set_weights<S: StateStore + ?Sized>(x: &Executor<'_, S>) -> Result<BTreeMap<Hotkey, u64>, TxError> {
+    let mut out = BTreeMap::new();
+    for member in x.frame.set.iter() {
+        let reputation: Reputation = x.state.get(&reputation_key(&member.hotkey))?.unwrap_or_default();
+        out.insert(member.hotkey, reputation.weight(&x.parameters().reputation, member.power));
+    }
+    Ok(out)
+}
+
 /// Contributions by miner, and how many answers were counted of each.
 fn contributions<S: StateStore + ?Sized>(
     x: &Executor<'_, S>,
     spec: &ChallengeSpec,
+    set: &BTreeMap<Hotkey, u64>,
 ) -> Result<BTreeMap<Hotkey, (u64, Vec<Contribution>)>, TxError> {
     let epoch = x.frame.meta.epoch;
     let mut by_miner: BTreeMap<Hotkey, (u64, Vec<Contribution>)> = BTreeMap::new();
@@ -135,14 +169,30 @@ fn contributions<S: StateStore + ?Sized>(
         let row: HistoryRow = state::parse(&key, &row)?;
         let entry = by_miner.entry(miner).or_default();
         entry.0 = entry.0.saturating_add(row.ring.processed);
-        let Some(member) = x.frame.set.by_hotkey(&validator) else { continue };
+        let Some(weight) = set.get(&validator) else { continue };
+        // Who is struck stays in the set's total, as one that is absent.
         if row.fresh == epoch && row.ring.eligible(&spec.rules) && !x.is_struck(spec.id, &validator)? {
-            let reputation: Reputation = x.state.get(&reputation_key(&validator))?.unwrap_or_default();
-            let weight = reputation.weight(&x.parameters().reputation, member.power);
-            entry.1.push(Contribution { validator, weight, mean: row.ring.mean() });
+            entry.1.push(Contribution { validator, weight: *weight, mean: row.ring.mean() });
         }
     }
     Ok(by_miner)
+}
+
+/// The aggregates that may still be kept, by miner, with the epoch each is from.
+fn last_aggregates<S: StateStore + ?Sized>(
+    x: &Executor<'_, S>,
+    spec: &ChallengeSpec,
+) -> Result<BTreeMap<Hotkey, (u64, Aggregate)>, TxError> {
+    let epoch = x.frame.meta.epoch;
+    let Some(before) = epoch.checked_sub(1) else { return Ok(BTreeMap::new()) };
+    let record: Option<EpochRecord> = x.state.get(&epoch_key(before, spec.id))?;
+    let mut out = BTreeMap::new();
+    for miner in record.map(|r| r.miners).unwrap_or_default() {
+        if let Some((from, aggregate)) = miner.standing(before).filter(|(from, _)| epoch - from <= KEPT_EPOCHS) {
+            out.insert(miner.hotkey, (from, aggregate.clone()));
+        }
+    }
+    Ok(out)
 }
 
 fn score<S: StateStore + ?Sized>(
@@ -150,25 +200,19 @@ fn score<S: StateStore + ?Sized>(
     spec: &ChallengeSpec,
     snapshot: &Snapshot,
 ) -> Result<EpochRecord, TxError> {
-    let by_miner = contributions(x, spec)?;
+    let set = set_weights(x)?;
+    let total: u128 = set.values().map(|w| u128::from(*w)).sum();
+    let mut by_miner = contributions(x, spec, &set)?;
+    let mut last = last_aggregates(x, spec)?;
     let mut miners = Vec::new();
     for neuron in &snapshot.neurons {
-        let Some((processed, contributions)) = by_miner.get(&neuron.hotkey).cloned() else { continue };
-        // The quorum is one of power, whatever the standing.
-        let power = |c: &Contribution| x.frame.set.by_hotkey(&c.validator).map_or(0, |v| v.power);
-        let aggregate = if x.frame.set.is_quorum(contributions.iter().map(power).sum()) {
-            aggregate(spec.aggregation, &contributions)
-        } else {
-            None
-        };
-        miners.push(MinerRecord {
-            hotkey: neuron.hotkey,
-            uid: neuron.uid,
-            processed,
-            contributions,
-            aggregate,
-            share: 0,
-        });
+        let Some((processed, contributions)) = by_miner.remove(&neuron.hotkey) else { continue };
+        let own = aggregate(spec.aggregation, total, &contributions);
+        // Without a total nobody's word counts, past ones included.
+        let kept = if own.is_none() && total > 0 { last.remove(&neuron.hotkey) } else { None };
+        let (kept, aggregate) = kept.map_or((None, own), |(from, aggregate)| (Some(from), Some(aggregate)));
+        let (hotkey, uid) = (neuron.hotkey, neuron.uid);
+        miners.push(MinerRecord { hotkey, uid, processed, contributions, aggregate, share: 0, kept });
     }
     let confident = |a: &Aggregate| a.confidence.0 >= spec.min_confidence;
     let ranked: Vec<(u16, Millionths)> = miners
@@ -181,7 +225,7 @@ fn score<S: StateStore + ?Sized>(
     for (miner, share) in miners.iter_mut().zip(parts) {
         miner.share = share;
     }
-    let vector = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), x.parameters().burn_uid);
+    let vector = vector::weights(&spec.rules, &ranked, &snapshot.hyper(), snapshot.burn_uid(x.parameters().burn_uid));
     let named = |uid: u16| snapshot.neurons.iter().find(|n| n.uid == uid).map(|n| n.hotkey);
     Ok(EpochRecord {
         epoch: x.frame.meta.epoch,
@@ -190,37 +234,93 @@ fn score<S: StateStore + ?Sized>(
         snapshot_block: snapshot.reference.number,
         version_key: snapshot.weights_version_key,
         results: x.frame.meta.results,
+        total,
+        outliers: outliers::count(&miners, snapshot),
         miners,
         weights: vector.into_iter().map(|(uid, w)| (uid, named(uid), w)).collect(),
     })
 }
 
-/// The members of the next epoch: permit, stake, a key, and a readiness in the epoch that ends.
+/// What an old member's place in the next set rests on, in the order in which they count.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    /// It said that it is ready, and it did its work.
+    Ready,
+    /// It said nothing.
+    Silent,
+    /// It did less than its part, whatever it said.
+    Idle,
+}
+
+struct Candidate {
+    hotkey: Hotkey,
+    key: perturb_types::ConsensusKey,
+    stake_rao: u64,
+    word: Word,
+}
+
+/// The members of the next epoch: permit, stake, a key, and a readiness in the epoch that ends; of
+/// members also that they worked ([`crate::work`]).
 ///
 /// The set never becomes empty, and the quorum never passes to a small group because the others were
 /// silent: unless those who are ready hold more than two thirds of the power of the old set's members
-/// that still qualify, all of these stay. So whoever has less than a third of the power cannot come
-/// to a third of the next set by keeping others' readiness out of blocks.
-fn next_set<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) -> Result<ValidatorSet, TxError> {
-    let epoch = x.frame.meta.epoch;
-    let mut qualified: Vec<(Hotkey, perturb_types::ConsensusKey, u64, bool)> = Vec::new();
-    for n in snapshot.neurons.iter().filter(|n| n.permit && n.stake_rao >= x.parameters().min_stake_rao) {
-        if let Some(row) = x.state.get::<KeyRow>(&key_key(&n.hotkey))? {
-            let ready = x.state.has(&ready_key(epoch, &n.hotkey))?;
-            qualified.push((n.hotkey, row.key, n.stake_rao, ready));
+/// that still qualify, the silent ones stay. So whoever has less than a third of the power cannot come
+/// to a third of the next set by keeping others' readiness out of blocks. Idle ones stay only where
+/// even ready and silent ones together do not hold that much.
+fn next_set<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapshot) -> Result<ValidatorSet, TxError> {
+    let (idle, waiting) = (x.take_idle()?, x.waiting()?);
+    let candidates = candidates(x, snapshot, &idle, &waiting)?;
+    let power_of = |c: &Candidate| u128::from(x.frame.set.by_hotkey(&c.hotkey).map_or(0, |v| v.power));
+    let held = |last: Word| candidates.iter().filter(|c| c.word <= last).map(power_of).sum::<u128>();
+    let enough = |last: &Word| held(*last) * 3 > held(Word::Idle) * 2;
+    let last = [Word::Ready, Word::Silent].into_iter().find(enough).unwrap_or(Word::Idle);
+    let members: Vec<&Candidate> = candidates.iter().filter(|c| c.word <= last).collect();
+    let stakes: Vec<u64> = members.iter().map(|m| m.stake_rao).collect();
+    let power = powers(x.parameters().power, &stakes);
+    let set = members.iter().zip(power).map(|(m, power)| Validator { hotkey: m.hotkey, key: m.key, power });
+    // Nobody qualifies: the old set goes on rather than none.
+    let set = ValidatorSet::new(set.collect()).unwrap_or_else(|_| x.frame.set.clone());
+    let dropped: BTreeSet<Hotkey> = idle.into_iter().filter(|h| set.by_hotkey(h).is_none()).collect();
+    x.dismiss(&dropped);
+    Ok(set)
+}
+
+/// Who may be a member: the old ones that still qualify, and newcomers that are ready.
+fn candidates<S: StateStore + ?Sized>(
+    x: &Executor<'_, S>,
+    snapshot: &Snapshot,
+    idle: &BTreeSet<Hotkey>,
+    waiting: &BTreeSet<Hotkey>,
+) -> Result<Vec<Candidate>, TxError> {
+    let mut out = Vec::new();
+    let waived = keeps_no_quorum(x, snapshot);
+    for n in snapshot.neurons.iter().filter(|n| n.permit) {
+        let old = x.frame.set.by_hotkey(&n.hotkey).is_some();
+        if n.stake_rao < x.parameters().min_stake_rao && !(waived && old) {
+            continue;
+        }
+        let Some(row) = x.state.get::<KeyRow>(&key_key(&n.hotkey))? else { continue };
+        let word = match x.state.has(&ready_key(x.frame.meta.epoch, &n.hotkey))? {
+            _ if idle.contains(&n.hotkey) => Word::Idle,
+            true => Word::Ready,
+            false => Word::Silent,
+        };
+        if old || (word == Word::Ready && !waiting.contains(&n.hotkey)) {
+            out.push(Candidate { hotkey: n.hotkey, key: row.key, stake_rao: n.stake_rao, word });
         }
     }
-    let old = |h: &Hotkey| x.frame.set.by_hotkey(h).is_some();
-    let power_of = |h: &Hotkey| u128::from(x.frame.set.by_hotkey(h).map_or(0, |v| v.power));
-    let staying: u128 = qualified.iter().map(|q| power_of(&q.0)).sum();
-    let ready_old: u128 = qualified.iter().filter(|q| q.3).map(|q| power_of(&q.0)).sum();
-    let trust_silence = ready_old * 3 > staying * 2;
-    let members: Vec<_> = qualified.iter().filter(|q| q.3 || (!trust_silence && old(&q.0))).collect();
-    let stakes: Vec<u64> = members.iter().map(|m| m.2).collect();
-    let power = powers(x.parameters().power, &stakes);
-    let set = members.iter().zip(power).map(|(m, power)| Validator { hotkey: m.0, key: m.1, power });
-    // Nobody qualifies: the old set goes on rather than none.
-    Ok(ValidatorSet::new(set.collect()).unwrap_or_else(|_| x.frame.set.clone()))
+    Ok(out)
+}
+
+/// Whether the least stake would leave the old set's members without a quorum of those who have a
+/// permit: then it does not hold for them. An order can shut newcomers out, but not hand the set to the
+/// few whose stake is the highest.
+fn keeps_no_quorum<S: StateStore + ?Sized>(x: &Executor<'_, S>, snapshot: &Snapshot) -> bool {
+    let power = |least: u64| -> u128 {
+        let members = snapshot.neurons.iter().filter(|n| n.permit && n.stake_rao >= least);
+        members.filter_map(|n| x.frame.set.by_hotkey(&n.hotkey)).map(|v| u128::from(v.power)).sum()
+    };
+    power(x.parameters().min_stake_rao) * 3 <= power(0) * 2
 }
 
 /// The record of an epoch.

@@ -6,7 +6,8 @@ use perturb_challenge::transform::check_reveal;
 use perturb_types::envelope::Payload;
 use perturb_types::round::AnswerStatement;
 use perturb_types::{
-    ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, limits,
+    Beacon, ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed,
+    limits,
 };
 
 use crate::certificate::Certificate;
@@ -56,6 +57,9 @@ pub enum TxError {
     /// A record whose reason or score does not follow.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A pulse that the beacon never signed.
+    #[error("pulse {0}: the beacon never signed it")]
+    ForgedPulse(u64),
     /// The state cannot be read: nothing to do with the transaction.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,6 +86,7 @@ pub struct Executor<'a, S: ?Sized> {
     /// What every transaction reads.
     pub frame: Frame,
     network: NetworkId,
+    beacon: &'a Beacon,
     height: u64,
     verified: Option<&'a Verified>,
     /// The signatures of the transaction in progress were verified before.
@@ -93,10 +98,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn new(network: NetworkId, store: &'a S, height: u64) -> Result<Self, StoreError> {
+    pub fn new(network: NetworkId, beacon: &'a Beacon, store: &'a S, height: u64) -> Result<Self, StoreError> {
         let state = Overlay::new(store);
         let frame = Frame::load(&state)?;
-        Ok(Self { state, frame, network, height, verified: None, known: false })
+        Ok(Self { state, frame, network, beacon, height, verified: None, known: false })
     }
 
     /// Spares what was verified before a second verification, and remembers what is verified now.
@@ -111,22 +116,28 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// What happens at the beginning of every block, before its transactions: orders that are due,
-    /// rounds that have been open for too long, checks that are settled, the draw of new checks by a
-    /// later chain block, and the votes that the parent's certificate lacks.
+    /// rounds that have been open for too long, checks that are settled, which pulse draws what the
+    /// parent closed (by the time in this block's header), and the votes that the parent's certificate
+    /// lacks.
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn begin(&mut self, chain_hash: &Digest, parent: Option<&Certificate>) -> Result<(), TxError> {
+    pub fn begin(&mut self, time_ms: u64, parent: Option<&Certificate>) -> Result<(), TxError> {
         self.carry_out_orders()?;
         self.expire_rounds()?;
         self.settle_checks()?;
-        self.draw_checks(chain_hash)?;
+        self.schedule_draws(time_ms)?;
         self.count_missed_votes(parent)
     }
 
     /// The network.
     pub fn network(&self) -> NetworkId {
         self.network
+    }
+
+    /// The beacon whose pulses draw.
+    pub fn beacon(&self) -> &'a Beacon {
+        self.beacon
     }
 
     /// The height.
@@ -171,6 +182,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
                 self.member("check verdict", &v.signer(), &v.hotkey)?;
                 self.check_verdict(&v)
             }
+            Transaction::Pulse(pulse) => self.pulse(pulse, self.known),
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
         }?;
         Ok(Effect::Applied)
@@ -280,6 +292,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             counted.push((miner, score));
         }
         self.close_round(round)?;
+        self.count_round(&round.validator)?;
         self.keep_fresh(&round, digest, opened.image);
         self.frame.meta.results += counted.len() as u64;
         Ok(Effect::Scored { round, counted })

@@ -7,10 +7,12 @@
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::rules::{Rules, RulesError};
 use perturb_types::encode::{self, Domain};
-use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
+use perturb_types::{Beacon, ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
 use serde::{Deserialize, Serialize};
 
-pub use crate::parameters::{Parameters, ReputationRule, SpotChecks, Timeouts};
+use crate::bounds;
+pub use crate::parameters::{Draws, Parameters, ReputationRule, SpotChecks, Timeouts};
+use crate::pulse;
 use crate::tx::{Delegation, Snapshot};
 use crate::validators::{SetError, Validator, ValidatorSet, powers};
 
@@ -96,6 +98,8 @@ pub struct Genesis {
     pub challenges: Vec<ChallengeSpec>,
     /// The numbers.
     pub parameters: Parameters,
+    /// The drand beacon whose pulses draw what is checked again.
+    pub beacon: Beacon,
 }
 
 /// A genesis file that makes no network.
@@ -154,9 +158,10 @@ impl ChallengeSpec {
         if self.miners_per_round == 0 || usize::from(self.miners_per_round) > limits::MAX_ROUND_MINERS {
             return fault("miners_per_round must lie in 1..=256");
         }
-        if self.interval_ms == 0 || self.mechanism > 15 || self.min_confidence > 1_000_000 {
-            return fault("interval_ms must be positive, mechanism below 16, min_confidence at most 1000000");
+        if self.mechanism > 15 || self.min_confidence > 1_000_000 {
+            return fault("mechanism must be below 16, min_confidence at most 1000000");
         }
+        bounds::challenge(self)?;
         Ok(())
     }
 }
@@ -197,6 +202,8 @@ impl Genesis {
         }
         self.challenges.iter().try_for_each(ChallengeSpec::validate)?;
         self.parameters.validate()?;
+        pulse::check_beacon(&self.beacon)?;
+        self.parameters.draws.validate(&self.beacon, self.parameters.block_interval_ms)?;
         self.founders().map(|_| ())
     }
 

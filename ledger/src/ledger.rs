@@ -321,7 +321,7 @@ impl<S: StateStore> Ledger<S> {
     /// An executor for the next height.
     fn executor(&self) -> Result<Executor<'_, S>, StoreError> {
         let height = self.head.height + 1;
-        let executor = Executor::new(self.network, &self.store, height)?;
+        let executor = Executor::new(self.network, &self.genesis.beacon, &self.store, height)?;
         Ok(executor.remembering(&self.verified))
     }
 
@@ -341,7 +341,7 @@ impl<S: StateStore> Ledger<S> {
         let height = self.head.height + 1;
         let parameters = &self.parameters;
         let mut x = self.executor()?;
-        x.begin(&input.reference.hash, self.head.certificate.as_ref())
+        x.begin(input.time_ms, self.head.certificate.as_ref())
             .map_err(|error| tx_error(height, 0, "beginning", error))?;
         let (mut bytes, mut transactions, mut receipts) = (0usize, Vec::new(), Vec::new());
         let mut seen = HashSet::new();
@@ -426,7 +426,7 @@ impl<S: StateStore> Ledger<S> {
         let h = &block.header;
         let height = h.height;
         let mut x = self.executor()?;
-        x.begin(&h.reference.hash, block.body.parent_certificate.as_ref())
+        x.begin(h.time_ms, block.body.parent_certificate.as_ref())
             .map_err(|error| tx_error(height, 0, "beginning", error))?;
         let closes = h.reference.epoch_index > self.head.reference.epoch_index;
         let (mut receipts, mut next, mut closed) = (Vec::new(), self.set.clone(), false);
@@ -472,7 +472,7 @@ impl<S: StateStore> Ledger<S> {
             return rule(height, format!("{} transactions", body.transactions.len()));
         }
         let bytes: usize = body.transactions.iter().map(|t| encode::encode(t).len()).sum();
-        if bytes > parameters.max_block_bytes as usize + limits::MAX_TRANSACTION_BYTES {
+        if bytes > parameters.max_block_bytes as usize + limits::MAX_EPOCH_CLOSE_BYTES {
             return rule(height, format!("{bytes} bytes of transactions"));
         }
         expect(height, "transaction count", &(h.transactions as usize), &body.transactions.len())?;

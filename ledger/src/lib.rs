@@ -4,11 +4,13 @@
 //! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
-//!   [`aggregate`]: from the validators' means to one score; [`spot`], [`verdict`]: which rounds
-//!   everybody checks again, and what follows.
+//!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
+//!   [`work`]: who runs no rounds; [`pulse`]: rounds of a drand beacon; [`draw`]: which rounds they
+//!   draw to be checked again; [`spot`], [`verdict`]: what members find, and what follows.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
+//! - [`parameters`]: the numbers that all share; [`bounds`]: between which they lie.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
 //! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
 //!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them;
@@ -19,7 +21,9 @@ pub mod aggregate;
 pub mod anchor;
 pub mod archive;
 pub mod block;
+pub mod bounds;
 pub mod certificate;
+pub mod draw;
 pub mod epoch;
 pub mod evidence;
 pub mod execute;
@@ -29,8 +33,10 @@ pub mod ledger;
 pub mod light;
 pub mod merkle;
 mod orders;
+pub mod outliers;
 pub mod parameters;
 pub mod proofs;
+pub mod pulse;
 pub mod query;
 pub mod receipt;
 pub mod reputation;
@@ -43,6 +49,7 @@ pub mod tx;
 pub mod validators;
 pub mod verdict;
 mod verified;
+pub mod work;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +63,7 @@ pub use genesis::{ChallengeSpec, Genesis, Parameters};
 pub use inclusion::{Inclusion, InclusionError};
 pub use ledger::{BlockError, Executed, Head, Ledger, LedgerError, Outcome, ProposalInput};
 pub use light::{Handover, LightError, Trust};
+pub use pulse::Pulse;
 pub use receipt::{Effect, Receipt, ReceiptProof};
 pub use store::{Commit, MemoryStore, StateStore, StoreError};
 pub use tx::{Neuron, Snapshot, Transaction};

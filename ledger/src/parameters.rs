@@ -3,9 +3,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::recheck::TOLERANCE;
-use perturb_types::limits;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds;
 use crate::genesis::GenesisError;
 use crate::validators::PowerRule;
 
@@ -45,6 +45,25 @@ impl Default for SpotChecks {
     }
 }
 
+/// How long a closed round waits until a pulse draws it, or spares it ([`crate::draw`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draws {
+    /// Milliseconds, at least, from the time in the header after a result's to the pulse.
+    pub delay_ms: u32,
+    /// Rounds of the beacon from one pulse that draws to the next.
+    pub pulse_stride: u32,
+    /// Blocks after which a round whose pulse never came is not drawn any more.
+    pub retention_blocks: u64,
+}
+
+impl Default for Draws {
+    /// With quicknet's rounds of 3 s: a draw every 30 s, a minute and more after the result.
+    fn default() -> Self {
+        Self { delay_ms: 60_000, pulse_stride: 10, retention_blocks: 3_600 }
+    }
+}
+
 /// What a validator's faults cost it, in millionths of its standing, and how it comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,8 +72,6 @@ pub struct ReputationRule {
     pub weigh: bool,
     /// For each round opened and never closed.
     pub unclosed: u32,
-    /// For each contribution rejected as an outlier.
-    pub rejected: u32,
     /// For each failed spot check.
     pub failed_check: u32,
     /// For each proved equivocation.
@@ -73,7 +90,6 @@ impl Default for ReputationRule {
         Self {
             weigh: true,
             unclosed: 10_000,
-            rejected: 20_000,
             failed_check: 200_000,
             equivocation: 1_000_000,
             missed_votes: 50_000,
@@ -113,6 +129,36 @@ pub struct Parameters {
     /// What faults cost.
     #[serde(default)]
     pub reputation: ReputationRule,
+    /// Median of the rounds that members close in an epoch, and of the verdicts they give, from which
+    /// on less than half of it is idle; 0 binds nobody. See [`crate::work`].
+    #[serde(default = "min_work")]
+    pub min_work: u32,
+    /// Milliseconds by which a fresh proposal's time may lie behind a voter's clock when it comes, in
+    /// round 0: who proposes cannot date a block back to before something that is known by now. Later
+    /// rounds allow more.
+    #[serde(default = "default_proposal_age_ms")]
+    pub proposal_age_ms: u32,
+    /// Blocks for which every order of the owner waits before it holds. No order changes it.
+    #[serde(default = "default_order_delay_blocks")]
+    pub order_delay_blocks: u32,
+    /// Draws.
+    #[serde(default)]
+    pub draws: Draws,
+}
+
+/// Work of an epoch below which differences are chance.
+fn min_work() -> u32 {
+    10
+}
+
+/// Well above the lag of honest clocks and wires, well below the delay of a draw.
+fn default_proposal_age_ms() -> u32 {
+    10_000
+}
+
+/// An hour of blocks of 6 s.
+fn default_order_delay_blocks() -> u32 {
+    600
 }
 
 impl Parameters {
@@ -121,30 +167,10 @@ impl Parameters {
     /// # Errors
     /// What does not.
     pub fn validate(&self) -> Result<(), GenesisError> {
+        bounds::parameters(self)?;
         let fault = |what: &str| Err(GenesisError::Content(format!("parameters: {what}")));
-        if self.block_interval_ms == 0
-            || self.max_rounds_per_epoch == 0
-            || self.max_open_rounds == 0
-            || self.open_round_blocks == 0
-        {
-            return fault("interval, rounds per epoch, open rounds and their blocks must be positive");
-        }
-        if self.max_block_transactions == 0
-            || self.max_block_transactions as usize > limits::MAX_BLOCK_TRANSACTIONS
-            || self.max_block_bytes as usize > limits::MAX_BLOCK_BYTES / 2
-            || (self.max_block_bytes as usize) < limits::MAX_TRANSACTION_BYTES
-        {
-            return fault("block caps are outside the protocol's limits");
-        }
-        if matches!(self.power, PowerRule::Stake { max_share } if max_share == 0 || max_share > MILLION) {
-            return fault("max_share must lie in 1..=1000000");
-        }
-        let (checks, rule) = (&self.spot_checks, &self.reputation);
-        if checks.rate > MILLION || checks.window_blocks == 0 {
-            return fault("spot_checks: rate must be at most 1000000, window_blocks positive");
-        }
-        if rule.missed_tolerance > MILLION || rule.recovery > MILLION {
-            return fault("reputation: missed_tolerance and recovery must be at most 1000000");
+        if self.spot_checks.rate > MILLION {
+            return fault("spot_checks: rate must be at most 1000000");
         }
         Ok(())
     }

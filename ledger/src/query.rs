@@ -1,21 +1,25 @@
 //! What dashboards and services ask of the newest agreed state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_types::{ChallengeId, Hotkey, RoundId};
 
+use crate::draw::DrawRow;
 use crate::genesis::{ChallengeSpec, Parameters};
+use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
 use crate::spot::FreshRow;
 use crate::state::{
-    self, HistoryRow, KeyRow, META, Meta, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, check_prefix, fresh_prefix,
-    history_parts, history_prefix, key_key, order_height, order_nonce, order_prefix, ready_key, reputation_key,
-    round_after, seq_key,
+    self, DRAWS, HistoryRow, KeyRow, META, Meta, OpenRow, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, all_open_prefix,
+    check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, order_height,
+    order_nonce, order_prefix, outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key,
+    work_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
 use crate::validators::ValidatorSet;
 use crate::verdict::CheckRow;
+use crate::work::WorkRow;
 
 fn must<T: borsh::BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<T, StoreError> {
     state::read(store, key)?.ok_or_else(|| StoreError(format!("row {} is missing", hex::encode(key))))
@@ -63,18 +67,53 @@ pub fn checks<S: StateStore + ?Sized>(store: &S) -> Result<Vec<(RoundId, CheckRo
     rows.iter().filter_map(parse).map(|(round, row)| Ok((round, row?))).collect()
 }
 
-/// The lowest height at which a round was closed that may still be checked.
+/// The rounds whose images somebody may still ask for: those that are open, that wait for their draw, and
+/// that were drawn and are checked.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn owed<S: StateStore + ?Sized>(store: &S) -> Result<BTreeSet<RoundId>, StoreError> {
+    let mut rounds = BTreeSet::new();
+    for prefix in [all_open_prefix(), check_prefix()] {
+        rounds.extend(store.scan(prefix)?.iter().filter_map(|(key, _)| round_after(prefix, key)));
+    }
+    rounds.extend(store.scan(fresh_prefix())?.iter().filter_map(|(key, _)| fresh_round(key)));
+    Ok(rounds)
+}
+
+/// The lowest height whose block a round that is owed rests on: its opening, or its result. Of a closed
+/// round the state names the result's height alone; it was opened at most `open_round_blocks` before.
 ///
 /// # Errors
 /// The store cannot be read.
 pub fn unchecked_from<S: StateStore + ?Sized>(store: &S) -> Result<Option<u64>, StoreError> {
+    let longest = parameters(store)?.open_round_blocks;
+    let open = store.scan(all_open_prefix())?;
+    let open = open.iter().map(|(key, row)| Ok(state::parse::<OpenRow>(key, row)?.height));
+    // By rising height.
     let fresh = store.scan(fresh_prefix())?;
-    let fresh = fresh.iter().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height));
-    let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height));
-    fresh.chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
+    let fresh = fresh.first().map(|(key, row)| Ok(state::parse::<FreshRow>(key, row)?.height.saturating_sub(longest)));
+    let drawn = checks(store)?.into_iter().map(|(_, row)| Ok(row.fresh.height.saturating_sub(longest)));
+    open.chain(fresh).chain(drawn).try_fold(None, |low: Option<u64>, height: Result<u64, StoreError>| {
         let height = height?;
         Ok(Some(low.map_or(height, |low| low.min(height))))
     })
+}
+
+/// The rounds of the beacon that are waited for, rising.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn awaited_pulses<S: StateStore + ?Sized>(store: &S) -> Result<Vec<u64>, StoreError> {
+    Ok(store.scan(pulse_prefix())?.iter().filter_map(|(key, _)| pulse_round(key)).collect())
+}
+
+/// What is known of the draws so far.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn draws<S: StateStore + ?Sized>(store: &S) -> Result<DrawRow, StoreError> {
+    Ok(state::read(store, DRAWS)?.unwrap_or_default())
 }
 
 /// The orders that wait, with the height from which on each holds, and its nonce.
@@ -125,6 +164,34 @@ pub fn is_ready<S: StateStore + ?Sized>(store: &S, epoch: u64, hotkey: &Hotkey) 
 /// The store cannot be read.
 pub fn reputation<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<Reputation, StoreError> {
     Ok(state::read(store, &reputation_key(validator))?.unwrap_or_default())
+}
+
+/// For how many owners of miners a validator was an outlier at the last close, by challenge.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn outlier<S: StateStore + ?Sized>(
+    store: &S,
+    id: ChallengeId,
+    validator: &Hotkey,
+) -> Result<OutlierRow, StoreError> {
+    Ok(state::read(store, &outlier_key(id, validator))?.unwrap_or_default())
+}
+
+/// What a validator did in the open epoch.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn work<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<WorkRow, StoreError> {
+    Ok(state::read(store, &work_key(validator))?.unwrap_or_default())
+}
+
+/// The first epoch of which one that was dropped as idle may be a member again.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn idle_until<S: StateStore + ?Sized>(store: &S, validator: &Hotkey) -> Result<Option<u64>, StoreError> {
+    state::read(store, &idle_key(validator))
 }
 
 /// A miner's standing in the histories.

@@ -4,6 +4,9 @@
 //! epoch are charged by the agreed [`ReputationRule`], and a fixed part is regained. Where the rule
 //! says so, the weight of its contributions is its power times its standing; its votes always count
 //! with its whole power, so that nothing said here can move a quorum.
+//!
+//! Only what no miner can cause is a fault. What a validator measures follows from the answers it gets,
+//! so that being an outlier is none ([`crate::outliers`]).
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_types::Hotkey;
@@ -23,8 +26,6 @@ use crate::validators::ValidatorSet;
 pub struct Faults {
     /// Rounds opened and never closed.
     pub unclosed: u64,
-    /// Contributions rejected as outliers.
-    pub rejected: u64,
     /// Spot checks for which it was struck.
     pub failed_checks: u64,
     /// Certificates in blocks that lack its vote.
@@ -59,7 +60,6 @@ impl Reputation {
             u128::from(f.missed_votes) * u128::from(MILLION) > u128::from(blocks) * u128::from(rule.missed_tolerance);
         let charge = [
             (f.unclosed, rule.unclosed),
-            (f.rejected, rule.rejected),
             (f.failed_checks, rule.failed_check),
             (f.equivocations, rule.equivocation),
             (u64::from(late), rule.missed_votes),
@@ -72,16 +72,14 @@ impl Reputation {
         self.standing = u32::try_from((left + regained).min(u64::from(MILLION))).unwrap_or(MILLION);
         let p = &mut self.past;
         p.unclosed = p.unclosed.saturating_add(f.unclosed);
-        p.rejected = p.rejected.saturating_add(f.rejected);
         p.failed_checks = p.failed_checks.saturating_add(f.failed_checks);
         p.missed_votes = p.missed_votes.saturating_add(f.missed_votes);
         p.equivocations = p.equivocations.saturating_add(f.equivocations);
     }
 
-    /// The weight of a contribution: power, times standing in millionths where the rule weighs; at
-    /// least 1.
+    /// The weight of a contribution: power, times standing in millionths where the rule weighs.
     pub fn weight(&self, rule: &ReputationRule, power: u64) -> u64 {
-        if rule.weigh { power.saturating_mul(u64::from(self.standing)).max(1) } else { power }
+        if rule.weigh { power.saturating_mul(u64::from(self.standing)) } else { power }
     }
 }
 
@@ -149,7 +147,7 @@ mod tests {
         r.epoch.equivocations = 3;
         r.settle(&rule, 100);
         assert_eq!(r.standing, 0);
-        assert_eq!(r.weight(&rule, 500), 1, "a contribution always has some weight");
+        assert_eq!(r.weight(&rule, 500), 0, "who has no standing moves nothing");
         assert_eq!(r.weight(&ReputationRule { weigh: false, ..rule }, 500), 500);
     }
 

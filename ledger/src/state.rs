@@ -15,12 +15,17 @@
 //! | `parameters` | [`Parameters`] |
 //! | `set/parent` | [`ValidatorSet`] that certified the newest block |
 //! | `order/{height}/{nonce}` | [`crate::tx::Order`] that waits for its height |
-//! | `fresh/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
+//! | `fresh/{height}/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
 //! | `check/{challenge}/{validator}/{seq}` | [`crate::verdict::CheckRow`] |
 //! | `fault/{challenge}/{validator}/{seq}` | [`crate::verdict::CheckRow`] for which its validator was struck |
 //! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
 //! | `evidence/{key}{height}{round}{step}` | [`crate::evidence::Equivocation`] |
+//! | `outlier/{challenge}/{validator}` | [`crate::outliers::OutlierRow`] of the last close |
+//! | `work/{validator}` | [`crate::work::WorkRow`] of the open epoch |
+//! | `idle/{validator}` | the first epoch of which it may be a member again |
+//! | `pulse/{round}` | [`crate::draw::PulseRow`]: what waits for that round of the beacon |
+//! | `draws` | [`crate::draw::DrawRow`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -143,6 +148,11 @@ pub fn seq_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
     key(&[b"seq/", &id.0.to_be_bytes(), b"/", &validator.0])
 }
 
+/// Prefix of all open rounds.
+pub fn all_open_prefix() -> &'static [u8] {
+    b"open/"
+}
+
 /// Prefix of a challenge's open rounds.
 pub fn open_prefix(id: ChallengeId) -> Vec<u8> {
     key(&[b"open/", &id.0.to_be_bytes(), b"/"])
@@ -219,10 +229,39 @@ fn round_key(prefix: &[u8], round: &RoundId) -> Vec<u8> {
     key(&[prefix, &round.challenge.0.to_be_bytes(), b"/", &round.validator.0, b"/", &round.seq.to_be_bytes()])
 }
 
-/// Key of a round that may be drawn.
-pub fn fresh_key(round: &RoundId) -> Vec<u8> {
-    round_key(fresh_prefix(), round)
+/// Prefix of the rounds that were closed at a height and may be drawn.
+pub fn fresh_at(height: u64) -> Vec<u8> {
+    key(&[fresh_prefix(), &height.to_be_bytes(), b"/"])
 }
+
+/// Key of a round that was closed at a height and may be drawn.
+pub fn fresh_key(height: u64, round: &RoundId) -> Vec<u8> {
+    round_key(&fresh_at(height), round)
+}
+
+/// The round behind the key of one that may be drawn.
+pub fn fresh_round(key: &[u8]) -> Option<RoundId> {
+    let prefix = key.get(..fresh_prefix().len().checked_add(9)?)?;
+    prefix.starts_with(fresh_prefix()).then(|| round_after(prefix, key)).flatten()
+}
+
+/// Prefix of the pulses that are waited for.
+pub fn pulse_prefix() -> &'static [u8] {
+    b"pulse/"
+}
+
+/// Key of what waits for a pulse.
+pub fn pulse_key(round: u64) -> Vec<u8> {
+    key(&[pulse_prefix(), &round.to_be_bytes()])
+}
+
+/// The round of the beacon behind the key of what waits for it.
+pub fn pulse_round(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(pulse_prefix())?.try_into().ok()?))
+}
+
+/// Key of what is known of the draws so far.
+pub const DRAWS: &[u8] = b"draws";
 
 /// Key of a round that is checked.
 pub fn check_key(round: &RoundId) -> Vec<u8> {
@@ -254,6 +293,36 @@ pub fn struck_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
 /// Key of a recorded fault: who, and the height, round and step of [`crate::Equivocation::place`].
 pub fn evidence_key(signer: &ConsensusKey, height: u64, round: u32, step: u8) -> Vec<u8> {
     key(&[b"evidence/", &signer.0, &height.to_be_bytes(), &round.to_be_bytes(), &[step]])
+}
+
+/// Prefix of a challenge's outliers.
+pub fn outlier_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"outlier/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of how often a validator was an outlier.
+pub fn outlier_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[&outlier_prefix(id), &validator.0])
+}
+
+/// Prefix of what validators did in the open epoch.
+pub fn work_prefix() -> &'static [u8] {
+    b"work/"
+}
+
+/// Key of what a validator did in the open epoch.
+pub fn work_key(validator: &Hotkey) -> Vec<u8> {
+    key(&[work_prefix(), &validator.0])
+}
+
+/// Prefix of those who wait because they were idle.
+pub fn idle_prefix() -> &'static [u8] {
+    b"idle/"
+}
+
+/// Key of one who waits because it was idle.
+pub fn idle_key(validator: &Hotkey) -> Vec<u8> {
+    key(&[idle_prefix(), &validator.0])
 }
 
 /// Key of an epoch's record.

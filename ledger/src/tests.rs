@@ -5,27 +5,35 @@ use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, Entry, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
-    RoundOpen, RoundResult, Signed, encode,
+    Beacon, ChallengeId, ConsensusPair, Digest, Entry, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
+    RoundId, RoundOpen, RoundResult, Signed, encode,
 };
 
 use crate::block::{Block, ChainReference};
 use crate::certificate::{Certificate, VoteKind, proposal_sign_bytes, vote_sign_bytes};
 use crate::evidence::{DoubleProposal, DoubleVote, Equivocation};
-use crate::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use crate::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
 use crate::ledger::{BlockError, Executed, Ledger, ProposalInput, genesis_commit};
 use crate::proofs::StateProof;
+use crate::pulse::Pulse;
 use crate::receipt::{Effect, ReceiptProof};
 use crate::store::MemoryStore;
 use crate::tx::{Delegation, Neuron, Order, OwnerAction, Readiness, Snapshot, Transaction};
 use crate::validators::PowerRule;
 use crate::{query, state};
 
+mod bounds;
 mod checks;
+mod draws;
+mod lazy;
 mod net;
 mod orders;
+mod owed;
 mod past;
 mod snapshot;
+mod standing;
+mod thirds;
+mod town;
 mod verdicts;
 use net::{Net, pair, reference};
 

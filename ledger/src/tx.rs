@@ -1,6 +1,6 @@
 //! Transactions: one ordered enum, each re-verified on execution.
 //!
-//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 7 are in use;
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 8 are in use;
 //! upgrade plans, anchors and evaluation orders will take the next ones, in order.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::ChainReference;
 use crate::evidence::Equivocation;
 use crate::parameters::Parameters;
+use crate::pulse::Pulse;
 
 /// A neuron of the subnet.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -55,6 +56,13 @@ impl Snapshot {
     /// The neuron of a hotkey.
     pub fn neuron(&self, hotkey: &Hotkey) -> Option<&Neuron> {
         self.neurons.iter().find(|n| n.hotkey == *hotkey)
+    }
+
+    /// The burn uid, or the lowest uid where nobody holds that one: the chain refuses a whole vector for
+    /// one uid that it does not know.
+    pub fn burn_uid(&self, wanted: u16) -> u16 {
+        let held = self.neurons.binary_search_by_key(&wanted, |n| n.uid).is_ok();
+        if held { wanted } else { self.neurons.first().map_or(wanted, |n| n.uid) }
     }
 
     /// The limits on a weight vector.
@@ -174,7 +182,7 @@ pub struct OwnerAction {
     pub order: Order,
     /// One more than the last.
     pub nonce: u64,
-    /// Height from which on it holds; later than the block that has it.
+    /// Height from which on it holds: `order_delay_blocks` above the block that has it at least.
     pub effective: u64,
     /// Height after which it can no longer be agreed.
     pub expires: u64,
@@ -230,6 +238,8 @@ pub enum Transaction {
     Evidence(Box<Equivocation>),
     /// What a member found about a drawn round: a signed [`crate::verdict::CheckVerdict`] (tag 7).
     CheckVerdict(Envelope),
+    /// A round of the beacon that draws what waits for it (tag 8).
+    Pulse(Pulse),
 }
 
 impl Transaction {
@@ -257,6 +267,7 @@ impl Transaction {
             Self::OwnerAction(_) => "owner action",
             Self::Evidence(_) => "evidence",
             Self::CheckVerdict(_) => "check verdict",
+            Self::Pulse(_) => "pulse",
         }
     }
 }

@@ -28,9 +28,7 @@ use perturb_types::{ChallengeId, Digest, Hotkey, RoundId};
 
 use crate::execute::{Executor, TxError};
 use crate::spot::FreshRow;
-use crate::state::{
-    self, check_key, check_prefix, fault_key, fresh_key, history_parts, history_prefix, round_after, struck_key,
-};
+use crate::state::{self, check_key, check_prefix, fault_key, history_parts, history_prefix, round_after, struck_key};
 use crate::store::StateStore;
 use crate::validators::ValidatorSet;
 
@@ -159,9 +157,6 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         let invalid = |why: &str| Err(TxError::Invalid(format!("check verdict on {}: {why}", v.round)));
         let key = check_key(&v.round);
         let Some(mut row) = self.state.get::<CheckRow>(&key)? else {
-            if self.state.has(&fresh_key(&v.round))? {
-                return Err(TxError::Early(format!("round {} is not drawn yet", v.round)));
-            }
             return invalid("it is not being checked");
         };
         if row.fresh.result != v.result {
@@ -172,6 +167,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         }
         row.verdicts.insert(v.hotkey, v.verdict);
         self.state.put(key, &row);
+        self.count_verdict(&v.hotkey)?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use perturb_challenge::pixels::Pixels;
+use perturb_types::limits::MAX_PNG_BYTES;
 
 /// How a miner behaves.
 #[derive(Debug, Default)]
@@ -19,7 +20,11 @@ enum Kind {
     Honest,
     Garbage,
     Slow(Duration),
+    Padding,
 }
+
+/// Bytes of a PNG before its second chunk: signature and IHDR.
+const HEAD: usize = 33;
 
 /// What a garbage miner does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,11 @@ impl Drill {
     /// Good answers, each only after `delay` (or the deadline, if that is sooner).
     pub fn slow(delay: Duration) -> Self {
         Self { kind: Kind::Slow(delay), turn: AtomicU32::new(0) }
+    }
+
+    /// Good answers that are as long as any image on the wire may be, with bytes that nothing compresses.
+    pub fn padding() -> Self {
+        Self { kind: Kind::Padding, turn: AtomicU32::new(0) }
     }
 
     /// Whether it tends to misbehave in a way that needs no attack at all.
@@ -88,6 +98,22 @@ impl Drill {
         }
     }
 
+    /// The bytes to answer with.
+    pub(crate) fn bytes(&self, png: Vec<u8>) -> Vec<u8> {
+        let Kind::Padding = self.kind else { return png };
+        let length = MAX_PNG_BYTES.saturating_sub(png.len()).saturating_sub(12);
+        let Some((head, rest)) = png.split_at_checked(HEAD) else { return png };
+        // Readers that skip the chunk do not look at its check sum either.
+        let mut noise = self.turn.load(Ordering::Relaxed);
+        let noise = std::iter::repeat_with(|| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 24) as u8
+        });
+        let frame = (length as u32).to_be_bytes();
+        let padding = frame.into_iter().chain(*b"noIz").chain(noise.take(length)).chain([0; 4]);
+        head.iter().copied().chain(padding).chain(rest.iter().copied()).collect()
+    }
+
     /// The signature to answer with.
     pub(crate) fn signature(&self, mut honest: [u8; 64]) -> [u8; 64] {
         if self.now() == Some(Garbage::ForgedSignature) {
@@ -109,6 +135,7 @@ impl Drill {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use perturb_challenge::pixels::PngLimits;
 
     #[test]
     fn garbage_takes_each_turn_once_in_five() {
@@ -123,6 +150,15 @@ mod tests {
             }
         }
         assert_eq!(seen, [TURNS, TURNS].concat());
+    }
+
+    #[test]
+    fn padding_is_a_png_of_the_greatest_length_and_no_answer() {
+        let clean = Pixels::new(2, 2, vec![9; 12]).unwrap();
+        let png = Drill::padding().bytes(clean.encode_png().unwrap());
+        assert_eq!(png.len(), MAX_PNG_BYTES);
+        assert_eq!(Pixels::decode_png(&png, &PngLimits::default()).unwrap(), clean);
+        assert!(Pixels::decode_answer(&png, &clean).is_err());
     }
 
     #[test]

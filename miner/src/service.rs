@@ -210,6 +210,7 @@ impl Service {
             };
         };
         let png = image.encode_png().map_err(|e| Refusal(Decline::Internal, e.to_string()))?;
+        let png = self.drill.bytes(png);
         self.drill.dawdle(received, allowed);
         let answer = Digest::of(&png);
         let statement = AnswerStatement { round, image: image_digest, answer };

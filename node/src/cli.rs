@@ -85,6 +85,11 @@ pub struct CommonArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev_loopback: Option<bool>,
+    /// Take part in a network whose genesis file names the development beacon: everybody can foresee what its
+    /// rounds draw. Never on a public chain [env PERTURB_DEVELOPMENT].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub development: Option<bool>,
     /// WebSocket address of a Subtensor node, repeatable [env SUBTENSOR_ENDPOINT, comma-separated].
     #[arg(long = "subtensor-endpoint", value_name = "URL")]
     #[serde(rename = "subtensor_endpoints", skip_serializing_if = "Vec::is_empty")]
@@ -167,6 +172,11 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "EPOCHS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_state_epochs: Option<u64>,
+    /// MiB of images that are kept, a quarter of it for copies of others' images; a round is opened only
+    /// with room for all its images [env PERTURB_MAX_IMAGE_MIB] [default: 4096].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_image_mib: Option<u64>,
     /// Interface of the language model that judges meaning, where a challenge asks for one: `ollama` or
     /// `openai` [env PERTURB_LLM_API] [default: ollama].
     #[arg(long, value_name = "NAME")]
@@ -202,7 +212,7 @@ pub struct MinerArgs {
     #[arg(long = "model", value_name = "NAME")]
     #[serde(rename = "models", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// Misbehave on purpose (local networks): `garbage`, or `slow` with --drill-delay-ms.
+    /// Misbehave on purpose (local networks): `garbage`, `padding`, or `slow` with --drill-delay-ms.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,
@@ -422,10 +432,10 @@ pub struct OwnerArgs {
     /// File with the owner's hotkey secret.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Height from which on the order holds.
+    /// Height from which on the order holds: later than now by the network's delay of orders.
     #[arg(long, global = true, value_name = "HEIGHT", conflicts_with = "blocks")]
     pub at: Option<u64>,
-    /// Or: so many blocks from now.
+    /// Or: so many blocks after the network's delay of orders.
     #[arg(long, global = true, default_value_t = 20)]
     pub blocks: u64,
     /// What to order.

@@ -43,6 +43,8 @@ pub struct Config {
     pub p2p_listen: SocketAddr,
     /// Loopback is exempt from the per-address limits.
     pub dev_loopback: bool,
+    /// A network whose randomness everybody can foresee is taken.
+    pub development: bool,
     /// WebSocket addresses of Subtensor nodes.
     pub subtensor_endpoints: Vec<String>,
     /// The drand beacon that weights are timelocked by (JSON), in place of quicknet.
@@ -77,6 +79,8 @@ pub struct Config {
     pub keep_block_epochs: Option<u64>,
     /// Closed epochs whose states a validator keeps for replays.
     pub keep_state_epochs: u64,
+    /// MiB of images that a validator keeps.
+    pub max_image_mib: u64,
     /// Where this machine has the image set that the network knows by another text.
     pub image_sources: BTreeMap<String, String>,
     /// The interface of the language model that judges meaning: `ollama` or `openai`.
@@ -107,6 +111,7 @@ impl Default for Config {
             bootnodes: Vec::new(),
             p2p_listen: SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9000),
             dev_loopback: false,
+            development: false,
             subtensor_endpoints: Vec::new(),
             beacon_file: None,
             // It takes the place of what the hotkey may have committed there for another purpose.
@@ -127,6 +132,8 @@ impl Default for Config {
             snapshot_after_blocks: 5_000,
             keep_block_epochs: None,
             keep_state_epochs: 8,
+            // Some hundred rounds of 64 answers of incompressible noise at 224×224, which wait for their draw.
+            max_image_mib: 4096,
             image_sources: BTreeMap::new(),
             llm_api: "ollama".into(),
             llm_url: "http://127.0.0.1:11434".into(),
@@ -180,7 +187,11 @@ impl Config {
 
     /// How a validator's database is opened: a replay of n epochs begins with the end of the one before.
     pub fn storage(&self) -> Options {
-        Options { kept_epochs: self.keep_state_epochs.saturating_add(1), ..Options::default() }
+        Options {
+            kept_epochs: self.keep_state_epochs.saturating_add(1),
+            max_image_bytes: self.max_image_mib.saturating_mul(1 << 20),
+            ..Options::default()
+        }
     }
 
     /// Reads the configuration of a role from its flags, the environment, and the TOML file.

@@ -48,8 +48,8 @@ fn check(data_dir: &Path, genesis: &Path) -> Result<()> {
         )
     })?;
     println!(
-        "whole: {} blocks, {} signatures, {} transactions, {} rows, {} copies of the state, {} log records",
-        seen.blocks, seen.signatures, seen.transactions, seen.rows, seen.copies, seen.log_records
+        "whole: {} blocks, {} signatures, {} transactions, {} rows, {} copies of the state, {} images, {} log records",
+        seen.blocks, seen.signatures, seen.transactions, seen.rows, seen.copies, seen.images, seen.log_records
     );
     Ok(())
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use perturb_ledger::query;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
@@ -15,6 +17,20 @@ struct Live(Arc<NodeView>);
 impl fmt::Debug for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Live")
+    }
+}
+
+impl Live {
+    /// What waits for pulses of the beacon, and what became of the rounds that waited.
+    fn draws(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let db = self.0.agreed.database();
+        let (Ok(draws), Ok(awaited)) = (query::draws(db), query::awaited_pulses(db)) else { return Vec::new() };
+        vec![
+            ("pulses_awaited", "Rounds of the beacon that agreed rounds wait for", awaited.len() as u64),
+            ("rounds_drawn", "Rounds that a pulse drew to be checked again, since genesis", draws.drawn),
+            ("rounds_spared", "Rounds that a pulse did not draw, since genesis", draws.spared),
+            ("rounds_undrawn", "Rounds whose pulse never came, since genesis", draws.expired),
+        ]
     }
 }
 
@@ -44,6 +60,28 @@ impl Collector for Live {
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in self.draws() {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let images = self.0.agreed.database().image_use();
+        let gauges = [
+            ("images_bytes", "Bytes of own rounds' images", images.own),
+            ("images_copies_bytes", "Bytes of copies of others' images", images.copies),
+            ("images_reserved_bytes", "Bytes reserved for the images of rounds in progress", images.reserved),
+        ];
+        let counters = [
+            ("images_dropped", "Rounds whose images went to make room", images.dropped),
+            ("images_refused", "Times that a round was not opened for want of room for its images", images.refused),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         for (name, value) in self.0.network.metrics().iter() {
             let gauge = ConstGauge::new(value);

@@ -31,7 +31,8 @@ fn drill(config: &Config) -> Result<Drill> {
         None => Drill::honest(),
         Some("garbage") => Drill::garbage(),
         Some("slow") => Drill::slow(Duration::from_millis(config.drill_delay_ms)),
-        Some(other) => bail!("unknown drill `{other}`: `garbage` or `slow`"),
+        Some("padding") => Drill::padding(),
+        Some(other) => bail!("unknown drill `{other}`: `garbage`, `slow` or `padding`"),
     })
 }
 

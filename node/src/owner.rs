@@ -59,8 +59,10 @@ async fn send(client: &HttpClient, args: &OwnerArgs, orders: &Orders, order: Ord
     if key.hotkey() != orders.owner {
         bail!("{} is not the owner of this network, {} is", key.hotkey(), orders.owner);
     }
-    let effective = args.at.unwrap_or_else(|| orders.height.saturating_add(args.blocks));
-    let expires = effective.saturating_sub(1);
+    // The blocks named are those in which one has to take it up.
+    let now = orders.height.saturating_add(orders.delay);
+    let effective = args.at.unwrap_or_else(|| now.saturating_add(args.blocks));
+    let expires = effective.saturating_sub(orders.delay);
     let action = OwnerAction::sign(&orders.network, &key, order, orders.nonce, effective, expires);
     let bytes = encode::encode(&Transaction::OwnerAction(Box::new(action)));
     let verdict: String = client.request("perturb_submit", rpc_params![hex::encode(bytes)]).await?;
@@ -85,8 +87,8 @@ fn version_order(text: &str) -> Result<Order> {
 
 fn text(orders: &Orders) -> String {
     let mut out = format!(
-        "owner    {}\nnetwork  {}\nheight   {}\nnonce    {}\n",
-        orders.owner, orders.network, orders.height, orders.nonce
+        "owner    {}\nnetwork  {}\nheight   {}\nnonce    {}\ndelay    {} blocks\n",
+        orders.owner, orders.network, orders.height, orders.nonce, orders.delay
     );
     if orders.waiting.is_empty() {
         out.push_str("no order waits\n");

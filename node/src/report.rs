@@ -62,6 +62,9 @@ pub struct Status {
     pub verdicts: [u64; 3],
     /// This validator's standing, 0 to 1.
     pub standing: f64,
+    /// The first epoch of which it may be a member again, where it was dropped as idle.
+    #[serde(default)]
+    pub idle_until: Option<u64>,
     /// Newest epoch whose weights this validator has read back from the chain, for every mechanism.
     pub weights_epoch: Option<u64>,
     /// Its vectors on their way to the chain, of the last epochs.
@@ -179,6 +182,9 @@ pub struct EpochMiner {
     pub share: f64,
     /// The agreed u16 weight.
     pub weight: u16,
+    /// The epoch that the score is from, where too few contributed and it is kept.
+    #[serde(default)]
+    pub kept_from: Option<u64>,
 }
 
 /// `perturb_validators`: a member of the current set, or one that faults are known of.
@@ -192,8 +198,11 @@ pub struct ValidatorReport {
     pub standing: f64,
     /// Rounds opened and never closed, in this epoch and before.
     pub unclosed: [u64; 2],
-    /// Contributions rejected as outliers.
-    pub rejected: [u64; 2],
+    /// Owners of miners for whom it was an outlier in the last epoch, and to whose miners it
+    /// contributed, over all challenges. It costs nothing; a majority has its rounds checked more often.
+    pub outlier: [u64; 2],
+    /// Rounds closed and verdicts given in this epoch.
+    pub work: [u64; 2],
     /// Spot checks for which it was struck.
     pub failed_checks: [u64; 2],
     /// Certificates that lack its vote.
@@ -236,6 +245,8 @@ pub struct Orders {
     pub owner: Hotkey,
     /// The nonce of the next order.
     pub nonce: u64,
+    /// Blocks for which an order waits at least.
+    pub delay: u64,
     /// Orders that wait for their height.
     pub waiting: Vec<WaitingOrder>,
 }

@@ -39,7 +39,7 @@ impl Role {
     /// Makes the data folder and reads the genesis file.
     ///
     /// # Errors
-    /// Folder or file, or a subnet that is not the configured one.
+    /// Folder or file, a subnet that is not the configured one, or the development beacon where it must not be.
     pub fn prepare(config: &Config) -> Result<Self> {
         std::fs::create_dir_all(&config.data_dir)
             .wrap_err_with(|| format!("data folder {}", config.data_dir.display()))?;
@@ -53,6 +53,7 @@ impl Role {
                 genesis.netuid
             );
         }
+        check_beacon(&genesis, config.development)?;
         let network = genesis.network_id();
         Ok(Self { genesis, network })
     }
@@ -90,6 +91,28 @@ impl Role {
             .collect::<Result<_>>()?;
         Ok(net)
     }
+}
+
+/// The genesis of Bittensor's main chain, *finney*, as Polkadot.js' registry of networks and the SDK have it.
+const FINNEY: &str = "2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03";
+
+/// The genesis of its public test chain, as `wss://test.finney.opentensor.ai` answers.
+const FINNEY_TEST: &str = "8f9cf856bf558a14440e75569c9e58594757048d7b3a84b5d25f6bd978263105";
+
+/// Refuses the development beacon on a public chain, and elsewhere unless the operator asks for it: whose
+/// rounds are checked would be known to everybody beforehand.
+fn check_beacon(genesis: &Genesis, development: bool) -> Result<()> {
+    if !genesis.beacon.is_development() {
+        return Ok(());
+    }
+    let chain = genesis.chain_genesis.to_string();
+    if [FINNEY, FINNEY_TEST].contains(&chain.as_str()) {
+        bail!("the genesis file names the development beacon, whose secret is known, on a public chain ({chain})");
+    }
+    if !development {
+        bail!("the genesis file names the development beacon, whose secret is known: say --development to take part");
+    }
+    Ok(())
 }
 
 fn listen(addr: SocketAddr) -> Result<Vec<p2p::Multiaddr>> {
@@ -142,4 +165,30 @@ pub async fn join(net: p2p::Config) -> Result<(p2p::NetworkHandle, tokio::sync::
         p2p::NetError::Listen { .. } => eyre!("{error} Choose another address with --p2p-listen"),
         other => other.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use perturb_challenge::rules::Rules;
+    use perturb_types::Beacon;
+
+    use super::*;
+    use crate::localnet::plan::Plan;
+
+    #[test]
+    fn the_development_beacon_needs_the_operators_word_and_is_never_taken_on_a_public_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let plan = Plan { rules: Rules::subnet(), ..Plan::new(dir.path(), 7, 1, 0, 1).unwrap() };
+        let mut genesis = crate::validator::tests::world::genesis(&plan);
+        assert!(check_beacon(&genesis, false).is_err());
+        check_beacon(&genesis, true).unwrap();
+        for public in [FINNEY, FINNEY_TEST] {
+            genesis.chain_genesis = public.parse().unwrap();
+            genesis.beacon = Beacon::DEVELOPMENT;
+            assert!(check_beacon(&genesis, true).is_err(), "{public}");
+            genesis.beacon = Beacon::QUICKNET;
+            check_beacon(&genesis, false).unwrap();
+        }
+    }
 }

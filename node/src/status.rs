@@ -80,6 +80,9 @@ fn text(s: &Status, validators: &[ValidatorReport], checks: &[CheckReport]) -> S
         out.push_str(&format!("endpoint    {}: {mark}{}\n", e.endpoint, e.health));
     }
     out.push_str(&format!("standing    {:.4}\n", s.standing));
+    if let Some(epoch) = s.idle_until {
+        out.push_str(&format!("idle        it did too little and may be a member again in epoch {epoch}\n"));
+    }
     let [holds, fails, unknown] = s.verdicts;
     out.push_str(&format!(
         "checks      {} open; checked here: {holds} hold, {fails} fail, {unknown} not to be judged\n",
@@ -97,7 +100,6 @@ fn text(s: &Status, validators: &[ValidatorReport], checks: &[CheckReport]) -> S
     for v in validators {
         let faults: Vec<String> = [
             ("unclosed rounds", v.unclosed),
-            ("outliers", v.rejected),
             ("failed checks", v.failed_checks),
             ("missed votes", v.missed_votes),
             ("equivocations", v.equivocations),
@@ -107,7 +109,15 @@ fn text(s: &Status, validators: &[ValidatorReport], checks: &[CheckReport]) -> S
         .map(|(what, [now, before])| format!("{} {what}", now + before))
         .collect();
         let faults = if faults.is_empty() { "no faults".to_owned() } else { faults.join(", ") };
-        out.push_str(&format!("member      {} power {} standing {:.4}: {faults}\n", v.hotkey, v.power, v.standing));
+        let [rounds, verdicts] = v.work;
+        let outlier = match v.outlier {
+            [0, _] => String::new(),
+            [rejected, owners] => format!(", outlier for {rejected} of {owners} owners of miners"),
+        };
+        out.push_str(&format!(
+            "member      {} power {} standing {:.4}: {rounds} rounds and {verdicts} verdicts, {faults}{outlier}\n",
+            v.hotkey, v.power, v.standing
+        ));
     }
     for m in &s.miners {
         out.push_str(&format!(

@@ -101,7 +101,7 @@ fn bytes(role: Role, protocol: Protocol) -> Bytes {
         .with_request_timeout(protocol.timeout())
         .with_max_concurrent_streams(protocol.max_streams());
     let protocols = support(role, protocol).map(|s| (protocol.stream(), s));
-    Bytes::with_codec(BytesCodec { protocol }, protocols, config)
+    Bytes::with_codec(BytesCodec::new(protocol), protocols, config)
 }
 
 fn gossip(config: &Config, keypair: &Keypair) -> Result<GossipBehaviour, NetError> {

@@ -17,10 +17,32 @@ const CHUNK: usize = 64 * 1024;
 /// An answer: bytes, or the reason why there are none.
 pub(crate) type Answer = Result<Vec<u8>, Decline>;
 
-/// Frames bytes of one protocol.
+/// A request, and the most bytes that its asker takes as an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) data: Vec<u8>,
+    pub(crate) answer_bytes: usize,
+}
+
+impl Ask {
+    /// A request for anything that the protocol allows.
+    pub(crate) const fn any(protocol: Protocol, data: Vec<u8>) -> Self {
+        Self { data, answer_bytes: protocol.max_response_bytes() }
+    }
+}
+
+/// Frames bytes of one protocol. The engine writes a request and reads its answer with one clone of it,
+/// which is how the asker's own bound gets to the answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BytesCodec {
-    pub(crate) protocol: Protocol,
+    protocol: Protocol,
+    answer_bytes: usize,
+}
+
+impl BytesCodec {
+    pub(crate) const fn new(protocol: Protocol) -> Self {
+        Self { protocol, answer_bytes: protocol.max_response_bytes() }
+    }
 }
 
 fn too_large(what: &str, size: usize, limit: usize) -> io::Error {
@@ -58,14 +80,15 @@ async fn write_frame<T: AsyncWrite + Unpin + Send>(
 
 impl Codec for BytesCodec {
     type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
+    type Request = Ask;
     type Response = Answer;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Ask>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, self.protocol.id(), self.protocol.max_request_bytes()).await
+        let data = read_frame(io, self.protocol.id(), self.protocol.max_request_bytes()).await?;
+        Ok(Ask::any(self.protocol, data))
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
@@ -75,16 +98,17 @@ impl Codec for BytesCodec {
         let mut status = [0u8; 1];
         io.read_exact(&mut status).await?;
         match Decline::from_status(status[0]) {
-            None => read_frame(io, self.protocol.id(), self.protocol.max_response_bytes()).await.map(Ok),
+            None => read_frame(io, self.protocol.id(), self.answer_bytes).await.map(Ok),
             Some(decline) => Ok(Err(decline)),
         }
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Vec<u8>) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Ask) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, self.protocol.id(), self.protocol.max_request_bytes(), &request).await
+        self.answer_bytes = request.answer_bytes.min(self.protocol.max_response_bytes());
+        write_frame(io, self.protocol.id(), self.protocol.max_request_bytes(), &request.data).await
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: Answer) -> io::Result<()>
@@ -108,7 +132,11 @@ mod tests {
     use futures::io::Cursor;
     use proptest::prelude::*;
 
-    const CODEC: BytesCodec = BytesCodec { protocol: Protocol::Snapshot };
+    const CODEC: BytesCodec = BytesCodec::new(Protocol::Snapshot);
+
+    fn ask(data: Vec<u8>) -> Ask {
+        Ask { data, answer_bytes: usize::MAX }
+    }
 
     fn stream() -> StreamProtocol {
         Protocol::Snapshot.stream()
@@ -117,7 +145,7 @@ mod tests {
     #[test]
     fn the_frames_are_pinned() {
         let mut out = Cursor::new(Vec::new());
-        block_on(CODEC.clone().write_request(&stream(), &mut out, b"abc".to_vec())).unwrap();
+        block_on(CODEC.clone().write_request(&stream(), &mut out, ask(b"abc".to_vec()))).unwrap();
         assert_eq!(hex::encode(out.into_inner()), "00000003616263");
         let mut out = Cursor::new(Vec::new());
         block_on(CODEC.clone().write_response(&stream(), &mut out, Ok(b"abc".to_vec()))).unwrap();
@@ -133,8 +161,25 @@ mod tests {
         let e = block_on(CODEC.clone().read_request(&stream(), &mut Cursor::new(claimed))).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::InvalidData);
         let big = vec![0; Protocol::Snapshot.max_request_bytes() + 1];
-        let e = block_on(CODEC.clone().write_request(&stream(), &mut Cursor::new(Vec::new()), big)).unwrap_err();
+        let e = block_on(CODEC.clone().write_request(&stream(), &mut Cursor::new(Vec::new()), ask(big))).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn an_answer_over_the_askers_bound_is_refused_before_its_bytes_are_read() {
+        let read = |answer_bytes, answer: Vec<u8>| {
+            let (mut codec, mut sent) = (CODEC.clone(), Cursor::new(Vec::new()));
+            let request = Ask { data: vec![1], answer_bytes };
+            block_on(codec.write_request(&stream(), &mut Cursor::new(Vec::new()), request)).unwrap();
+            block_on(CODEC.clone().write_response(&stream(), &mut sent, Ok(answer))).unwrap();
+            let mut sent = Cursor::new(sent.into_inner());
+            let read = block_on(codec.read_response(&stream(), &mut sent));
+            (read.map_err(|e| e.kind()), sent.position())
+        };
+        assert_eq!(read(100, vec![7; 100]), (Ok(Ok(vec![7; 100])), 105));
+        assert_eq!(read(99, vec![7; 100]), (Err(io::ErrorKind::InvalidData), 5), "status and length alone");
+        let limit = Protocol::Snapshot.max_response_bytes();
+        assert!(read(usize::MAX, vec![7; limit]).0.is_ok(), "never more than the protocol's");
     }
 
     #[test]

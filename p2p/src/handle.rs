@@ -8,7 +8,7 @@ use perturb_types::Hotkey;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::bans::Subject;
-use crate::codec::Answer;
+use crate::codec::{Answer, Ask};
 use crate::events::{GossipId, PeerInfo, ReplyChannel, Verdict};
 use crate::metrics::{Counters, Metrics};
 use crate::protocols::{Decline, Protocol, Topic};
@@ -123,7 +123,7 @@ impl From<PeerId> for Target {
 pub(crate) enum Command {
     Publish { topic: Topic, data: Vec<u8>, done: oneshot::Sender<Result<(), PublishError>> },
     Report { id: GossipId, verdict: Verdict },
-    Request { peer: PeerId, protocol: Protocol, data: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, RequestError>> },
+    Request { peer: PeerId, protocol: Protocol, ask: Ask, reply: oneshot::Sender<Result<Vec<u8>, RequestError>> },
     Ban { target: Target, duration: Duration, reason: String },
     Disconnect { target: Target },
     KnownPeers { reply: oneshot::Sender<Vec<Multiaddr>> },
@@ -198,13 +198,30 @@ impl NetworkHandle {
         data: Vec<u8>,
         timeout: Duration,
     ) -> Result<Vec<u8>, RequestError> {
+        self.request_at_most(peer, protocol, data, protocol.max_response_bytes(), timeout).await
+    }
+
+    /// As [`Self::request`], for an answer of at most `answer_bytes`: a longer one fails before more of it
+    /// is read than its length.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn request_at_most(
+        &self,
+        peer: PeerId,
+        protocol: Protocol,
+        data: Vec<u8>,
+        answer_bytes: usize,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, RequestError> {
+        let ask = Ask { data, answer_bytes };
         let timeout = timeout.min(protocol.timeout());
         let (reply, wait) = oneshot::channel();
-        let ask = async {
-            self.send(Command::Request { peer, protocol, data, reply }).await.map_err(|_| RequestError::Stopped)?;
+        let asked = async {
+            self.send(Command::Request { peer, protocol, ask, reply }).await.map_err(|_| RequestError::Stopped)?;
             wait.await.map_err(|_| RequestError::Stopped)?
         };
-        tokio::time::timeout(timeout, ask).await.map_err(|_| RequestError::Timeout(timeout))?
+        tokio::time::timeout(timeout, asked).await.map_err(|_| RequestError::Timeout(timeout))?
     }
 
     /// Answers a request; the same as [`ReplyChannel::answer`] or [`ReplyChannel::decline`].

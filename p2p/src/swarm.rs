@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::bans::{Bans, Policy, Subject};
 use crate::behaviour::{self, Behaviour, BehaviourEvent};
 use crate::book::{Book, Pause};
-use crate::codec::Answer;
+use crate::codec::{Answer, Ask};
 use crate::config::{Config, Role, ip_of, split_peer};
 use crate::events::{DownReason, NetworkEvent, PeerInfo};
 use crate::handle::{Command, NetworkHandle, RequestError, Target};
@@ -354,7 +354,7 @@ impl Task {
                 let _ = done.send(self.publish(topic, data));
             }
             Command::Report { id, verdict } => self.on_verdict(&id.0, verdict),
-            Command::Request { peer, protocol, data, reply } => self.ask(peer, protocol, data, reply),
+            Command::Request { peer, protocol, ask, reply } => self.ask(peer, protocol, ask, reply),
             Command::Ban { target, duration, reason } => {
                 let ban = self.bans.ban(target.into(), duration, reason, now);
                 self.enforce(target.into(), &ban.reason);
@@ -437,7 +437,7 @@ impl Task {
 }
 
 /// What a request-response behaviour reports.
-type Exchange = request_response::Event<Vec<u8>, Answer>;
+type Exchange = request_response::Event<Ask, Answer>;
 
 /// The topics a role may write on.
 fn may_publish(role: Role, topic: Topic) -> bool {

@@ -20,7 +20,7 @@ use perturb_types::{Hotkey, HotkeyPair, NetworkId};
 use tokio::sync::mpsc;
 
 use crate::behaviour::{Behaviour, BehaviourEvent};
-use crate::codec::Answer;
+use crate::codec::{Answer, Ask};
 use crate::config::split_peer;
 use crate::handshake::{Introducer, Request, Response};
 use crate::{
@@ -191,7 +191,7 @@ impl Raw {
 
     /// Sends bytes on a protocol; the answer, or `None` if the stream broke.
     async fn ask(&mut self, protocol: Protocol, bytes: Vec<u8>) -> Option<Answer> {
-        self.swarm.behaviour_mut().protocol_mut(protocol).send_request(&self.peer, bytes);
+        self.swarm.behaviour_mut().protocol_mut(protocol).send_request(&self.peer, Ask::any(protocol, bytes));
         patiently("an answer", async {
             loop {
                 let SwarmEvent::Behaviour(event) = self.swarm.select_next_some().await else { continue };

@@ -16,12 +16,11 @@ use std::sync::Arc;
 use perturb_types::NetworkId;
 use rocksdb::{IteratorMode, WriteBatch};
 
-use crate::database::{Database, FOLDER, IMAGES, META, Options, READY, ROWS, SUPERSEDED};
+use crate::database::{Database, FOLDER, IMAGE_ROUNDS, IMAGES, META, Options, READY, ROWS, SUPERSEDED};
 use crate::error::StorageError;
 use crate::export::{io, sync_dir};
 use crate::failpoint::Write;
 use crate::guard::KNOWN;
-use crate::images::IMAGE_BYTES;
 
 /// Bytes after which a batch is written: some images.
 const BATCH_BYTES: usize = 8 << 20;
@@ -57,10 +56,10 @@ pub(crate) fn adopt(dir: &Path, lock: &Arc<File>, network: &NetworkId, options: 
 
 fn carry(from: &Database, to: &Database) -> Result<(), StorageError> {
     let (mut batch, mut bytes) = (WriteBatch::default(), 0);
-    for family in [ROWS, IMAGES, META] {
+    for family in [ROWS, IMAGES, IMAGE_ROUNDS, META] {
         for row in from.inner.db.iterator_cf(from.family(family)?, IteratorMode::Start) {
             let (key, value) = row.map_err(|e| from.failed(e))?;
-            if family == META && !key.starts_with(KNOWN) && &*key != IMAGE_BYTES {
+            if family == META && !key.starts_with(KNOWN) {
                 continue;
             }
             bytes += key.len() + value.len();

@@ -9,7 +9,9 @@
 //! 3. the rows of the newest state make exactly the root that the newest header names, and the
 //!    Merkle tree on disk proves every one of them and has no other leaf;
 //! 4. the copies of the state at epochs' ends make the roots of their headers;
-//! 5. the consensus log and the signing guard read back.
+//! 5. each image is the one that its digest names, and stands in the index of its round, and nothing
+//!    else does;
+//! 6. the consensus log and the signing guard read back.
 //!
 //! Faults of 1 to 4 name the height, and the row's key where it is a row.
 
@@ -17,13 +19,14 @@ use perturb_ledger::archive::{Archive, state_root};
 use perturb_ledger::proofs::{StateProof, Tree};
 use perturb_ledger::state::SET;
 use perturb_ledger::{Genesis, Header, StateStore, ValidatorSet, receipt};
-use perturb_types::NetworkId;
+use perturb_types::{Digest, NetworkId};
 use rocksdb::IteratorMode;
 
 use crate::archive::round_of;
-use crate::database::{Database, HEADERS};
+use crate::database::{Database, HEADERS, IMAGE_ROUNDS, IMAGES};
 use crate::error::StorageError;
 use crate::guard::{self, Mark};
+use crate::images::image_key;
 
 /// What was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Checked {
     pub rows: u64,
     /// Kept copies of the state at epochs' ends.
     pub copies: u64,
+    /// Images.
+    pub images: u64,
     /// Records of the consensus log.
     pub log_records: u64,
     /// What the signing guard signed last.
@@ -99,6 +104,7 @@ impl Database {
             self.check_copy(height)?;
             seen.copies += 1;
         }
+        self.check_images(&mut seen)?;
         seen.log_records = self.log_records()?.len() as u64;
         seen.signed = guard::last_in(self.data_dir())?;
         Ok(seen)
@@ -205,6 +211,32 @@ impl Database {
                 "{rows} rows make root {root}, the tree has {leaves} leaves, the header names {}: a row is missing",
                 header.state_root
             )));
+        }
+        Ok(())
+    }
+
+    fn check_images(&self, seen: &mut Checked) -> Result<(), Fault> {
+        let bad = |what: String, why: &str| Fault::Storage(StorageError::Damaged { what, why: why.into() });
+        let mut indexed = 0;
+        for row in self.inner.db.iterator_cf(self.family(IMAGE_ROUNDS)?, IteratorMode::Start) {
+            let (key, len) = row.map_err(|e| self.failed(e))?;
+            let (place, digest, len) = self.index_row(&key, &len)?;
+            let png = self.get(IMAGES, &image_key(&digest, &place.key()))?;
+            let what = format!("image {digest} of round {}", place.round());
+            match png {
+                None => return Err(bad(what, "it is missing")),
+                Some(png) if png.len() != len || Digest::of(&png) != digest => {
+                    return Err(bad(what, "its bytes have another digest"));
+                }
+                Some(_) => indexed += 1,
+            }
+        }
+        for row in self.inner.db.iterator_cf(self.family(IMAGES)?, IteratorMode::Start) {
+            row.map_err(|e| self.failed(e))?;
+            seen.images += 1;
+        }
+        if seen.images != indexed {
+            return Err(bad("image index".into(), &format!("{indexed} of {} images are in it", seen.images)));
         }
         Ok(())
     }

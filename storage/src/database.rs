@@ -13,9 +13,10 @@ use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Direction, IteratorMode,
 use crate::adopt::adopt;
 use crate::error::StorageError;
 use crate::failpoint::Write;
+use crate::shelves::Held;
 
-/// The format of this program's folders. 4: pruned histories and imported snapshots.
-pub const FORMAT: u32 = 4;
+/// The format of this program's folders. 5: images by round.
+pub const FORMAT: u32 = 5;
 
 /// The folder of the database in a data folder.
 pub(crate) const FOLDER: &str = "database";
@@ -37,6 +38,7 @@ pub(crate) const TREE_VALUES: &str = "tree-values";
 pub(crate) const STALE: &str = "tree-stale";
 pub(crate) const LOG: &str = "log";
 pub(crate) const IMAGES: &str = "images";
+pub(crate) const IMAGE_ROUNDS: &str = "image-rounds";
 pub(crate) const ROWS: &str = "rows";
 pub(crate) const HANDOVERS: &str = "handovers";
 pub(crate) const ROUNDS: &str = "rounds";
@@ -44,7 +46,7 @@ pub(crate) const EPOCH_ROWS: &str = "epoch-rows";
 /// Headers that outlive their blocks.
 pub(crate) const HEADERS: &str = "headers";
 
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 17] = [
     META,
     BLOCKS,
     CERTIFICATES,
@@ -56,6 +58,7 @@ const FAMILIES: [&str; 16] = [
     STALE,
     LOG,
     IMAGES,
+    IMAGE_ROUNDS,
     ROWS,
     HANDOVERS,
     ROUNDS,
@@ -76,7 +79,7 @@ pub struct Options {
     pub kept_versions: u64,
     /// Closed epochs whose whole state is kept, for replays.
     pub kept_epochs: u64,
-    /// Bytes of images.
+    /// Bytes of images: three quarters for own rounds, one for copies of others'.
     pub max_image_bytes: u64,
 }
 
@@ -92,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     /// Taken by whoever reads a row of META to write it again: commits and pruning.
     pub(crate) past: Mutex<()>,
+    /// What images are held; taken by whoever adds or removes one.
+    pub(crate) images: Mutex<Held>,
     /// Held as long as the database: the lock ends with the process, however it ends.
     pub(crate) lock: Arc<File>,
 }
@@ -161,8 +166,11 @@ impl Database {
         });
         let failed = |e: rocksdb::Error| StorageError::Database { path: path.clone(), what: e.to_string() };
         let db = DB::open_cf_descriptors(&o, &path, families).map_err(failed)?;
-        let this = Self { inner: Arc::new(Inner { db, path, options, past: Mutex::default(), lock }) };
+        let this = Self {
+            inner: Arc::new(Inner { db, path, options, past: Mutex::default(), images: Mutex::default(), lock }),
+        };
         this.identify(this.data_dir(), network)?;
+        this.load_images()?;
         Ok(this)
     }
 

@@ -162,14 +162,6 @@ pub enum StorageError {
         /// What should have been.
         wanted: String,
     },
-    /// The image store is full.
-    #[error("images of open epochs take {used} bytes, at most {limit} are kept")]
-    Full {
-        /// Bytes in use.
-        used: u64,
-        /// The bound.
-        limit: u64,
-    },
 }
 
 // By hand: with a source, every report would say the same twice.

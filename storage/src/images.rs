@@ -1,107 +1,238 @@
-//! Images by digest, kept for some epochs: they are the product.
+//! Images by digest: they are the product, and until a round is settled they are its evidence.
 //!
-//! `epoch ‖ digest → PNG`, so that an epoch goes with one range; a digest is found by trying the
-//! kept epochs, newest first. What is read is hashed again before it is handed out.
+//! | column family | key | row |
+//! |---|---|---|
+//! | `images` | digest 32, place | PNG |
+//! | `image-rounds` | place, digest 32 | length of the PNG u32 |
+//!
+//! A place is `shelf u8, validator 32, epoch u64, height u64, challenge u16, seq u64`, numbers big
+//! endian. Both rows are written and removed in one batch. What there is room for, and what goes, says
+//! [`crate::shelves`]. That the store is full is an outcome and never an error: a node at its limits does
+//! without images before it does without votes. What is read is hashed again before it is handed out.
 
-use perturb_types::Digest;
+use std::collections::BTreeSet;
+
+use perturb_types::{Digest, RoundId};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
-use crate::database::{Database, IMAGES, META};
+use crate::database::{Database, IMAGE_ROUNDS, IMAGES};
 use crate::error::StorageError;
 use crate::failpoint::Write;
+use crate::shelves::{Held, ImageUse, Place, Shelf, cost};
 
-/// Row of META: what all images take.
-pub(crate) const IMAGE_BYTES: &[u8] = b"image-bytes";
+pub(crate) fn image_key(digest: &Digest, place: &[u8]) -> Vec<u8> {
+    [&digest.0, place].concat()
+}
 
-fn key(epoch: u64, digest: &Digest) -> Vec<u8> {
-    [epoch.to_be_bytes().as_slice(), &digest.0].concat()
+/// Room for one round's images, made before it is opened. What is left of it is free again when this
+/// goes; the round's images stay while this does.
+#[must_use]
+pub struct Room {
+    database: Database,
+    id: u64,
+    place: Option<Place>,
+}
+
+impl Room {
+    /// Changes how much is set aside for what is still to come; false where there is not so much room,
+    /// and nothing is changed then.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn resize(&mut self, bytes: u64, pinned: &BTreeSet<RoundId>) -> Result<bool, StorageError> {
+        let mut held = self.database.inner.images.lock();
+        let more = bytes.saturating_sub(held.room(self.id));
+        if !self.database.make_room(&mut held, Shelf::Own, more, None, pinned)? {
+            held.refused();
+            return Ok(false);
+        }
+        held.set_room(self.id, bytes);
+        Ok(true)
+    }
+
+    /// Says whose images come: those of the own round that is opened in this epoch, after this height.
+    pub fn begin(&mut self, round: &RoundId, epoch: u64, height: u64) {
+        self.place = Some(Place::new(Shelf::Own, round, epoch, height));
+        self.database.inner.images.lock().room_of(self.id, round);
+    }
+
+    /// Keeps an image of the round that was begun; false where there is none, or less room is left.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep(&mut self, png: &[u8]) -> Result<bool, StorageError> {
+        let Some(place) = self.place else { return Ok(false) };
+        let mut held = self.database.inner.images.lock();
+        let (left, bytes) = (held.room(self.id), cost(png.len()));
+        if bytes > left {
+            return self.database.has_image(&place, &Digest::of(png));
+        }
+        if self.database.put_image(&mut held, place, png)? {
+            held.set_room(self.id, left - bytes);
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.database.inner.images.lock().release(self.id);
+    }
 }
 
 impl Database {
-    fn image_bytes(&self) -> Result<u64, StorageError> {
-        let bytes = self.get(META, IMAGE_BYTES)?;
-        Ok(bytes.and_then(|b| Some(u64::from_be_bytes(b.as_slice().try_into().ok()?))).unwrap_or(0))
+    /// Reads what is held.
+    pub(crate) fn load_images(&self) -> Result<(), StorageError> {
+        let mut held = Held::default();
+        for row in self.inner.db.iterator_cf(self.family(IMAGE_ROUNDS)?, IteratorMode::Start) {
+            let (key, len) = row.map_err(|e| self.failed(e))?;
+            let (place, _, len) = self.index_row(&key, &len)?;
+            held.add(place, cost(len));
+        }
+        *self.inner.images.lock() = held;
+        Ok(())
     }
 
-    /// Keeps an image with an epoch; returns its digest.
+    /// A row of the index: place, digest, and length.
+    pub(crate) fn index_row(&self, key: &[u8], len: &[u8]) -> Result<(Place, Digest, usize), StorageError> {
+        let read = || {
+            let (place, digest) = key.split_at_checked(Place::BYTES)?;
+            let len = u32::from_be_bytes(len.try_into().ok()?);
+            Some((Place::read(place)?, Digest(digest.try_into().ok()?), len as usize))
+        };
+        read().ok_or_else(|| StorageError::Damaged { what: "image index".into(), why: "a row of another shape".into() })
+    }
+
+    /// What the images take.
+    #[must_use]
+    pub fn image_use(&self) -> ImageUse {
+        self.inner.images.lock().usage()
+    }
+
+    /// Room for so many bytes ([`crate::round_cost`]), made by dropping own rounds that nothing pins,
+    /// oldest first; `None` where that is not enough.
     ///
     /// # Errors
-    /// The disk, or the bound on all images is reached.
-    pub fn put_blob(&self, epoch: u64, png: &[u8]) -> Result<Digest, StorageError> {
-        let digest = Digest::of(png);
-        let key = key(epoch, &digest);
-        if self.get(IMAGES, &key)?.is_some() {
-            return Ok(digest);
+    /// The disk.
+    pub fn reserve_images(&self, bytes: u64, pinned: &BTreeSet<RoundId>) -> Result<Option<Room>, StorageError> {
+        let mut held = self.inner.images.lock();
+        if !self.make_room(&mut held, Shelf::Own, bytes, None, pinned)? {
+            held.refused();
+            return Ok(None);
         }
-        let used = self.image_bytes()?.saturating_add(png.len() as u64);
-        let limit = self.inner.options.max_image_bytes;
-        if used > limit {
-            return Err(StorageError::Full { used, limit });
-        }
-        let mut batch = WriteBatch::default();
-        batch.put_cf(self.family(IMAGES)?, &key, png);
-        batch.put_cf(self.family(META)?, IMAGE_BYTES, used.to_be_bytes());
-        self.write(Write::Image, batch, false)?;
-        Ok(digest)
+        let id = held.reserve(bytes);
+        Ok(Some(Room { database: self.clone(), id, place: None }))
     }
 
-    /// The epochs that have images, newest first.
-    fn image_epochs(&self) -> Result<Vec<u64>, StorageError> {
-        let family = self.family(IMAGES)?;
-        let (mut out, mut from) = (Vec::new(), 0u64);
-        loop {
-            let start = from.to_be_bytes();
-            let next = self.inner.db.iterator_cf(family, IteratorMode::From(&start, Direction::Forward)).next();
-            let Some((k, _)) = next.transpose().map_err(|e| self.failed(e))? else { break };
-            let Some(epoch) = k.get(..8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes) else { break };
-            out.push(epoch);
-            let Some(after) = epoch.checked_add(1) else { break };
-            from = after;
+    /// Keeps a copy of an image of another validator's round; false where there is no room for it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_copy(
+        &self,
+        round: &RoundId,
+        epoch: u64,
+        height: u64,
+        png: &[u8],
+        pinned: &BTreeSet<RoundId>,
+    ) -> Result<bool, StorageError> {
+        let mut held = self.inner.images.lock();
+        let place = Place::new(Shelf::Copies, round, epoch, height);
+        if !self.make_room(&mut held, Shelf::Copies, cost(png.len()), Some(&place), pinned)? {
+            return Ok(false);
         }
-        out.reverse();
-        Ok(out)
+        self.put_image(&mut held, place, png)?;
+        Ok(true)
     }
 
-    /// An image by its digest.
+    /// An image by its digest, wherever there is a whole copy.
     ///
     /// # Errors
     /// The disk, or bytes that no longer have the digest.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StorageError> {
-        for epoch in self.image_epochs()? {
-            let Some(png) = self.get(IMAGES, &key(epoch, digest))? else { continue };
-            if Digest::of(&png) != *digest {
-                return Err(StorageError::Damaged {
-                    what: format!("image {digest}"),
-                    why: "its bytes have another digest".into(),
-                });
+        let mut damaged = None;
+        let from = IteratorMode::From(&digest.0, Direction::Forward);
+        for row in self.inner.db.iterator_cf(self.family(IMAGES)?, from) {
+            let (key, png) = row.map_err(|e| self.failed(e))?;
+            if !key.starts_with(&digest.0) {
+                break;
             }
-            return Ok(Some(png));
+            if Digest::of(&png) == *digest {
+                return Ok(Some(png.into()));
+            }
+            let (what, why) = (format!("image {digest}"), "its bytes have another digest".into());
+            damaged = Some(StorageError::Damaged { what, why });
         }
-        Ok(None)
+        damaged.map_or(Ok(None), Err)
     }
 
-    /// Forgets the images of epochs before this one.
+    /// Forgets the images of epochs before this one that nothing pins, and what is over the quotas since
+    /// they were lowered; returns how many rounds.
     ///
     /// # Errors
     /// The disk.
-    pub fn prune_blobs(&self, before: u64) -> Result<(), StorageError> {
-        let family = self.family(IMAGES)?;
-        let (mut batch, mut freed, mut any) = (WriteBatch::default(), 0u64, false);
-        for row in self.inner.db.iterator_cf(family, IteratorMode::Start) {
-            let (k, png) = row.map_err(|e| self.failed(e))?;
-            let epoch = k.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-            if epoch >= before {
-                break;
-            }
-            batch.delete_cf(family, &k);
-            freed += png.len() as u64;
-            any = true;
+    pub fn prune_images(&self, before: u64, pinned: &BTreeSet<RoundId>) -> Result<u64, StorageError> {
+        let old = self.inner.images.lock().outlived(before, pinned);
+        for place in &old {
+            // One at a time: a round in progress waits for no more than that.
+            let mut held = self.inner.images.lock();
+            self.drop_round(&mut held, place)?;
         }
-        if !any {
-            return Ok(());
+        let mut held = self.inner.images.lock();
+        for shelf in Shelf::ALL {
+            self.make_room(&mut held, shelf, 0, None, pinned)?;
         }
-        let left = self.image_bytes()?.saturating_sub(freed);
-        batch.put_cf(self.family(META)?, IMAGE_BYTES, left.to_be_bytes());
-        self.write(Write::ImagesPrune, batch, false)
+        Ok(old.len() as u64)
+    }
+
+    fn make_room(
+        &self,
+        held: &mut Held,
+        shelf: Shelf,
+        wanted: u64,
+        for_round: Option<&Place>,
+        pinned: &BTreeSet<RoundId>,
+    ) -> Result<bool, StorageError> {
+        let limit = shelf.quota(self.inner.options.max_image_bytes);
+        let Some(victims) = held.victims(shelf, limit, wanted, for_round, pinned) else { return Ok(false) };
+        for place in &victims {
+            self.drop_round(held, place)?;
+            held.dropped();
+        }
+        Ok(true)
+    }
+
+    fn has_image(&self, place: &Place, digest: &Digest) -> Result<bool, StorageError> {
+        Ok(self.get(IMAGE_ROUNDS, &[&place.key()[..], &digest.0].concat())?.is_some())
+    }
+
+    /// Whether it is new there.
+    fn put_image(&self, held: &mut Held, place: Place, png: &[u8]) -> Result<bool, StorageError> {
+        let (digest, at) = (Digest::of(png), place.key());
+        if self.has_image(&place, &digest)? {
+            return Ok(false);
+        }
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(IMAGES)?, image_key(&digest, &at), png);
+        let len = u32::try_from(png.len()).unwrap_or(u32::MAX).to_be_bytes();
+        batch.put_cf(self.family(IMAGE_ROUNDS)?, [&at[..], &digest.0].concat(), len);
+        self.write(Write::Image, batch, false)?;
+        held.add(place, cost(png.len()));
+        Ok(true)
+    }
+
+    /// All images of a round, or none of them.
+    fn drop_round(&self, held: &mut Held, place: &Place) -> Result<(), StorageError> {
+        let (images, rounds) = (self.family(IMAGES)?, self.family(IMAGE_ROUNDS)?);
+        let (at, mut batch) = (place.key(), WriteBatch::default());
+        for row in self.inner.db.iterator_cf(rounds, IteratorMode::From(&at, Direction::Forward)) {
+            let (key, _) = row.map_err(|e| self.failed(e))?;
+            let Some(digest) = key.strip_prefix(at.as_slice()) else { break };
+            batch.delete_cf(images, [digest, &at].concat());
+            batch.delete_cf(rounds, &key);
+        }
+        self.write(Write::ImagesPrune, batch, false)?;
+        held.remove(place);
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::{Database, Options, StorageError};
 
 #[path = "../tests/history/mod.rs"]
 mod history;
+mod images;
 mod past;
 mod prune;
 mod snapshot;
@@ -205,21 +206,6 @@ fn ranges_are_bounded_by_count_and_bytes() {
     assert_eq!(db.block_range(1, 9, two - 1).unwrap(), all[..1]);
     assert_eq!(db.block_range(2, 9, 0).unwrap(), all[1..2], "one block always fits");
     assert_eq!(Block::decode(&all[1].0).unwrap().header.height, 2);
-}
-
-#[test]
-fn images_are_found_by_digest_until_their_epoch_is_pruned() {
-    let dir = tempfile::tempdir().unwrap();
-    let db = Database::open(dir.path(), &NET, Options { max_image_bytes: 10, ..Options::default() }).unwrap();
-    let a = db.put_blob(1, b"aaaa").unwrap();
-    let b = db.put_blob(2, b"bbbb").unwrap();
-    assert_eq!(db.put_blob(1, b"aaaa").unwrap(), a, "the same bytes count once");
-    assert!(matches!(db.put_blob(2, b"cccc"), Err(StorageError::Full { used: 12, limit: 10 })));
-    assert_eq!(db.blob(&a).unwrap().unwrap(), b"aaaa");
-    db.prune_blobs(2).unwrap();
-    assert_eq!(db.blob(&a).unwrap(), None);
-    assert_eq!(db.blob(&b).unwrap().unwrap(), b"bbbb");
-    db.put_blob(2, b"cccc").unwrap();
 }
 
 #[test]

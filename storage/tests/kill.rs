@@ -24,8 +24,8 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{Block, Certificate, Commit, Genesis, Ledger, MemoryStore, Trust};
 use perturb_storage::failpoint::{FAIL_POINTS, VARIABLE};
 use perturb_storage::guard::Mark;
-use perturb_storage::{Database, Import, Options, Retention, SigningGuard, SnapshotFolder, StorageError};
-use perturb_types::{ConsensusKey, Digest, encode};
+use perturb_storage::{Database, Import, Options, Retention, SigningGuard, SnapshotFolder, StorageError, round_cost};
+use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, RoundId, encode};
 use tempfile::NamedTempFile;
 
 /// The folder of the child.
@@ -108,6 +108,19 @@ fn image(height: u64) -> Vec<u8> {
     format!("image {height}").into_bytes()
 }
 
+/// Keeps the two images of a height's round.
+fn keep_images(db: &Database, height: u64) -> Result<(), StorageError> {
+    let round = RoundId { validator: Hotkey([3; 32]), challenge: ChallengeId(0), seq: height };
+    let mut room = db.reserve_images(round_cost(100, 1, 100), &BTreeSet::new())?.unwrap();
+    room.begin(&round, height / EPOCH, height);
+    assert!(room.keep(&image(height))? && room.keep(&answer(height))?);
+    Ok(())
+}
+
+fn answer(height: u64) -> Vec<u8> {
+    format!("answer to image {height}").into_bytes()
+}
+
 fn own(height: u64) -> String {
     format!("own/{height}")
 }
@@ -122,10 +135,10 @@ fn live(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Result<(),
         did("row", height);
         db.delete_row(&own(height.wrapping_sub(1)))?;
         did("row-gone", height);
-        db.put_blob(height / EPOCH, &image(height))?;
+        keep_images(&db, height)?;
         did("image", height);
         if height > 0 && height.is_multiple_of(EPOCH) {
-            db.prune_blobs(height / EPOCH)?;
+            db.prune_images(height / EPOCH, &BTreeSet::new())?;
             did("images-gone", height);
         }
         if height > 0 {
@@ -167,7 +180,7 @@ fn overtaken(world: &World, dir: &Path, did: &mut dyn FnMut(&str, u64)) -> Resul
     }
     if db.height()? < Some(EXPORTED) {
         db.put_row("mine", &BEHIND)?;
-        db.put_blob(0, &image(BEHIND))?;
+        keep_images(&db, BEHIND)?;
         did("behind", BEHIND);
         let folder = SnapshotFolder::open(&dir.join("snapshot"))?;
         let trust = Trust::genesis(&world.genesis).unwrap();
@@ -314,14 +327,18 @@ fn own_rows(db: &Database, said: &Said) {
     if let Some(height) = said.last("row-gone").and_then(|h| h.checked_sub(1)) {
         assert_eq!(db.row::<u64>(&own(height)).unwrap(), None);
     }
-    // An epoch's images go together, once its successor has one.
+    // A round's images go together and an epoch's the oldest first, once its successor has one.
     let Some(last) = said.last("image") else { return };
-    let there = |h: u64| db.blob(&Digest::of(&image(h))).unwrap().is_some();
+    let there = |h: u64| {
+        let both = [image(h), answer(h)].map(|png| db.blob(&Digest::of(&png)).unwrap().is_some());
+        assert_eq!(both[0], both[1], "some images of round {h} are gone");
+        both[0]
+    };
     for height in (0..=last).filter(|h| h / EPOCH == last / EPOCH) {
         assert!(there(height), "image {height}");
     }
-    let before: BTreeSet<bool> = (0..last).filter(|h| h / EPOCH + 1 == last / EPOCH).map(there).collect();
-    assert!(before.len() < 2, "some images of an epoch are gone");
+    let before: Vec<bool> = (0..last).filter(|h| h / EPOCH + 1 == last / EPOCH).map(there).collect();
+    assert!(before.is_sorted(), "{before:?}");
     if said.last("images-gone").is_some_and(|gone| gone / EPOCH == last / EPOCH) {
         assert!(!before.contains(&true));
     }

@@ -65,6 +65,7 @@ fn the_network_survives_a_drill() {
         "chain was away",
         "bootnode",
         "proofs of it",
+        "padded its answers",
     ] {
         assert!(said.contains(what), "no {what:?} in:\n{said}");
     }

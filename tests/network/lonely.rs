@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::source::{DemoSource, ImageSource};
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
 use perturb_ledger::tx::Delegation;
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Neuron, Snapshot};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId};
 
 use crate::program;
 
@@ -81,6 +81,10 @@ pub fn genesis() -> Genesis {
         timeouts,
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
+        draws: Draws { delay_ms: 1_000, pulse_stride: 1, retention_blocks: 3_600 },
     };
     Genesis {
         chain_genesis: Digest([1; 32]),
@@ -91,6 +95,7 @@ pub fn genesis() -> Genesis {
         owner: hotkey.hotkey(),
         challenges: vec![challenge],
         parameters,
+        beacon: Beacon::DEVELOPMENT,
     }
 }
 
@@ -143,6 +148,7 @@ impl Lonely {
         args.extend(given("--http-listen", free().to_string()));
         args.extend(given("--rpc-listen", self.rpc.to_string()));
         args.extend(given("--dev-loopback", "true".into()));
+        args.extend(given("--development", "true".into()));
         args
     }
 

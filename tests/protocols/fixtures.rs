@@ -4,10 +4,13 @@
 
 use std::path::PathBuf;
 
+use perturb_challenge::pixels::Pixels;
+use perturb_challenge::rules::TransformRules;
+use perturb_challenge::transform::Transform;
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
-use perturb_ledger::{Anchor, Transaction, VoteKind};
+use perturb_ledger::{Anchor, Pulse, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
 use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
 use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
@@ -90,6 +93,14 @@ fn result() -> Signed<RoundResult> {
     Signed::sign(&consensus(1), &NET, result)
 }
 
+/// The transformed image of the document, with its sides.
+fn transformed_image() -> Vec<u8> {
+    let rules = TransformRules { flip: true, crop: 2, brightness: 8, field: 24, cells: 3 };
+    let source = Pixels::new(11, 9, (0..297).map(|k| ((31 * k + 7) % 256) as u8).collect()).unwrap();
+    let image = Transform::derive(&TransformSecret([7; 32]), &rules).apply(&source);
+    [&image.width.to_le_bytes()[..], &image.height.to_le_bytes()[..], &image.rgb[..]].concat()
+}
+
 fn transaction() -> Transaction {
     Transaction::RoundOpen(open().into_envelope())
 }
@@ -102,6 +113,12 @@ fn check_verdict() -> Transaction {
         verdict: Checked::Fails(Finding::Label),
     };
     Transaction::CheckVerdict(Signed::sign(&consensus(2), &NET, v).into_envelope())
+}
+
+/// Round 1000, as quicknet published it.
+fn pulse() -> Pulse {
+    let signature = "b44679b9a59af2ec876b1a6b1ad52ea9b1615fc3982b19576350f93447cb1125e342b73a8dd2bacbe47e4b6b63ed5e39";
+    Pulse { round: 1000, signature: hex::decode(signature).unwrap().try_into().unwrap() }
 }
 
 fn receipts() -> Vec<Receipt> {
@@ -140,6 +157,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("image", cbor(&MinerResponse::Image { png: b"\x89PNG".to_vec() })),
         ("declined", cbor(&MinerResponse::Declined { code: Decline::UnknownModel, why: "demo only".into() })),
         ("transform-commitment", open().transform.0.to_vec()),
+        ("transformed-image", transformed_image()),
         ("round-open-digest", open().digest().0.to_vec()),
         ("round-result", encode(result().envelope())),
         ("transaction", encode(&transaction())),
@@ -149,6 +167,8 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("receipt-digest", receipts()[1].digest(&NET).0.to_vec()),
         ("receipt-proof", encode(&ReceiptProof::make(&NET, &receipts(), 1).unwrap())),
         ("results-root", perturb_ledger::receipt::root(&NET, &receipts()).0.to_vec()),
+        ("pulse", encode(&Transaction::Pulse(pulse()))),
+        ("draw", digest_of(Domain::SpotCheck, &NET, &(pulse().signature, round(), Digest([0xcc; 32]))).0.to_vec()),
         ("vote", encode(&Gossip::Vote(vote))),
         ("proposal", encode(&Gossip::Proposal(proposal))),
         ("beacon", encode(beacon().envelope())),
@@ -190,6 +210,17 @@ fn the_pinned_messages_read_back() {
     let Gossip::Proposal(proposal) = Gossip::decode(&read("proposal")).unwrap() else { panic!("not a proposal") };
     assert!(vote.verify(&NET) && proposal.verify(&NET));
     assert_eq!(Anchor::from_bytes(&read("anchor")).unwrap(), anchor());
+}
+
+#[test]
+fn the_pinned_pulse_is_quicknets_and_draws_by_its_digest() {
+    let Transaction::Pulse(pulse) = Transaction::decode(&read("pulse")).unwrap() else { panic!("not a pulse") };
+    assert!(pulse.verify(&perturb_types::Beacon::QUICKNET));
+    let drawn = |rate| perturb_ledger::draw::is_drawn(rate, &NET, &pulse.signature, &round(), &Digest([0xcc; 32]));
+    let lot = u64::from_be_bytes(read("draw")[..8].try_into().unwrap());
+    // The least rate, in millionths, that draws it.
+    let least = u32::try_from((u128::from(lot) * 1_000_000 >> 64) + 1).unwrap();
+    assert!(drawn(least) && !drawn(least - 1));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //!
 //! Nothing here does IO, reads a clock or draws randomness of its own.
 
+pub mod beacon;
 pub mod encode;
 pub mod envelope;
 pub mod ids;
@@ -21,6 +22,7 @@ pub mod round;
 pub mod secret;
 pub mod wire;
 
+pub use beacon::Beacon;
 pub use encode::{DecodeError, Domain};
 pub use envelope::{Envelope, EnvelopeError, Signed};
 pub use ids::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId};

@@ -72,7 +72,7 @@ impl fmt::Display for RoundId {
     }
 }
 
-/// The secret a round's transform (flip, crop offset, brightness) follows from; revealed by the result.
+/// The secret a round's transform (mirror, crop offset, brightness, field) follows from; revealed by the result.
 #[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct TransformSecret(pub [u8; 32]);
 

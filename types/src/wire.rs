@@ -21,7 +21,11 @@ use crate::round::RoundId;
 pub const MAX_MINER_REQUEST_BYTES: usize = limits::MAX_PNG_BYTES + 2 * limits::MAX_ROUND_OPEN_BYTES;
 
 /// Encoded bytes of a response: a PNG and its frame.
-pub const MAX_MINER_RESPONSE_BYTES: usize = limits::MAX_PNG_BYTES + 4096;
+pub const MAX_MINER_RESPONSE_BYTES: usize = limits::MAX_PNG_BYTES + RESPONSE_FRAME_BYTES;
+
+/// Encoded bytes of a response besides its PNG: an announcement has a digest and a signature, a refusal
+/// a text.
+pub const RESPONSE_FRAME_BYTES: usize = 4096;
 
 /// Characters of a text field (model name, reason) that are read.
 pub const MAX_TEXT: usize = 256;

@@ -2,10 +2,10 @@
 //!
 //! The rules that lead from rounds to weights are written down here a second time: who may open
 //! and close which round, what a verdict is worth, what enters a history, when a round expires, who
-//! contributes and with which weight, who failed a spot check, who is an outlier, ranks and vector. The
-//! ledger's executor is not used. Not restated is what no score of the epoch follows from: delegations,
-//! readiness, evidence, what faults will cost, and the set of the next epoch, which is taken from the
-//! certified header. Every block's results are compared with the root in its
+//! contributes and with which weight, who failed a spot check, who is an outlier, what is kept, ranks
+//! and vector. The ledger's executor is not used. Not restated is what no score of the epoch follows
+//! from: delegations, readiness, work, evidence, what faults will cost, and the set of the next epoch,
+//! which is taken from the certified header. Every block's results are compared with the root in its
 //! header; so the first block where the rules make something else is found.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use perturb_challenge::history::pushes;
 use perturb_challenge::rules::judge_round;
 use perturb_challenge::transform::check_reveal;
-use perturb_ledger::epoch::EpochRecord;
+use perturb_ledger::epoch::{EpochRecord, MinerRecord};
 use perturb_ledger::genesis::MAX_CHALLENGES;
 use perturb_ledger::reputation::Reputation;
 use perturb_ledger::state::{
@@ -53,6 +53,8 @@ pub struct Fast {
     pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
     opened: BTreeMap<RoundId, OpenRow>,
     next: BTreeMap<(ChallengeId, Hotkey), u64>,
+    /// The miners of the records of the epoch before: what they came to may be kept.
+    pub(crate) last: BTreeMap<ChallengeId, Vec<MinerRecord>>,
     pub(crate) height: u64,
     records: Vec<(ChallengeId, EpochRecord)>,
     touched: BTreeSet<HistoryId>,
@@ -81,6 +83,11 @@ fn owner(prefix: &[u8], key: &[u8]) -> Option<(Hotkey, u64)> {
     Some((Hotkey(validator.try_into().ok()?), seq))
 }
 
+/// Milliseconds for which a round is open at least.
+fn open_ms(p: &Parameters) -> u64 {
+    p.open_round_blocks.saturating_mul(u64::from(p.block_interval_ms))
+}
+
 impl Fast {
     /// The arithmetic's state, from the rows of a state whose root was compared.
     ///
@@ -93,7 +100,7 @@ impl Fast {
             parameters: one(rows, PARAMETERS)?,
             reputations: BTreeMap::new(),
             orders: BTreeMap::new(),
-            checks: Checks::read(rows)?,
+            checks: Checks::read(&genesis.beacon, rows)?,
             meta: one(rows, META)?,
             set: one(rows, SET)?,
             registered: snapshot.neurons.iter().map(|n| n.hotkey).collect(),
@@ -101,6 +108,7 @@ impl Fast {
             histories: BTreeMap::new(),
             opened: BTreeMap::new(),
             next: BTreeMap::new(),
+            last: BTreeMap::new(),
             height: header.height,
             records: Vec::new(),
             touched: BTreeSet::new(),
@@ -119,6 +127,7 @@ impl Fast {
             this.read(rows, spec.id)?;
             this.specs.insert(spec.id, spec);
         }
+        this.read_last(rows)?;
         Ok(this)
     }
 
@@ -127,6 +136,7 @@ impl Fast {
             let Some((miner, validator)) = state::history_parts(id, key) else { continue };
             self.histories.insert((id, miner, validator), state::parse(key, value)?);
         }
+        self.checks.read_outliers(rows, id)?;
         let prefix = state::open_prefix(id);
         for (key, value) in under(rows, &prefix) {
             let Some((validator, seq)) = owner(&prefix, key) else { continue };
@@ -138,6 +148,18 @@ impl Fast {
             let Some((validator, _)) = owner(prefix, key) else { continue };
             let row: SeqRow = state::parse(key, value)?;
             self.next.insert((id, validator), row.next);
+        }
+        Ok(())
+    }
+
+    /// Of every challenge that had a record, also of one that is not there any more: it may come again.
+    fn read_last(&mut self, rows: &[Row]) -> Result<(), AuditError> {
+        let Some(before) = self.meta.epoch.checked_sub(1) else { return Ok(()) };
+        let mut prefix = epoch_key(before, ChallengeId(0));
+        prefix.truncate(prefix.len().saturating_sub(2));
+        for (key, value) in under(rows, &prefix) {
+            let Some(id) = key.last_chunk().copied().map(u16::from_be_bytes) else { continue };
+            self.last.insert(ChallengeId(id), state::parse::<EpochRecord>(key, value)?.miners);
         }
         Ok(())
     }
@@ -168,6 +190,11 @@ impl Fast {
                 let v: CheckVerdict = Self::payload(envelope)?;
                 self.member(&envelope.signer, &v.hotkey)?;
                 self.checks.verdict(&v)?;
+                Ok(Effect::Applied)
+            }
+            Transaction::Pulse(pulse) => {
+                let rate = self.parameters.spot_checks.rate;
+                self.checks.pulse(pulse, rate, &self.network, self.height)?;
                 Ok(Effect::Applied)
             }
             Transaction::EpochClose { epoch, snapshot } => self.close(*epoch, snapshot, header),
@@ -246,6 +273,7 @@ impl Fast {
 
     fn carry_out(&mut self, order: &Order) {
         match order {
+            Order::AddChallenge(spec) | Order::UpdateChallenge(spec) if self.is_late(spec) => {}
             Order::AddChallenge(spec) => {
                 if self.specs.len() < MAX_CHALLENGES {
                     self.specs.entry(spec.id).or_insert_with(|| spec.as_ref().clone());
@@ -261,9 +289,16 @@ impl Fast {
                 self.opened.retain(|round, _| round.challenge != *id);
                 self.histories.retain(|(challenge, _, _), _| challenge != id);
                 self.checks.forget(*id);
+                self.checks.forget_outliers(*id);
                 self.specs.remove(id);
             }
-            Order::SetParameters(parameters) => self.parameters = parameters.as_ref().clone(),
+            Order::SetParameters(next) => {
+                let now = &self.parameters;
+                let rounds_fit = open_ms(next) >= self.longest_deadline_ms().min(open_ms(now));
+                if rounds_fit && next.order_delay_blocks == now.order_delay_blocks {
+                    self.parameters = next.as_ref().clone();
+                }
+            }
             Order::SetRequiredVersion(..) | Order::SetOwner(_) | Order::Revoke(_) => {}
         }
     }
@@ -274,6 +309,15 @@ impl Fast {
         let gone = |(challenge, _, validator): &HistoryId| struck.contains(&(*challenge, *validator));
         self.touched.extend(self.histories.keys().filter(|id| gone(id)));
         self.histories.retain(|id, _| !gone(id));
+    }
+
+    /// Whether a challenge's answers would be due after its rounds expire, and later than all others'.
+    fn is_late(&self, spec: &ChallengeSpec) -> bool {
+        u64::from(spec.rules.deadline_ms) > open_ms(&self.parameters).max(self.longest_deadline_ms())
+    }
+
+    fn longest_deadline_ms(&self) -> u64 {
+        self.specs.values().map(|c| u64::from(c.rules.deadline_ms)).max().unwrap_or(0)
     }
 
     fn close(&mut self, epoch: u64, snapshot: &Snapshot, header: &Header) -> Result<Effect, String> {
@@ -319,7 +363,7 @@ impl Engine for Fast {
         self.carry_out_orders();
         let (height, wait) = (self.height, self.parameters.open_round_blocks);
         self.settle_checks();
-        self.checks.draw(&self.network, &self.parameters.spot_checks, height, &header.reference);
+        self.checks.begin(&self.parameters.draws, height, header.time_ms);
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
         let last = block.body.transactions.len().saturating_sub(1);

@@ -1,8 +1,10 @@
 //! Names for the leaves of a state, and the first field in which two of one name differ.
 
 use perturb_ledger::epoch::{EpochRecord, MinerRecord};
+use perturb_ledger::outliers::OutlierRow;
 use perturb_ledger::reputation::Reputation;
 use perturb_ledger::state::{HistoryRow, Meta, SeqRow};
+use perturb_ledger::work::WorkRow;
 use perturb_types::{Digest, Hotkey};
 use serde::Serialize;
 
@@ -53,7 +55,10 @@ pub fn name(key: &[u8]) -> String {
         .or_else(|| parts("fresh/", &[2, 32, 8]))
         .or_else(|| parts("check/", &[2, 32, 8]))
         .or_else(|| parts("fault/", &[2, 32, 8]))
-        .or_else(|| parts("struck/", &[2, 32]));
+        .or_else(|| parts("struck/", &[2, 32]))
+        .or_else(|| parts("outlier/", &[2, 32]))
+        .or_else(|| parts("work/", &[32]))
+        .or_else(|| parts("idle/", &[32]));
     let plain = || std::str::from_utf8(key).ok().filter(|t| t.chars().all(|c| c.is_ascii_graphic())).map(str::to_owned);
     known.or_else(plain).unwrap_or_else(|| hex::encode(key))
 }
@@ -89,6 +94,9 @@ fn miner(m: &MinerRecord) -> Fields {
     match &m.aggregate {
         None => out.push(field(at("score"), "none")),
         Some(a) => {
+            if let Some(from) = m.kept {
+                out.push(field(at("score kept from epoch"), from));
+            }
             for outlier in &a.rejected {
                 out.push(field(at(&format!("outlier {outlier}")), "rejected"));
             }
@@ -109,9 +117,12 @@ fn record(r: &EpochRecord) -> Fields {
         field("snapshot block", r.snapshot_block),
         field("version key", r.version_key),
         field("results", r.results),
+        field("weight of the whole set", r.total),
         field("miners", r.miners.len()),
     ];
     out.extend(r.miners.iter().flat_map(miner));
+    let count = |c: &OutlierRow| format!("for {} of {} owners", c.rejected, c.owners);
+    out.extend(r.outliers.iter().map(|o| field(format!("outlier {}", o.validator), count(&o.count))));
     out.extend(r.miners.iter().map(|m| field(format!("miner {} share", m.hotkey), m.share)));
     let named = |h: &Option<Hotkey>| h.map_or_else(|| "nobody".into(), |h| h.to_string());
     out.extend(
@@ -146,6 +157,12 @@ fn fields(key: &[u8], value: &[u8]) -> Option<Fields> {
                 field("faults before", format!("{:?}", row.past)),
             ]
         }),
+        "outlier" => borsh::from_slice::<OutlierRow>(value)
+            .ok()
+            .map(|row| vec![field("owners that reject", row.rejected), field("owners", row.owners)]),
+        "work" => borsh::from_slice::<WorkRow>(value)
+            .ok()
+            .map(|row| vec![field("rounds", row.rounds), field("verdicts", row.verdicts)]),
         "seq" => borsh::from_slice::<SeqRow>(value).ok().map(|row| {
             vec![
                 field("next", row.next),

@@ -228,6 +228,13 @@ fn record_step(id: ChallengeId, record: &EpochRecord) -> Step {
         .filter_map(|m| m.aggregate.as_ref().map(|a| (m, a)))
         .flat_map(|(m, a)| a.rejected.iter().map(|v| Step::note(format!("outlier: {v} about miner {}", m.hotkey))))
         .collect();
+    let often = record.outliers.iter().filter(|o| o.count.is_majority());
+    let often = often.map(|o| {
+        let (c, v) = (&o.count, &o.validator);
+        Step::note(format!("{v} is an outlier for {} of {} owners of miners: checked more often", c.rejected, c.owners))
+    });
+    let kept = record.miners.iter().filter_map(|m| Some((m, m.kept?)));
+    let kept = kept.map(|(m, from)| Step::note(format!("miner {} keeps its score of epoch {from}", m.hotkey)));
     let named = |h: &Option<Hotkey>| h.map_or_else(|| "no miner".into(), |h| h.to_string());
     let weights = record.weights.iter().map(|(uid, h, w)| Step::note(format!("uid {uid}: {w} ({})", named(h))));
     let scored = record.miners.iter().filter(|m| m.aggregate.is_some()).count();
@@ -236,6 +243,8 @@ fn record_step(id: ChallengeId, record: &EpochRecord) -> Step {
         record.miners.len()
     ))
     .with(outliers)
+    .with(often)
+    .with(kept)
     .with([Step::ok("agreed vector").with(weights)])
 }
 

@@ -7,7 +7,7 @@ use perturb_audit::source::{Local, Source};
 use perturb_audit::{AuditError, Nodes, TrustAnchor};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
-use perturb_ledger::genesis::{Aggregation, GenesisDelegation, SpotChecks, Timeouts};
+use perturb_ledger::genesis::{Aggregation, Draws, GenesisDelegation, SpotChecks, Timeouts};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::proofs::{Tree, key_hash};
 use perturb_ledger::tx::{Delegation, Order, OwnerAction, Readiness};
@@ -15,12 +15,13 @@ use perturb_ledger::validators::PowerRule;
 use perturb_ledger::verdict::{CheckVerdict, Checked};
 use perturb_ledger::{
     Block, Certificate, ChainReference, ChallengeSpec, Commit, DoubleVote, Equivocation, Executed, Genesis, Ledger,
-    MemoryStore, Neuron, Parameters, ProposalInput, Snapshot, Transaction, VoteKind, query, receipt, vote_sign_bytes,
+    MemoryStore, Neuron, Parameters, ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, receipt,
+    vote_sign_bytes,
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
-    RoundOpen, RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
+    RoundId, RoundOpen, RoundResult, Signed,
 };
 use serde_json::Value;
 
@@ -82,7 +83,7 @@ impl World {
         let hotkeys: Vec<_> = (1..=5).map(hot).collect();
         let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
         let miners: Vec<_> = (21..=23).map(hot).collect();
-        let ms = 1;
+        let ms = 1000;
         let genesis = Genesis {
             chain_genesis: Digest([1; 32]),
             netuid: 2,
@@ -126,7 +127,12 @@ impl World {
                 // Half of the rounds are checked.
                 spot_checks: SpotChecks { rate: 500_000, window_blocks: 4, margin_tolerance: 50_000 },
                 reputation: Default::default(),
+                min_work: 10,
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
+                draws: Draws { delay_ms: 20, pulse_stride: 1, retention_blocks: 100 },
             },
+            beacon: Beacon { genesis_ms: 0, period_ms: 100, ..Beacon::DEVELOPMENT },
         };
         Self::of(genesis)
     }
@@ -376,7 +382,14 @@ impl World {
         self.ledger.store_mut().commit(&commit);
     }
 
-    pub fn step(&mut self, transactions: Vec<Transaction>) {
+    /// The pulses that are waited for: half a round of the beacon after the blocks that closed the rounds.
+    fn pulses(&self) -> impl Iterator<Item = Transaction> {
+        let awaited = query::awaited_pulses(self.ledger.store()).unwrap();
+        awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap()))
+    }
+
+    pub fn step(&mut self, mut transactions: Vec<Transaction>) {
+        transactions.extend(self.pulses());
         let (block, executed) = self.propose(self.input(transactions));
         self.commit(&block, executed);
     }
@@ -388,7 +401,8 @@ impl World {
         ProposalInput { snapshot: Some(snapshot), reference, ..self.input(transactions) }
     }
 
-    pub fn close(&mut self, transactions: Vec<Transaction>) {
+    pub fn close(&mut self, mut transactions: Vec<Transaction>) {
+        transactions.extend(self.pulses());
         let (block, executed) = self.propose(self.closing(transactions));
         self.commit(&block, executed);
     }

@@ -87,7 +87,7 @@ impl Semantics for NotReady {
 }
 
 fn rules(semantic: SemanticRule) -> Rules {
-    let still = TransformRules { flip: false, crop: 0, brightness: 0 };
+    let still = TransformRules { flip: false, crop: 0, brightness: 0, field: 0, cells: 0 };
     Rules { semantic, transform: still, ..Rules::whitepaper() }
 }
 

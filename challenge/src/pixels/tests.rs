@@ -123,6 +123,46 @@ fn animations_transparency_and_trailing_bytes_are_refused() {
 }
 
 #[test]
+fn an_answer_has_image_data_alone_and_a_clean_image_may_have_more() {
+    let p = noise(5, 4);
+    let with =
+        |kind: &[u8; 4], data: &[u8]| file(&[ihdr(5, 4, RGB8), chunk(kind, data), image_data(&p), chunk(b"IEND", b"")]);
+    assert_eq!(Pixels::decode_answer(&p.encode_png().unwrap(), &p).unwrap(), p);
+    for kind in [b"tEXt", b"zTXt", b"iCCP", b"gAMA", b"pHYs", b"PLTE", b"prIv"] {
+        let png = with(kind, b"k\0v");
+        assert_eq!(Pixels::decode_answer(&png, &p), Err(DecodeError::Surplus { kind: *kind }));
+        assert_eq!(Pixels::decode_png(&png, &limits()).unwrap(), p);
+    }
+    assert_eq!(Pixels::decode_answer(&with(b"acTL", b""), &p), Err(DecodeError::Animated));
+    let small = noise(4, 4).encode_png().unwrap();
+    assert_eq!(Pixels::decode_answer(&small, &p), Err(DecodeError::Shape { width: 4, height: 4, wanted: (5, 4) }));
+}
+
+#[test]
+fn an_answer_over_its_bound_is_not_looked_into_whatever_fills_it() {
+    let p = noise(5, 4);
+    let most = limits::answer_bytes(5, 4);
+    assert_eq!(most, 64 + 4096);
+    // Empty chunks of image data are allowed, up to the bound to the byte.
+    let padded = |bytes: usize| {
+        let plain = p.encode_png().unwrap();
+        let data = image_data(&p);
+        let room = bytes - plain.len();
+        let empty = vec![chunk(b"IDAT", b""); room / 12].concat();
+        file(&[ihdr(5, 4, RGB8), data, empty, chunk(b"IEND", b"")])
+    };
+    let exact = padded(most);
+    assert!(exact.len() <= most && exact.len() + 12 > most);
+    assert_eq!(Pixels::decode_answer(&exact, &p).unwrap(), p);
+    let over = padded(most + 12);
+    assert_eq!(Pixels::decode_answer(&over, &p), Err(DecodeError::TooLong { size: over.len(), limit: most }));
+    let junk = vec![0xA5; 4 << 20];
+    assert_eq!(Pixels::decode_answer(&junk, &p), Err(DecodeError::TooLong { size: 4 << 20, limit: most }));
+    assert_eq!(limits::answer_bytes(4096, 1024), limits::MAX_PNG_BYTES, "never more than any PNG");
+    assert_eq!(limits::answer_bytes(u32::MAX, u32::MAX), limits::MAX_PNG_BYTES);
+}
+
+#[test]
 fn every_truncation_is_an_error() {
     let png = noise(9, 7).encode_png().unwrap();
     for end in 0..png.len() {
@@ -141,6 +181,17 @@ fn damaged_image_data_is_noticed() {
 }
 
 proptest! {
+    #[test]
+    fn an_answer_that_nothing_compresses_stays_within_its_bound(width in 1u32..300, height in 1u32..60, seed: u64) {
+        use rand::{RngCore, SeedableRng};
+        let mut rgb = vec![0; (width * height * 3) as usize];
+        rand_chacha::ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut rgb);
+        let noise = Pixels::new(width, height, rgb).unwrap();
+        let png = noise.encode_png().unwrap();
+        let clean = Pixels::new(width, height, vec![7; noise.rgb.len()]).unwrap();
+        prop_assert_eq!(Pixels::decode_answer(&png, &clean).unwrap(), noise);
+    }
+
     #[test]
     fn what_is_written_is_read_back(width in 1u32..40, height in 1u32..40, seed: u64) {
         use rand::{RngCore, SeedableRng};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
+use crate::pixels::PngLimits;
 use crate::rules::score;
 
 fn images(k: u8, count: usize) -> (Pixels, Vec<u8>) {

@@ -37,6 +37,12 @@ pub const MAX_HISTORY_LEN: u32 = 1000;
 /// Ranks that an emission schedule may name one by one.
 pub const MAX_RANKS: usize = 64;
 
+/// Cells that a transform's field may have along an axis: beyond, it is no longer smooth on a small image.
+pub const MAX_CELLS: u8 = 16;
+
+/// Levels that a transform's field may have: a quarter of the range, beyond which photographs clip.
+pub const MAX_FIELD: u8 = 64;
+
 /// Which formula the score follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,6 +117,10 @@ pub struct TransformRules {
     pub crop: u16,
     /// Largest brightness change, 8-bit levels, either way.
     pub brightness: u8,
+    /// Largest change by the smooth field besides, 8-bit levels, either way; 0 for none.
+    pub field: u8,
+    /// Cells of the field along each axis, at most [`MAX_CELLS`].
+    pub cells: u8,
 }
 
 /// Everything that is agreed about judging answers of one challenge. Parts of 0..1 are millionths.
@@ -207,7 +217,7 @@ impl Rules {
             emission: Emission::Top { shares: vec![700_000, 250_000, 30_000, 15_000, 5_000] },
             weights: WeightScheme::Emission,
             burn: 0,
-            transform: TransformRules { flip: true, crop: 4, brightness: 8 },
+            transform: TransformRules { flip: true, crop: 16, brightness: 8, field: 24, cells: 4 },
         }
     }
 
@@ -348,7 +358,23 @@ impl Rules {
             }
             _ => {}
         }
+        self.validate_transform()?;
         self.validate_emission()
+    }
+
+    fn validate_transform(&self) -> Result<(), RulesError> {
+        let TransformRules { field: levels, cells, .. } = self.transform;
+        let fault = |field, value: u8, why| Err(RulesError { field, value: u64::from(value), why });
+        if levels > MAX_FIELD {
+            return fault("transform.field", levels, "above 64 levels");
+        }
+        if cells > MAX_CELLS {
+            return fault("transform.cells", cells, "above 16");
+        }
+        if (levels == 0) != (cells == 0) {
+            return fault("transform.cells", cells, "a field has both levels and cells, or neither");
+        }
+        Ok(())
     }
 
     fn validate_emission(&self) -> Result<(), RulesError> {

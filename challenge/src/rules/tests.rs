@@ -43,6 +43,14 @@ fn contradictory_rules_are_refused() {
         Rules { weights: WeightScheme::Softmax { temperature: 0 }, ..Rules::subnet() },
     ];
     assert!(bad.iter().all(|r| r.validate().is_err()));
+    let transform = |field, cells| {
+        let transform = TransformRules { field, cells, ..Rules::subnet().transform };
+        Rules { transform, ..Rules::subnet() }.validate()
+    };
+    assert!(transform(0, 0).is_ok() && transform(MAX_FIELD, MAX_CELLS).is_ok());
+    for (field, cells) in [(MAX_FIELD + 1, 4), (24, MAX_CELLS + 1), (24, 0), (0, 4)] {
+        assert!(transform(field, cells).is_err(), "{field} levels, {cells} cells");
+    }
 }
 
 #[test]

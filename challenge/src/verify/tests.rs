@@ -98,6 +98,25 @@ fn each_stage_names_its_reason() {
 }
 
 #[test]
+fn a_good_answer_with_anything_besides_is_no_answer_for_judge_and_checker_alike() {
+    let good = raised(1, 10);
+    let mut text = good.clone();
+    // A text chunk before the image data; its check sum is not looked at.
+    text.splice(33..33, [&[0, 0, 0, 3][..], b"tEXt", b"k\0v", &[0; 4]].concat());
+    let (ihdr, rest) = good.split_at(33);
+    let empty = [&[0u8; 4][..], b"IDAT", &[0x35, 0xAF, 0x06, 0x1E]].concat();
+    let padding = empty.repeat((perturb_types::limits::answer_bytes(SIDE, SIDE) - good.len()) / 12 + 1);
+    let long = [ihdr, &padding, rest].concat();
+    for (png, what) in [(&text, "text"), (&long, "too long")] {
+        assert_eq!(reason(&Rules::subnet(), png), Reason::DecodeFailed, "{what}");
+        let both = verify_batch(&Rules::subnet(), &clean(), 0, &[png, &good], &Counting::new(9.5), &Exact);
+        assert_eq!([both[0].reason, both[1].reason], [Reason::DecodeFailed, Reason::Success], "{what}");
+        let shown = crate::report::report(&Rules::subnet(), &clean(), png, None, 0);
+        assert_eq!((shown.reason, shown.measurement), (Reason::DecodeFailed, None), "{what}");
+    }
+}
+
+#[test]
 fn a_flip_below_the_published_margin_does_not_count() {
     let rules = Rules { min_margin: 500_001, ..Rules::subnet() };
     let verdict = verify(&rules, &clean(), 0, &raised(1, 10), &Counting::new(9.5), &Exact);

@@ -204,7 +204,7 @@ pub(super) fn input(height: u64, record: &Record) -> Option<Input<Ctx>> {
             },
             ValueOrigin::Consensus,
         ),
-        Record::Body(_) | Record::Following => return None,
+        Record::Body(_) | Record::Following | Record::Arrived { .. } => return None,
     })
 }
 

@@ -8,6 +8,7 @@ use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest, Envelope};
 
 use super::Machine;
+use crate::candidates::Seen;
 use crate::engine::QUEUED_PER_VALIDATOR;
 use crate::event::{Action, Misdeed, Verdict};
 use crate::wire::{Beacon, Gossip, Peer, SignedProposal, SignedVote, Topic};
@@ -189,8 +190,16 @@ impl<S: StateStore> Machine<S> {
             let why = "not the proposer of this round";
             return if proposal.height == working { reject(why) } else { ignore(why) };
         }
-        self.candidates.proposed(proposal.height, proposal.round, proposal.proposer, proposal.digest);
-        self.feed_gossip(Gossip::Proposal(proposal));
+        let seen = Seen {
+            round: proposal.round,
+            proposer: proposal.proposer,
+            fresh: proposal.pol_round.is_none(),
+            arrived: self.now,
+            logged: false,
+        };
+        self.candidates.proposed(proposal.height, proposal.digest, seen);
+        // The engine sees it when its round has begun.
+        self.early.put(proposal);
         Verdict::Accept
     }
 

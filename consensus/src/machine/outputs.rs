@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use perturb_ledger::{BlockError, Certificate, StateStore};
+use perturb_ledger::{BlockError, Certificate, StateStore, bounds};
 use perturb_types::encode;
 use perturb_types::{ConsensusKey, Digest};
 
@@ -147,9 +147,12 @@ impl<S: StateStore> Machine<S> {
             Wait::Propose => (t.propose_ms, t.propose_delta_ms),
             Wait::Prevote => (t.prevote_ms, t.prevote_delta_ms),
             Wait::Precommit => (t.precommit_ms, t.precommit_delta_ms),
-            Wait::Rebroadcast => (t.propose_ms + t.prevote_ms + t.precommit_ms, t.propose_delta_ms),
+            Wait::Rebroadcast => {
+                let all = [t.propose_ms, t.prevote_ms, t.precommit_ms].map(u64::from).iter().sum();
+                return bounds::wait_ms(all, t.propose_delta_ms.into(), round);
+            }
         };
-        u64::from(base).saturating_add(u64::from(delta).saturating_mul(u64::from(round))).min(MAX_WAIT_MS)
+        bounds::wait_ms(base.into(), delta.into(), round)
     }
 
     fn decided(&mut self, height: u64, round: u32, digest: Digest, signatures: Vec<(ConsensusKey, [u8; 64])>) {
@@ -191,6 +194,3 @@ impl<S: StateStore> Machine<S> {
         self.push(Action::Commit(Box::new(commit)));
     }
 }
-
-/// No wait is longer, whatever the round: a network that comes back must not sleep for minutes.
-const MAX_WAIT_MS: u64 = 30_000;

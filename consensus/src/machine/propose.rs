@@ -8,13 +8,15 @@
 //! that lags or is away, a clock that differs) is no verdict: the engine's propose timeout then
 //! votes nil, and a later answer still counts. What is wrong is invalid at once.
 
+use std::collections::BTreeMap;
+
 use perturb_ledger::{BlockError, ChainReference, ProposalInput, Snapshot, StateStore};
 use perturb_types::Digest;
 use perturb_types::encode;
 
 use super::{MAX_DRIFT_MS, Machine};
 use crate::Millis;
-use crate::candidates::Candidate;
+use crate::candidates::{Candidate, Seen};
 use crate::chain_view::View;
 use crate::event::Action;
 use crate::planted::Planted;
@@ -67,7 +69,7 @@ impl<S: StateStore> Machine<S> {
         let me = self.config.pair.public();
         let candidate = Candidate {
             height: block.header.height,
-            proposals: vec![(wanted.round, me)],
+            proposals: vec![Seen { round: wanted.round, proposer: me, fresh: true, arrived: 0, logged: true }],
             block: Some(block),
             executed: Some(executed),
             verdict: Some(true),
@@ -124,7 +126,7 @@ impl<S: StateStore> Machine<S> {
             };
             let Some(candidate) = self.candidates.get_mut(&digest) else { continue };
             candidate.verdict = Some(valid);
-            let Some((round, proposer)) = candidate.proposals.first().copied() else { continue };
+            let Some(Seen { round, proposer, .. }) = candidate.proposals.first().copied() else { continue };
             let body = candidate.block.as_ref().filter(|_| valid && !candidate.logged).map(encode::encode);
             candidate.logged |= body.is_some();
             if let Some(body) = body {
@@ -197,6 +199,7 @@ impl<S: StateStore> Machine<S> {
     /// Bodies and proposals of the log become candidates again.
     pub(super) fn restore_candidates(&mut self, log: &[Record]) {
         let height = self.engine.height();
+        let mut arrivals = BTreeMap::new();
         for record in log {
             match record {
                 Record::Body(bytes) => {
@@ -204,11 +207,17 @@ impl<S: StateStore> Machine<S> {
                         return self.halt("the consensus log holds a body that is no block".into());
                     };
                     let digest = block.header.digest(&self.network);
-                    let candidate = Candidate { height, block: Some(block), logged: true, ..Candidate::default() };
-                    self.candidates.insert(digest, candidate);
+                    self.candidates.restore(height, digest, block);
+                }
+                Record::Arrived { round, digest, fresh, at_ms } => {
+                    arrivals.insert((*round, *digest, *fresh), *at_ms);
                 }
                 Record::Proposal(p) if p.height == height => {
-                    self.candidates.proposed(height, p.round, p.proposer, p.digest);
+                    let fresh = p.pol_round.is_none();
+                    // Only this node's own comes without an arrival.
+                    let arrived = arrivals.get(&(p.round, p.digest, fresh)).copied().unwrap_or(0);
+                    let seen = Seen { round: p.round, proposer: p.proposer, fresh, arrived, logged: true };
+                    self.candidates.proposed(height, p.digest, seen);
                 }
                 Record::Value { digest, valid, .. } => {
                     if let Some(candidate) = self.candidates.get_mut(digest) {

@@ -4,7 +4,7 @@
 use perturb_ledger::{Equivocation, StateStore as _, VoteKind};
 
 use super::*;
-use crate::candidates::Candidates;
+use crate::candidates::{Candidates, Seen};
 use crate::guard::Step;
 use crate::record::{Record, Wait};
 use crate::wire::{Gossip, SignedProposal, SignedVote};
@@ -15,12 +15,12 @@ fn prevote(net: &Net, i: usize, height: u64, round: u32, digest: Option<Digest>)
 }
 
 /// Steps one node's machine without carrying anything out.
-fn bare(net: &mut Net, i: usize, event: Event) -> Vec<Action> {
+pub(super) fn bare(net: &mut Net, i: usize, event: Event) -> Vec<Action> {
     let now = net.now;
     net.nodes[i].machine.as_mut().unwrap().step(now, event)
 }
 
-fn gossip(topic: Topic, from: usize, bytes: Vec<u8>) -> Event {
+pub(super) fn gossip(topic: Topic, from: usize, bytes: Vec<u8>) -> Event {
     Event::Gossip { id: 1, topic, from: peer(from), bytes }
 }
 
@@ -29,7 +29,7 @@ fn verdict(actions: &[Action]) -> &Verdict {
 }
 
 /// A node that was never started, with a log and a guard of its own.
-fn restarted(
+pub(super) fn restarted(
     net: &Net,
     i: usize,
     records: Vec<Vec<u8>>,
@@ -73,7 +73,7 @@ fn alone(machine: &mut Machine<MemoryStore>, first: Vec<Action>, start: u64, end
     all
 }
 
-fn own_votes(actions: &[Action]) -> Vec<(usize, SignedVote)> {
+pub(super) fn own_votes(actions: &[Action]) -> Vec<(usize, SignedVote)> {
     let vote = |(i, a): (usize, &Action)| match a {
         Action::Broadcast { topic: Topic::Consensus, bytes } => match Gossip::decode(bytes).unwrap() {
             Gossip::Vote(v) => Some((i, v)),
@@ -259,7 +259,8 @@ fn a_body_is_asked_of_the_proposer_then_of_a_prevoter_then_of_anyone() {
         (ConsensusPair::from_seed(&[1; 32]).public(), ConsensusPair::from_seed(&[2; 32]).public(), Digest([5; 32]));
     let mut candidates = Candidates::default();
     candidates.start(1);
-    assert!(candidates.proposed(1, 0, proposer, digest));
+    let seen = Seen { round: 0, proposer, fresh: true, arrived: 0, logged: false };
+    assert!(candidates.proposed(1, digest, seen));
     candidates.voted(digest, voter);
     let peer_of = |key: &perturb_types::ConsensusKey| Some(if *key == proposer { peer(1) } else { peer(2) });
     let others = [peer(3)];

@@ -61,16 +61,22 @@ impl Net {
                 open_round_blocks: 5,
                 burn_uid: 0,
                 timeouts: Timeouts {
-                    propose_ms: 1,
-                    propose_delta_ms: 1,
-                    prevote_ms: 1,
-                    prevote_delta_ms: 1,
-                    precommit_ms: 1,
-                    precommit_delta_ms: 1,
+                    propose_ms: 1000,
+                    propose_delta_ms: 500,
+                    prevote_ms: 1000,
+                    prevote_delta_ms: 500,
+                    precommit_ms: 1000,
+                    precommit_delta_ms: 500,
                 },
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                min_work: 10,
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
+                draws: Draws { delay_ms: 50, pulse_stride: 2, retention_blocks: 100 },
             },
+            // Before a pulse draws, five blocks go by: they are 10 ms apart.
+            beacon: Beacon { genesis_ms: 0, period_ms: 100, ..Beacon::DEVELOPMENT },
         };
         Self { hotkeys, keys, miners, owner, genesis }
     }
@@ -212,6 +218,19 @@ impl Net {
         }
         assert_eq!(ls[0].head(), ls[1].head());
         block
+    }
+
+    pub(super) fn step_empty(&self, ls: &mut [Ledger<MemoryStore>; 2]) -> Block {
+        let input = self.input(&ls[0], vec![]);
+        self.step(ls, input)
+    }
+
+    /// A block with the pulses that are waited for and other transactions.
+    pub(super) fn draw(&self, ls: &mut [Ledger<MemoryStore>; 2], txs: Vec<Transaction>) -> Block {
+        let awaited = query::awaited_pulses(ls[0].store()).unwrap();
+        let pulses = awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap()));
+        let input = self.input(&ls[0], pulses.chain(txs).collect());
+        self.step(ls, input)
     }
 
     pub(super) fn close(

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::checks::{advance, say};
+use super::checks::say;
 use super::*;
 use crate::genesis::SpotChecks;
 use crate::store::StateStore;
@@ -27,13 +27,9 @@ fn drawn(net: &Net, founders: usize) -> ([Ledger<MemoryStore>; 2], Transaction) 
         let input = net.input(&ls[0], rounds.into_iter().flatten().collect());
         net.step(&mut ls, input);
     }
-    advance(net, &mut ls, 5, vec![]);
+    net.step_empty(&mut ls);
+    net.draw(&mut ls, vec![]);
     (ls, first.unwrap())
-}
-
-fn empty(net: &Net, ls: &mut [Ledger<MemoryStore>; 2]) {
-    let input = net.input(&ls[0], vec![]);
-    net.step(ls, input);
 }
 
 /// How often a founder was struck in the epoch in the making.
@@ -55,7 +51,7 @@ fn outcome(founders: usize, verdicts: &[(usize, Checked)]) -> (u64, usize) {
     let input = net.input(&ls[0], said);
     assert_eq!(net.step(&mut ls, input).body.transactions.len(), verdicts.len());
     for _ in 0..6 {
-        empty(&net, &mut ls);
+        net.step_empty(&mut ls);
     }
     assert!(query::checks(ls[0].store()).unwrap().is_empty());
     (strikes(&net, &ls[0], 0), histories(&net, &ls[0], 0))
@@ -120,6 +116,28 @@ fn the_accused_has_no_voice_and_each_member_one() {
     assert!(ls[0].check_transaction(&forged).is_err(), "in another's name");
 }
 
+/// What a member posts on drawn rounds is work; what no pulse has drawn takes no verdict.
+#[test]
+fn a_verdict_counts_as_work_once_a_pulse_has_drawn_its_round() {
+    let net = of(4);
+    let mut ls = pair(&net);
+    let [open, result] = net.whole(0, 0, 0);
+    let input = net.input(&ls[0], vec![open, result.clone()]);
+    net.step(&mut ls, input);
+    let (round, by) = (net.round(0, 0), net.hotkeys[1].hotkey());
+    let worked = |l: &Ledger<MemoryStore>| query::work(l.store(), &by).unwrap().verdicts;
+    let verdict = say(&net, 1, round, &result, Checked::Unknown);
+    for _ in 0..2 {
+        assert!(ls[0].check_transaction(&verdict).is_err(), "it waits for its pulse");
+        net.step_empty(&mut ls);
+    }
+    net.draw(&mut ls, vec![]);
+    assert_eq!(worked(&ls[0]), 0);
+    let input = net.input(&ls[0], vec![verdict.clone(), verdict]);
+    net.step(&mut ls, input);
+    assert_eq!(worked(&ls[0]), 1, "once for each round");
+}
+
 #[test]
 fn a_strike_is_decided_early_leaves_evidence_and_takes_verdicts_still() {
     let net = of(4);
@@ -131,7 +149,7 @@ fn a_strike_is_decided_early_leaves_evidence_and_takes_verdicts_still() {
     let input = net.input(&ls[0], vec![say(&net, 3, round, &result, FAILS)]);
     net.step(&mut ls, input);
     assert_eq!(strikes(&net, &ls[0], 0), 0, "between blocks, not within one");
-    empty(&net, &mut ls);
+    net.step_empty(&mut ls);
     assert_eq!((strikes(&net, &ls[0], 0), histories(&net, &ls[0], 0)), (1, 0));
     let proof = StateProof::make(ls[0].store(), ls[0].head().height, &state::fault_key(&round)).unwrap();
     assert!(proof.value.is_some() && proof.verify(&ls[0].head().state_root), "evidence that anyone can check");
@@ -155,7 +173,7 @@ fn two_of_three_decide_once_the_last_one_cannot_change_it() {
     said.push(say(&net, 3, round, &result, Checked::Unknown));
     let input = net.input(&ls[0], said);
     net.step(&mut ls, input);
-    empty(&net, &mut ls);
+    net.step_empty(&mut ls);
     assert_eq!(strikes(&net, &ls[0], 0), 1);
     assert!(!query::checks(ls[0].store()).unwrap().is_empty(), "long before the window is over");
 }
@@ -214,7 +232,7 @@ fn the_set_of_the_deciding_block_counts_and_who_left_it_does_not() {
     let row = &query::checks(ls[0].store()).unwrap().into_iter().find(|(r, _)| *r == round).unwrap().1;
     let tally = row.tally(&round.validator, ls[0].validators());
     assert_eq!((tally.fails, tally.outstanding, tally.total), (1, 2, 4));
-    empty(&net, &mut ls);
+    net.step_empty(&mut ls);
     assert_eq!(strikes(&net, &ls[0], 0), 0, "one of four");
 }
 
@@ -254,7 +272,7 @@ fn the_order_of_transactions_decides_nothing() {
         let input = net.input(&again[0], order);
         assert_eq!(net.step(&mut again, input).body.transactions.len(), 4);
         roots.push(again[0].head().state_root);
-        empty(&net, &mut again);
+        net.step_empty(&mut again);
         assert_eq!(strikes(&net, &again[0], 0), 1);
         assert_eq!(histories(&net, &again[0], 0), 0, "also what was closed in the same block");
     }
@@ -273,7 +291,7 @@ fn a_changed_challenge_ends_its_checks_and_blames_nobody() {
     let action = OwnerAction::sign(&net.id(), &net.owner, order, 0, height + 2, 100);
     let input = net.input(&ls[0], vec![Transaction::OwnerAction(Box::new(action))]);
     net.step(&mut ls, input);
-    empty(&net, &mut ls);
+    net.step_empty(&mut ls);
     assert!(query::checks(ls[0].store()).unwrap().is_empty(), "the new rules judge no old round");
     let late = say(&net, 1, net.round(0, 0), &result, FAILS);
     assert!(!ls[0].check_transaction(&late).unwrap_err().is_early());

@@ -7,6 +7,7 @@ use perturb_storage::{Database, Options};
 use perturb_types::ConsensusKey;
 
 use super::Run;
+use super::plan::Kind;
 use super::summary::DrillStep;
 use crate::cli::LocalnetArgs;
 use crate::keys::consensus::make_next;
@@ -68,6 +69,7 @@ impl Run {
         let waited = self.until("the fifth validator votes", PATIENCE, votes).await?;
         self.did("the fifth validator is a member and votes", waited);
         self.caught().await?;
+        self.padded(&reports).await?;
         Ok(reports)
     }
 
@@ -205,6 +207,36 @@ impl Run {
             &format!("the fifth validator contradicted its votes: {proofs} proofs of it are in the agreed state"),
             began.elapsed(),
         );
+        Ok(())
+    }
+
+    /// A miner pads all its answers to 4 MiB, and no validator has room for two of them: they are not taken,
+    /// the stores stay within their limit, and rounds go on there.
+    async fn padded(&mut self, reports: &[EpochReport]) -> Result<()> {
+        let began = Instant::now();
+        let network = &self.network;
+        super::network::eventually("the validators' images have met their limit", PATIENCE, async || {
+            network.measured("perturb_images_dropped_total").await.iter().any(|rounds| *rounds > 0)
+        })
+        .await?;
+        let most = self.network.measured("perturb_images_bytes").await.into_iter().max().unwrap_or(0);
+        if most > super::network::DRILL_IMAGE_MIB << 20 {
+            return Err(eyre!("a validator keeps {most} bytes of images, more than it may"));
+        }
+        let before: Vec<u64> = self.look().await.iter().map(|s| s.as_ref().map_or(0, |s| s.rounds.closed)).collect();
+        let more = move |s: &[Option<Status>]| {
+            s.iter().zip(&before).all(|(s, before)| s.as_ref().is_some_and(|s| s.rounds.closed >= before + 2))
+        };
+        self.until("everybody closes rounds with a full store", PATIENCE, more).await?;
+        let padder = self.network.plan.miners.iter().find(|m| m.kind == Some(Kind::Padding));
+        let padder = padder.map(|m| m.hotkey.hotkey());
+        let paid = reports.iter().flat_map(|r| &r.miners).find(|m| Some(m.hotkey) == padder && m.aggregate > 0.0);
+        if let Some(paid) = paid {
+            return Err(eyre!("the padding miner has aggregate {}", paid.aggregate));
+        }
+        let what =
+            format!("a miner padded its answers to 4 MiB: none was taken, at most {most} bytes of images are kept");
+        self.did(&what, began.elapsed());
         Ok(())
     }
 

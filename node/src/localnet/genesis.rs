@@ -8,12 +8,12 @@ use perturb_chain::ChainClient;
 use perturb_challenge::rules::{Rules, SemanticRule};
 use perturb_challenge::source::{DemoSource, ImageSource};
 use perturb_ledger::genesis::{
-    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+    Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
 };
 use perturb_ledger::tx::{Delegation, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_model::TchClassifier;
-use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId};
+use perturb_types::{Beacon, ChallengeId, Digest, Hotkey, NetworkId};
 
 use super::plan::{NETUID, Plan, seeded};
 use crate::metagraph;
@@ -33,6 +33,15 @@ const SPEED_MS: u32 = 10_000;
 
 /// Blocks in which verdicts on a drawn round count: an epoch has some forty.
 const CHECK_WINDOW_BLOCKS: u64 = 10;
+
+/// From this median on less than half of it is idle: an epoch of 45 s has some 18 rounds of each.
+const MIN_WORK: u32 = 5;
+
+/// From a result to its draw, at least: within an epoch.
+const DRAW_DELAY_MS: u32 = 12_000;
+
+/// Blocks, of a second each, that a result waits for a pulse: longer than a chain is away in a drill.
+const DRAW_RETENTION_BLOCKS: u64 = 120;
 
 /// Images of the demo set.
 const IMAGES: u64 = 10_000;
@@ -110,7 +119,12 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             },
             spot_checks: SpotChecks { window_blocks: CHECK_WINDOW_BLOCKS, ..SpotChecks::default() },
             reputation: Default::default(),
+            min_work: MIN_WORK,
+            proposal_age_ms: 5_000,
+            order_delay_blocks: 30,
+            draws: Draws { delay_ms: DRAW_DELAY_MS, pulse_stride: 1, retention_blocks: DRAW_RETENTION_BLOCKS },
         },
+        beacon: Beacon::DEVELOPMENT,
     };
     genesis.validate()?;
     Ok(genesis)

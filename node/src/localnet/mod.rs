@@ -275,7 +275,7 @@ impl Run {
         Ok(())
     }
 
-    /// The gradient attacker ahead of the weaker one, garbage with nothing: what the network exists for.
+    /// The gradient attacker ahead of the weaker one, garbage and padding with nothing: what the network exists for.
     /// The slow miner attacks as the gradient attacker does; on a busy machine chance decides between them.
     fn verdict(&self) -> Result<()> {
         let Some(last) = self.summary.epochs.last() else { bail!("no epoch was recorded") };
@@ -287,8 +287,10 @@ impl Run {
                 .max()
                 .copied()
         };
-        if let Some(w) = weight(Kind::Garbage).filter(|w| *w > 0) {
-            bail!("the garbage miner ended with weight {w}");
+        for kind in [Kind::Garbage, Kind::Padding] {
+            if let Some(w) = weight(kind).filter(|w| *w > 0) {
+                bail!("the {} miner ended with weight {w}", kind.name());
+            }
         }
         let (gradient, slow, weak) = (weight(Kind::Gradient), weight(Kind::Slow), weight(Kind::Weak));
         let present = self.names.values().any(|(_, kind)| *kind == Kind::Gradient);

@@ -13,6 +13,8 @@ use jsonrpsee::http_client::{HttpClient, HttpClientBuilder};
 use jsonrpsee::rpc_params;
 use perturb_chain::{Beacon, ChainClient};
 use perturb_types::{Digest, Hotkey};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::plan::{Member, NETUID, Plan, STAKE_TAO};
 use super::process::{Process, Spec};
@@ -23,6 +25,12 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The file with the dev chain's beacon.
 const BEACON_FILE: &str = "beacon.json";
+
+/// MiB of images that a validator keeps in a drill: one padded answer.
+pub(super) const DRILL_IMAGE_MIB: u64 = 4;
+
+/// Bytes of a node's metrics that are read: some hundred lines.
+const MAX_METRICS_BYTES: u64 = 1 << 20;
 
 /// How long a validator may take to answer.
 const RPC_TIMEOUT: Duration = Duration::from_secs(3);
@@ -151,6 +159,8 @@ impl Network {
         if self.plan.is_drill() {
             // Who comes late finds no block of the first epochs, and must begin with a snapshot.
             args.extend(strings(&["--keep-block-epochs", "0"]));
+            // Images of some forty rounds: fewer than an epoch has, so that their limit is met.
+            args.extend(strings(&["--max-image-mib", &DRILL_IMAGE_MIB.to_string()]));
         }
         args.extend(strings(more));
         let spec = Spec { name: v.name.clone(), program: sibling("perturb")?, args, dir: self.plan.dir.clone() };
@@ -179,6 +189,15 @@ impl Network {
             }
         }
         Vec::new()
+    }
+
+    /// What the running validators measure under a name, one number each.
+    pub async fn measured(&self, name: &str) -> Vec<u64> {
+        let running = self.plan.validators.iter().zip(&self.validators).filter(|(_, process)| process.is_some());
+        let texts = join_all(running.map(|(v, _)| metrics_of(v.http))).await;
+        let value =
+            |text: &String| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        texts.iter().flatten().filter_map(value).collect()
     }
 
     /// What every validator says; `None` for one that does not answer.
@@ -295,6 +314,18 @@ fn client_of(addr: SocketAddr) -> Result<HttpClient> {
         .wrap_err_with(|| format!("RPC client for {addr}"))
 }
 
+/// What a node measures, as its metrics' text; `None` where it does not answer.
+async fn metrics_of(addr: SocketAddr) -> Option<String> {
+    let ask = async {
+        let mut stream = TcpStream::connect(addr).await.ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.ok()?;
+        let mut text = String::new();
+        stream.take(MAX_METRICS_BYTES).read_to_string(&mut text).await.ok()?;
+        Some(text)
+    };
+    tokio::time::timeout(RPC_TIMEOUT, ask).await.ok()?
+}
+
 /// Starts a chain from the plan's genesis; returns it with its address.
 async fn start_chain(plan: &Plan, program: &Path, name: &str, port: u16) -> Result<(Process, String)> {
     let dir = plan.dir.join(name);
@@ -337,6 +368,8 @@ fn common(m: &Member, genesis: &Path) -> Vec<String> {
         "--http-listen",
         &m.http.to_string(),
         "--dev-loopback",
+        "true",
+        "--development",
         "true",
         "--torch-threads",
         "1",

@@ -33,6 +33,8 @@ pub enum Kind {
     Garbage,
     /// The gradient attacker, slow.
     Slow,
+    /// A weaker attacker whose answers are padded to 4 MiB: in drills.
+    Padding,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Weak => "weak",
             Self::Garbage => "garbage",
             Self::Slow => "slow",
+            Self::Padding => "padding",
         }
     }
 
@@ -58,6 +61,7 @@ impl Kind {
             Self::Weak => &["--attack", "baseline"],
             Self::Garbage => &["--drill", "garbage"],
             Self::Slow => &["--attack", "ours", "--drill", "slow", "--drill-delay-ms", "1500"],
+            Self::Padding => &["--attack", "baseline", "--drill", "padding"],
         };
         args.iter().map(|s| (*s).to_owned()).collect()
     }
@@ -149,8 +153,13 @@ impl Plan {
         let bootnode = member("bootnode".into(), None)?;
         let validators: Vec<Member> =
             (1..=founders + late).map(|i| member(format!("validator-{i}"), None)).collect::<Result<_>>()?;
+        // Where trouble is played, one more miner takes part in it. Not the last one, which comes and goes.
+        let mut kinds: Vec<Kind> = (0..miners).map(Kind::of).collect();
+        if late > 0 {
+            kinds.insert(kinds.len().saturating_sub(1), Kind::Padding);
+        }
         let miners: Vec<Member> =
-            (0..miners).map(|i| member(format!("miner-{}", i + 1), Some(Kind::of(i)))).collect::<Result<_>>()?;
+            (1..).zip(kinds).map(|(i, kind)| member(format!("miner-{i}"), Some(kind))).collect::<Result<_>>()?;
         for v in &validators {
             keys::write_secret(&v.dir.join("consensus-key"), &seeded(seed, &format!("{} consensus", v.name)))?;
         }
@@ -233,6 +242,7 @@ mod tests {
         ports.sort();
         ports.dedup();
         assert_eq!(ports.len(), n);
-        assert_eq!(one.miners[4].kind, Some(Kind::Gradient));
+        let kinds: Vec<_> = one.miners.iter().map(|m| m.kind.unwrap().name()).collect();
+        assert_eq!(kinds, ["gradient", "weak", "garbage", "slow", "padding", "gradient"]);
     }
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::agreed::Agreed;
 use super::checks::Checks;
 use super::driver::DriverHandle;
+use super::evidence::{Evidence, Rooms};
 use super::rounds::{Counters, Rounds};
 use crate::keys::Signer;
 use crate::outside::{self, Outside};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub signer: Signer,
     /// The agreed state.
     pub agreed: Arc<Agreed>,
+    /// Images.
+    pub evidence: Evidence,
     /// The network.
     pub network: NetworkHandle,
     /// The way to consensus.
@@ -139,6 +142,7 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
         wanted,
         agreed: shared.agreed.clone(),
         database: shared.agreed.database().clone(),
+        rooms: Rooms::new(shared.evidence.clone()),
         network: shared.network.clone(),
         driver: shared.driver.clone(),
         counters: shared.counters.clone(),

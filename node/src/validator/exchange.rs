@@ -18,7 +18,7 @@ pub struct Exchange {
     pub miner: Hotkey,
     /// Its bound answer; `None` where none came or the signature was bad.
     pub answer: Option<Answer>,
-    /// The bytes behind the digest; `None` where they never came or were others.
+    /// The bytes behind the digest; `None` where they never came, were others, or more than an answer has.
     pub png: Option<Vec<u8>>,
     /// From sending to the digest's arrival, milliseconds; the time waited where none came.
     pub elapsed_ms: u32,
@@ -26,20 +26,33 @@ pub struct Exchange {
     pub forged: bool,
 }
 
+/// What all miners of a round are asked.
+pub struct Question<'a> {
+    /// The network.
+    pub network: &'a NetworkHandle,
+    /// Its id.
+    pub id: &'a NetworkId,
+    /// The round.
+    pub round: RoundId,
+    /// Digest of the image.
+    pub image: Digest,
+    /// The message with the image.
+    pub challenge: &'a [u8],
+    /// Time for the announcement.
+    pub deadline: Duration,
+    /// Bytes of an answer's PNG at most ([`perturb_types::limits::answer_bytes`]); of a longer one no more
+    /// than its length is read.
+    pub answer_bytes: usize,
+}
+
 /// Asks one miner. Never fails: what goes wrong is in the outcome.
-pub async fn ask(
-    network: &NetworkHandle,
-    id: &NetworkId,
-    round: RoundId,
-    image: Digest,
-    challenge: &[u8],
-    miner: Hotkey,
-    deadline: Duration,
-) -> Exchange {
+pub async fn ask(question: &Question<'_>, miner: Hotkey) -> Exchange {
+    let Question { network, id, round, image, challenge, deadline, answer_bytes } = *question;
     let mut outcome = Exchange { miner, answer: None, png: None, elapsed_ms: 0, forged: false };
     let Some(peer) = network.peer_of(&miner) else { return outcome };
     let sent = Instant::now();
-    let announced = network.request(peer.peer_id, Protocol::Challenge, challenge.to_vec(), deadline).await;
+    let (to, frame) = (peer.peer_id, wire::RESPONSE_FRAME_BYTES);
+    let announced = network.request_at_most(to, Protocol::Challenge, challenge.to_vec(), frame, deadline).await;
     outcome.elapsed_ms = u32::try_from(sent.elapsed().as_millis()).unwrap_or(u32::MAX);
     let (answer, signature) = match read(announced) {
         Ok(MinerResponse::Announce { answer, signature }) => (answer, signature),
@@ -64,7 +77,11 @@ pub async fn ask(
     outcome.answer = Some(Answer { digest, signature });
     let fetch = MinerRequest::Fetch { round: round.into(), answer };
     let Ok(fetch) = wire::to_cbor("fetch", &fetch) else { return outcome };
-    match read(network.request(peer.peer_id, Protocol::Challenge, fetch, FETCH_TIMEOUT).await) {
+    let most = answer_bytes.saturating_add(frame);
+    match read(network.request_at_most(to, Protocol::Challenge, fetch, most, FETCH_TIMEOUT).await) {
+        Ok(MinerResponse::Image { png }) if png.len() > answer_bytes => {
+            tracing::info!(miner = %miner.short(), bytes = png.len(), answer_bytes, "too long an answer");
+        }
         Ok(MinerResponse::Image { png }) if Digest::of(&png) == digest => outcome.png = Some(png),
         Ok(other) => tracing::info!(miner = %miner.short(), response = kind(&other), "not the announced image"),
         Err(why) => tracing::info!(miner = %miner.short(), %why, "the announced image did not come"),

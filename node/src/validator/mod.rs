@@ -6,17 +6,19 @@ pub mod challenges;
 pub mod checks;
 pub mod driver;
 pub mod equivocate;
+pub mod evidence;
 pub mod exchange;
 pub mod faults;
 pub mod membership;
 pub mod optimistic;
 pub mod pending;
+pub mod pulses;
 pub mod restore;
 pub mod rounds;
 pub mod rpc;
 pub mod snapshots;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 pub mod weights;
 
@@ -48,6 +50,7 @@ use agreed::Agreed;
 use challenges::Shared;
 use driver::{Driver, DriverHandle, Input, peer_name};
 use equivocate::Equivocator;
+use evidence::Evidence;
 use faults::Faults;
 use membership::Member;
 use rounds::Counters;
@@ -165,11 +168,14 @@ async fn serve(config: Config) -> Result<()> {
     let fetcher = Fetcher::new(peers, database.clone(), role.genesis.clone(), config.snapshot_after_blocks);
     tasks.spawn(snapshots::follow(fetcher, handle.status(), stop.clone()));
     tasks.spawn(follow_chain(metagraph.view(), handle.clone(), stop.clone()));
+    let evidence = Evidence::new(database.clone(), me);
+    tasks.spawn(evidence.clone().keep(stop.clone()));
     let shared = Shared {
         id: role.network,
         me,
         signer: signer.clone(),
         agreed: agreed.clone(),
+        evidence,
         network: network.clone(),
         driver: handle.clone(),
         counters: counters.clone(),
@@ -181,6 +187,7 @@ async fn serve(config: Config) -> Result<()> {
     let member = Member { agreed: agreed.clone(), hotkey: hotkey.clone(), signer, delegation };
     tasks.spawn(membership::run(member, handle.clone(), stop.clone()));
     tasks.spawn(remember_peers(database, network.clone(), stop.clone()));
+    tasks.spawn(pulses::run(agreed.clone(), me, client.clone(), handle.clone(), stop.clone()));
     let (vectors, queue) = mpsc::channel(VECTOR_QUEUE);
     tasks.spawn(weights::run(agreed.clone(), me, client.clone(), handle.status(), vectors, stop.clone()));
     let (due, to_anchor) = mpsc::channel(anchors::QUEUE);

@@ -56,16 +56,24 @@ impl NodeView {
     pub fn validators(&self) -> Result<Vec<ValidatorReport>, StoreError> {
         let db = self.agreed.database();
         let set = query::validators(db)?;
+        let challenges = query::challenges(db)?;
         set.iter()
             .map(|v| {
                 let r = query::reputation(db, &v.hotkey)?;
+                let work = query::work(db, &v.hotkey)?;
+                let mut outlier = [0, 0];
+                for spec in &challenges {
+                    let row = query::outlier(db, spec.id, &v.hotkey)?;
+                    outlier = [outlier[0] + u64::from(row.rejected), outlier[1] + u64::from(row.owners)];
+                }
                 let both = |of: fn(&perturb_ledger::reputation::Faults) -> u64| [of(&r.epoch), of(&r.past)];
                 Ok(ValidatorReport {
                     hotkey: v.hotkey,
                     power: v.power,
                     standing: part(r.standing),
                     unclosed: both(|f| f.unclosed),
-                    rejected: both(|f| f.rejected),
+                    outlier,
+                    work: [work.rounds, work.verdicts],
                     failed_checks: both(|f| f.failed_checks),
                     missed_votes: both(|f| f.missed_votes),
                     equivocations: both(|f| f.equivocations),
@@ -112,17 +120,24 @@ impl NodeView {
             order: serde_json::to_value(&order).unwrap_or_default(),
         });
         let height = self.machine.borrow().height;
-        Ok(Orders { network: self.id, height, owner: meta.owner, nonce: meta.owner_nonce, waiting: waiting.collect() })
+        Ok(Orders {
+            network: self.id,
+            height,
+            owner: meta.owner,
+            nonce: meta.owner_nonce,
+            delay: query::parameters(db)?.order_delay_blocks.into(),
+            waiting: waiting.collect(),
+        })
     }
 
-    /// `perturb_submit`: an owner's order or a key delegation, from outside.
+    /// `perturb_submit`: an owner's order, a key delegation or a pulse of the beacon, from outside.
     ///
     /// # Errors
     /// Anything else, or one that is refused.
     pub async fn submit(&self, text: &str) -> Result<String, String> {
         let bytes = hex::decode(text.trim_start_matches("0x")).map_err(|e| format!("not hex: {e}"))?;
         let transaction = Transaction::decode(&bytes).map_err(|e| e.to_string())?;
-        if !matches!(transaction, Transaction::OwnerAction(_) | Transaction::KeyDelegation(_)) {
+        if !matches!(transaction, Transaction::OwnerAction(_) | Transaction::KeyDelegation(_) | Transaction::Pulse(_)) {
             return Err(format!("a {} is not taken here", transaction.name()));
         }
         match self.driver.submit(bytes).await {

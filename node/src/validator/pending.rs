@@ -13,7 +13,9 @@ use perturb_ledger::state::open_key;
 use perturb_ledger::{StateStore, StoreError, Transaction};
 use perturb_storage::{Database, StorageError};
 use perturb_types::envelope::Payload;
-use perturb_types::{ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundOpen, RoundResult, Signed, encode};
+use perturb_types::{
+    ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, encode,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::driver::DriverHandle;
@@ -25,9 +27,12 @@ const EVERY: Duration = Duration::from_secs(3);
 /// Rows looked at in one go: rounds of an epoch that could not be told, at the most.
 const MOST: usize = 512;
 
+/// What the names of the rows begin with.
+const PENDING: &str = "pending/";
+
 fn key(challenge: ChallengeId, seq: u64, what: &str) -> String {
     // "open" sorts before "result": they are submitted again in that order.
-    format!("pending/{:05}/{seq:020}/{what}", challenge.0)
+    format!("{PENDING}{:05}/{seq:020}/{what}", challenge.0)
 }
 
 /// Stores an own transaction.
@@ -38,20 +43,29 @@ pub fn store(db: &Database, challenge: ChallengeId, seq: u64, what: &str, bytes:
     db.put_row(&key(challenge, seq, what), &bytes.to_vec())
 }
 
+/// The round that a stored transaction is of.
+fn round_of(name: &str, me: Hotkey) -> Option<RoundId> {
+    let mut parts = name.split('/').skip(1);
+    let challenge = parts.next()?.parse().ok().map(ChallengeId)?;
+    Some(RoundId { validator: me, challenge, seq: parts.next()?.parse().ok()? })
+}
+
+/// The own rounds of which something is on its way into a block.
+///
+/// # Errors
+/// The disk.
+pub fn rounds(db: &Database, me: Hotkey) -> Result<Vec<RoundId>, StorageError> {
+    let rows = db.rows_from::<Vec<u8>>(PENDING, MOST)?;
+    Ok(rows.iter().filter_map(|(name, _)| round_of(name, me)).collect())
+}
+
 /// Whether the agreed state shows that a stored transaction has done its work, or never will.
 fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
-    let mut parts = name.split('/').skip(1);
-    let (Some(challenge), Some(seq), Some(what)) = (
-        parts.next().and_then(|c| c.parse().ok()).map(ChallengeId),
-        parts.next().and_then(|s| s.parse::<u64>().ok()),
-        parts.next(),
-    ) else {
-        return Ok(true);
-    };
+    let Some(RoundId { challenge, seq, .. }) = round_of(name, *me) else { return Ok(true) };
     let row = query::sequence(db, challenge, me)?;
     let opened = seq < row.next;
-    Ok(match what {
-        "open" => opened,
+    Ok(match name.rsplit('/').next() {
+        Some("open") => opened,
         _ => opened && db.value(&open_key(challenge, me, seq))?.is_none(),
     })
 }
@@ -84,7 +98,7 @@ pub async fn run(
 ) -> Result<(), color_eyre::eyre::Report> {
     loop {
         let pair = signer.pair()?;
-        for (name, bytes) in db.rows_from::<Vec<u8>>("pending/", MOST)? {
+        for (name, bytes) in db.rows_from::<Vec<u8>>(PENDING, MOST)? {
             if is_done(&db, &me, &name)? {
                 db.delete_row(&name)?;
                 continue;

@@ -24,16 +24,19 @@ use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
 use perturb_ledger::{Transaction, query};
 use perturb_p2p::NetworkHandle;
-use perturb_storage::Database;
+use perturb_storage::{Database, Room};
 use perturb_types::envelope::Signed;
 use perturb_types::round::TransformSecret;
 use perturb_types::wire::{self, Challenge, MinerRequest};
-use perturb_types::{ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode};
+use perturb_types::{
+    ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode, limits,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreed;
 use super::driver::DriverHandle;
-use super::exchange::{self, Exchange};
+use super::evidence::Rooms;
+use super::exchange::{self, Exchange, Question};
 use crate::keys::{Signer, random_seed};
 
 /// Pause after a round that could not be run.
@@ -44,9 +47,6 @@ const JUDGE_RETRY: Duration = Duration::from_secs(5);
 
 /// Time for all that it is asked at a time; what it said by then is kept.
 const JUDGE_TIME: Duration = Duration::from_secs(120);
-
-/// Epochs for which a round's images are kept.
-const KEEP_EPOCHS: u64 = 4;
 
 /// What the rounds did, for people and metrics.
 #[derive(Debug, Default)]
@@ -91,8 +91,10 @@ pub struct Rounds {
     pub wanted: Wanted,
     /// The agreed state.
     pub agreed: Arc<Agreed>,
-    /// Blobs and rows.
+    /// Rows.
     pub database: Database,
+    /// Room for images.
+    pub rooms: Rooms,
     /// The network.
     pub network: NetworkHandle,
     /// The way to consensus.
@@ -111,6 +113,15 @@ struct Drawn {
     png: Vec<u8>,
     image: Digest,
     label: u16,
+}
+
+/// Keeps an image of a round that room was made for: of what an answer may have at most.
+fn keep(room: &mut Room, png: &[u8]) -> Result<()> {
+    if !room.keep(png)? {
+        // The round is closed all the same: an open one is worse than an image that cannot be shown.
+        tracing::error!(bytes = png.len(), "an image is more than the room that was reserved for it");
+    }
+    Ok(())
 }
 
 fn now_ms() -> u64 {
@@ -190,7 +201,9 @@ impl Rounds {
         if miners.is_empty() {
             bail!("no miner is registered");
         }
+        let mut room = self.rooms.before_draw()?;
         let drawn = self.draw(traversal, key)?;
+        self.rooms.fit(&mut room, &drawn.pixels, &drawn.png, miners.len())?;
         let seq = self.sequence(state.next_seq.max(*next))?;
         let round = RoundId { validator: self.me, challenge: self.challenge, seq };
         let open = RoundOpen {
@@ -202,13 +215,17 @@ impl Rounds {
             opened_ms: now_ms(),
         };
         let open = Signed::sign(&self.signer.pair()?, &self.id, open);
-        self.database.put_blob(state.epoch, &drawn.png)?;
+        room.begin(&round, state.epoch, self.driver.status().borrow().height);
+        keep(&mut room, &drawn.png)?;
         self.submit(seq, "open", Transaction::RoundOpen(open.envelope().clone())).await?;
         *next = seq + 1;
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
 
         let outcomes = self.ask(&open, &drawn, &miners).await?;
-        let entries = self.judge(&drawn, state.epoch, outcomes).await?;
+        for png in outcomes.iter().filter_map(|o| o.png.as_deref()) {
+            keep(&mut room, png)?;
+        }
+        let entries = self.judge(&drawn, outcomes).await?;
         let solved = entries.iter().filter(|e| e.reason == Reason::Success).count();
         let asked = entries.len();
         let result = RoundResult {
@@ -224,7 +241,6 @@ impl Rounds {
         self.counters.closed.fetch_add(1, Ordering::Relaxed);
         self.counters.answers.fetch_add(asked as u64, Ordering::Relaxed);
         tracing::info!(%round, asked, solved, "round closed");
-        self.database.prune_blobs(state.epoch.saturating_sub(KEEP_EPOCHS))?;
         Ok(())
     }
 
@@ -281,10 +297,16 @@ impl Rounds {
         }));
         let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
         let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
-        let asked = miners
-            .iter()
-            .map(|m| exchange::ask(&self.network, &self.id, open.round, drawn.image, &message, *m, deadline));
-        Ok(join_all(asked).await)
+        let question = Question {
+            network: &self.network,
+            id: &self.id,
+            round: open.round,
+            image: drawn.image,
+            challenge: &message,
+            deadline,
+            answer_bytes: limits::answer_bytes(drawn.pixels.width, drawn.pixels.height),
+        };
+        Ok(join_all(miners.iter().map(|m| exchange::ask(&question, *m))).await)
     }
 
     /// Verifies answers. A result without verdicts that count waits, for as long as it could still be
@@ -308,7 +330,7 @@ impl Rounds {
         }
     }
 
-    async fn judge(&self, drawn: &Drawn, epoch: u64, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
+    async fn judge(&self, drawn: &Drawn, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
         let announced: Vec<Digest> = outcomes.iter().filter_map(|o| o.answer.map(|a| a.digest)).collect();
         let doubled = duplicate_digests(&announced);
         let pngs: Vec<&[u8]> = outcomes.iter().filter_map(|o| o.png.as_deref()).collect();
@@ -320,9 +342,6 @@ impl Rounds {
             let label = drawn.label;
             entries.push(match (o.answer, by_miner.remove(&o.miner)) {
                 (Some(answer), Some(verdict)) => {
-                    if let Some(png) = &o.png {
-                        self.database.put_blob(epoch, png)?;
-                    }
                     let duplicate = doubled.contains(&answer.digest);
                     verdict.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, duplicate)
                 }

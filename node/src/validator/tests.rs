@@ -3,6 +3,7 @@
 
 mod chain;
 mod liars;
+mod padding;
 mod rotation;
 mod snapshots;
-mod world;
+pub(crate) mod world;

@@ -157,6 +157,7 @@ impl NodeView {
             verdicts: [&self.counters.holds, &self.counters.fails, &self.counters.unknown]
                 .map(|count| count.load(Ordering::Relaxed)),
             standing: f64::from(query::reputation(db, &self.me)?.standing) / 1e6,
+            idle_until: query::idle_until(db, &self.me)?,
             weights_epoch: landed_epoch(&submissions),
             weights: submissions.values().map(weights_report).collect(),
             anchor: anchors::newest_in_words(&self.anchors.borrow()),
@@ -185,6 +186,7 @@ impl NodeView {
             confidence: m.aggregate.as_ref().map_or(0.0, |a| part(a.confidence.0)),
             share: m.share as f64 / WHOLE as f64,
             weight: weights.get(&m.hotkey).copied().unwrap_or(0),
+            kept_from: m.kept,
         });
         Ok(Some(EpochReport {
             epoch: n,

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Exchange, Task};
 use crate::behaviour::may_ask;
-use crate::codec::Answer;
+use crate::codec::{Answer, Ask};
 use crate::events::{NetworkEvent, ReplyChannel, Request};
 use crate::handle::RequestError;
 use crate::metrics::add;
@@ -19,17 +19,17 @@ impl Task {
         &mut self,
         peer: PeerId,
         protocol: Protocol,
-        data: Vec<u8>,
+        ask: Ask,
         reply: oneshot::Sender<Result<Vec<u8>, RequestError>>,
     ) {
-        if let Err(e) = self.may_send(&peer, protocol, data.len()) {
+        if let Err(e) = self.may_send(&peer, protocol, ask.data.len()) {
             let _ = reply.send(Err(e));
             return;
         }
         add(&self.counters.requests_out, 1);
-        add(&self.counters.requests_out_bytes, data.len());
+        add(&self.counters.requests_out_bytes, ask.data.len());
         // The session has a connection, so this never dials.
-        let id = self.swarm.behaviour_mut().protocol_mut(protocol).send_request(&peer, data);
+        let id = self.swarm.behaviour_mut().protocol_mut(protocol).send_request(&peer, ask);
         self.requests.insert((protocol, id), reply);
     }
 
@@ -58,7 +58,7 @@ impl Task {
     pub(super) fn on_request_event(&mut self, protocol: Protocol, event: Exchange) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request { request, channel, .. } => self.on_request(peer, protocol, request, channel),
+                Message::Request { request, channel, .. } => self.on_request(peer, protocol, request.data, channel),
                 Message::Response { request_id, response } => {
                     if let Ok(data) = &response {
                         add(&self.counters.responses_in_bytes, data.len());

@@ -15,7 +15,7 @@ use perturb_types::encode;
 
 use super::{Exchange, Incoming, Link, Outgoing, Session, Stage, Task, jitter};
 use crate::bans::Subject;
-use crate::codec::Answer;
+use crate::codec::{Answer, Ask};
 use crate::config::{Denial, Role};
 use crate::events::{DownReason, NetworkEvent, PeerInfo};
 use crate::handshake::{MAX_MESSAGE_BYTES, Proof, Refusal, Request, Response, clip};
@@ -71,14 +71,17 @@ impl Task {
     }
 
     fn send_handshake(&mut self, peer: PeerId, request: &Request) {
-        let id = self.swarm.behaviour_mut().handshake.send_request(&peer, encode::encode(request));
+        let ask = Ask::any(Protocol::Handshake, encode::encode(request));
+        let id = self.swarm.behaviour_mut().handshake.send_request(&peer, ask);
         self.handshakes.insert(id, peer);
     }
 
     pub(super) fn on_handshake_event(&mut self, event: Exchange, now: Instant) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                Message::Request { request, channel, .. } => self.on_handshake_request(peer, &request, channel, now),
+                Message::Request { request, channel, .. } => {
+                    self.on_handshake_request(peer, &request.data, channel, now)
+                }
                 Message::Response { request_id, response } => {
                     self.on_handshake_response(peer, request_id, response, now);
                 }

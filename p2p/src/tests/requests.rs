@@ -49,6 +49,20 @@ async fn oversize_requests_and_answers_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_longer_than_was_asked_for_is_not_read_and_the_session_stays() {
+    let (v, mut m) = validator_and_miner().await;
+    let long = vec![0xab; 3_000_000];
+    let ask = v.net.request_at_most(m.id(), Protocol::Challenge, vec![1], 20_000, SOON);
+    let (got, ()) = tokio::join!(ask, async { m.request().await.reply.answer(long) });
+    assert!(matches!(&got, Err(RequestError::Failed(why)) if why.contains("at most 20000")), "{got:?}");
+    assert_eq!(v.net.metrics().responses_in_bytes, 0);
+    let fits = vec![0xcd; 20_000];
+    let ask = v.net.request_at_most(m.id(), Protocol::Challenge, vec![2], 20_000, SOON);
+    let (got, ()) = tokio::join!(ask, async { m.request().await.reply.answer(fits.clone()) });
+    assert_eq!(got, Ok(fits));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unanswered_or_declined_request_ends() {
     let (v, mut m) = validator_and_miner().await;
     let ask = v.net.request(m.id(), Protocol::Challenge, vec![1], SOON);

@@ -7,14 +7,14 @@
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::block::ChainReference;
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
 use perturb_ledger::ledger::{Ledger, ProposalInput, genesis_commit};
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{Certificate, Commit, MemoryStore, StateStore, Transaction, VoteKind, vote_sign_bytes};
 use perturb_types::round::TransformSecret;
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Reason, RoundId, RoundOpen, RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Reason, RoundId, RoundOpen, RoundResult, Signed,
 };
 
 /// Blocks of an epoch.
@@ -106,7 +106,12 @@ impl History {
                 timeouts,
                 spot_checks: Default::default(),
                 reputation: Default::default(),
+                min_work: 10,
+                proposal_age_ms: 10_000,
+                order_delay_blocks: 1,
+                draws: Draws { delay_ms: 1_000, pulse_stride: 1, retention_blocks: 3_600 },
             },
+            beacon: Beacon::DEVELOPMENT,
         };
         Self { hotkeys, keys, miner, genesis }
     }

@@ -22,7 +22,9 @@ pub mod seeds;
 pub mod targets;
 pub mod world;
 
-use targets::{chain, consensus, images, json, judge, ledger, light, machine, mempool, miner, network, png, snapshot};
+use targets::{
+    chain, consensus, images, json, judge, ledger, light, machine, mempool, miner, network, png, pulse, snapshot,
+};
 
 /// One entry of the table.
 #[derive(Clone, Copy)]
@@ -48,6 +50,7 @@ pub const TARGETS: &[Target] = &[
     target("header", chain::header, 800),
     target("certificate", chain::certificate, 400),
     target("set", chain::set, 2000),
+    target("pulse", pulse::pulse, 300),
     // Proofs.
     target("state_proof", light::state_proof, 1500),
     target("receipt_proof", light::receipt_proof, 2000),

@@ -1,10 +1,10 @@
 //! Where the [`crate::world`] begins.
 
 use perturb_challenge::rules::Rules;
-use perturb_ledger::genesis::{Aggregation, GenesisDelegation, SpotChecks, Timeouts};
+use perturb_ledger::genesis::{Aggregation, Draws, GenesisDelegation, SpotChecks, Timeouts};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, ChallengeSpec, Genesis, Neuron, Parameters, Snapshot};
-use perturb_types::{ConsensusPair, Digest, NetworkId};
+use perturb_types::{Beacon, ConsensusPair, Digest, NetworkId};
 
 use crate::people::Signer;
 use crate::world::{CHALLENGE, reference};
@@ -75,6 +75,11 @@ pub(crate) fn genesis(hotkeys: &[Signer], keys: &[ConsensusPair], miners: &[Sign
             },
             spot_checks: SpotChecks { rate: 500_000, window_blocks: 4, margin_tolerance: 50_000 },
             reputation: Default::default(),
+            min_work: 10,
+            proposal_age_ms: 10_000,
+            order_delay_blocks: 1,
+            draws: Draws { delay_ms: 20, pulse_stride: 1, retention_blocks: 100 },
         },
+        beacon: Beacon { genesis_ms: 0, period_ms: 100, ..Beacon::DEVELOPMENT },
     }
 }

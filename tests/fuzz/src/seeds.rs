@@ -19,7 +19,7 @@ use perturb_ledger::merkle;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::snapshot::{self, BlockPart, ChunkLimits, Chunks, Manifest, PartInfo, handover_parts};
 use perturb_ledger::state::{META, SET};
-use perturb_ledger::{Handover, Inclusion, ReceiptProof, StateStore, Transaction, VoteKind};
+use perturb_ledger::{Handover, Inclusion, Pulse, ReceiptProof, StateStore, Transaction, VoteKind};
 use perturb_p2p::{Decline, Protocol, Role, frames, handshake};
 use perturb_types::{Digest, RoundResult, Signed, encode};
 
@@ -103,7 +103,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "envelope" => envelopes(w),
         "transaction" => {
-            transactions(w).iter().map(encode::encode).chain(["transaction", "check-verdict"].map(fixture)).collect()
+            let pinned = ["transaction", "check-verdict", "pulse"].map(fixture);
+            transactions(w).iter().map(encode::encode).chain(pinned).collect()
         }
         "block" => w.blocks.iter().map(|(b, _)| encode::encode(b)).collect(),
         "header" => w.blocks.iter().map(|(b, _)| encode::encode(&b.header)).chain([fixture("header")]).collect(),
@@ -112,6 +113,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
             let sets = [0, 3, 5].map(|h| encode::encode(w.ledger(h).validators()));
             sets.into_iter().chain([fixture("validator-set")]).collect()
         }
+        "pulse" => pulses(),
         "state_proof" => state_proofs(w).iter().map(encode::encode).collect(),
         "receipt_proof" => receipt_proofs(w).chain([fixture("receipt-proof")]).collect(),
         "leaf_proof" => leaf_proofs(w),
@@ -156,6 +158,21 @@ fn anchors() -> Vec<Vec<u8>> {
     let made = [extrinsic(&[&[0, 7, 0xe5, 1], &anchor]), extrinsic(&[&[18, 0, 2, 0], &fields])];
     let commitment = [&[0; 8][..], &[7, 0, 0, 0], &fields].concat();
     made.into_iter().chain([commitment, anchor]).collect()
+}
+
+/// What quicknet published, as far as the seeds have it.
+pub fn published() -> Vec<Pulse> {
+    let Transaction::Pulse(pulse) = Transaction::decode(&fixture("pulse")).unwrap() else { panic!("not a pulse") };
+    vec![pulse]
+}
+
+/// Pulses of both beacons, and the beacons' keys.
+fn pulses() -> Vec<Vec<u8>> {
+    let own = [1, 2, 1000].map(|round| Pulse::of_development(round).unwrap());
+    let pulses = published().into_iter().chain(own).map(|p| encode::encode(&p));
+    pulses
+        .chain([perturb_types::Beacon::QUICKNET, perturb_types::Beacon::DEVELOPMENT].map(|b| encode::encode(&b)))
+        .collect()
 }
 
 fn transactions(w: &World) -> Vec<Transaction> {
@@ -323,6 +340,7 @@ fn records(w: &World) -> Vec<Vec<u8>> {
         Record::Value { round: 1, proposer: w.keys[1].public(), digest, valid: true },
         Record::Body(encode::encode(&w.blocks[0].0)),
         Record::Following,
+        Record::Arrived { round: 2, digest, fresh: true, at_ms: 1_700_000_000_123 },
     ];
     all.extend(gossip().iter().filter_map(|m| match m.clone() {
         Gossip::Vote(v) => Some(Record::Vote(v)),

@@ -8,7 +8,7 @@ use perturb_ledger::tx::{Order, Readiness};
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{
     Block, Certificate, ChainReference, DoubleVote, Equivocation, Executed, Genesis, Ledger, MemoryStore,
-    ProposalInput, Snapshot, Transaction, VoteKind, query, vote_sign_bytes,
+    ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, vote_sign_bytes,
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
@@ -229,8 +229,15 @@ impl World {
         Certificate::new(height, 0, digest, members.map(|k| (k.public(), k.sign(&bytes))).collect())
     }
 
-    fn step(&mut self, transactions: Vec<Transaction>, closes: Option<u64>) {
+    /// The pulses that a ledger waits for.
+    pub fn pulses(&self, ledger: &Ledger<MemoryStore>) -> Vec<Transaction> {
+        let awaited = query::awaited_pulses(ledger.store()).unwrap();
+        awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap())).collect()
+    }
+
+    fn step(&mut self, mut transactions: Vec<Transaction>, closes: Option<u64>) {
         let mut ledger = self.ledger(self.stores.len() - 1);
+        transactions.extend(self.pulses(&ledger));
         let wanted = transactions.len() + usize::from(closes.is_some());
         let (block, executed) = ledger.propose(self.input(&ledger, transactions, closes)).unwrap();
         assert_eq!(block.body.transactions.len(), wanted, "every transaction of the world executes");

@@ -69,6 +69,7 @@ exercises!(
     header,
     certificate,
     set,
+    pulse,
     state_proof,
     receipt_proof,
     leaf_proof,

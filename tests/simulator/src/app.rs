@@ -15,9 +15,13 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::cast::{CHALLENGE, Cast};
+use crate::pulses;
 
 /// Milliseconds between two looks of the services.
 pub const APP_MS: u64 = 700;
+
+/// Milliseconds after which a pulse that no block has is brought again.
+const BRING_AGAIN_MS: u64 = 3_000;
 
 /// Rounds a validator holds open at once.
 const OPEN_AT_ONCE: usize = 2;
@@ -86,6 +90,8 @@ pub struct App {
     /// Rounds whose measurements it invented.
     pub invented: Vec<RoundId>,
     checked: BTreeSet<RoundId>,
+    /// Pulses that it brought, and when.
+    brought: BTreeMap<u64, u64>,
 }
 
 impl App {
@@ -153,6 +159,24 @@ impl App {
             let v = CheckVerdict { hotkey, round, result: row.fresh.result, verdict };
             let signed = Signed::sign(&cast.pairs[me], &cast.network, v);
             out.push(encode::encode(&Transaction::CheckVerdict(signed.into_envelope())));
+        }
+        out
+    }
+
+    /// Pulses that the state waits for and that are out: told once, and again after a while.
+    pub fn pulses<S: StateStore>(&mut self, seed: u64, now_ms: u64, ledger: &Ledger<S>) -> Vec<Vec<u8>> {
+        let awaited = query::awaited_pulses(ledger.store()).unwrap_or_default();
+        self.brought.retain(|round, _| awaited.contains(round));
+        let mut out = Vec::new();
+        for round in awaited {
+            let told = self.brought.get(&round).is_some_and(|at| now_ms < at + BRING_AGAIN_MS);
+            if told {
+                continue;
+            }
+            if let Some(pulse) = pulses::pulse(seed, &ledger.genesis().beacon, round, now_ms) {
+                self.brought.insert(round, now_ms);
+                out.push(encode::encode(&Transaction::Pulse(pulse)));
+            }
         }
         out
     }

@@ -23,6 +23,8 @@ pub enum Bug {
     UncheckedRoots,
     /// Machine: votes are given at heights whose signatures were lost.
     UnmutedRestart,
+    /// Machine: a fresh proposal may be as old as it likes.
+    AgeUnbounded,
     /// Driver: the guard is rolled back with the database.
     GuardForgotten,
     /// Driver: a crash within a commit leaves half of it.
@@ -35,13 +37,14 @@ pub enum Bug {
 
 impl Bug {
     /// All that are bugs.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SkippedSync,
         Self::LowQuorum,
         Self::DroppedLocks,
         Self::SilentRebroadcast,
         Self::UncheckedRoots,
         Self::UnmutedRestart,
+        Self::AgeUnbounded,
         Self::GuardForgotten,
         Self::TornCommit,
         Self::SpeaksFirst,
@@ -57,6 +60,7 @@ impl Bug {
             Self::SilentRebroadcast => Planted::SilentRebroadcast,
             Self::UncheckedRoots => Planted::UncheckedRoots,
             Self::UnmutedRestart => Planted::UnmutedRestart,
+            Self::AgeUnbounded => Planted::AgeUnbounded,
             _ => Planted::Nothing,
         }
     }

@@ -5,14 +5,14 @@
 
 use perturb_challenge::rules::Rules;
 use perturb_ledger::genesis::{
-    Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+    Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
 };
 use perturb_ledger::tx::{Delegation, Neuron, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Transaction};
 use perturb_types::encode::{self, Domain};
 use perturb_types::round::{Answer, AnswerStatement};
-use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
 use rand_core_06::{CryptoRng, RngCore};
 
 use crate::plan::Plan;
@@ -20,11 +20,29 @@ use crate::plan::Plan;
 /// The one challenge.
 pub const CHALLENGE: ChallengeId = ChallengeId(0);
 
+/// From this median on who does less than half of it is idle: an epoch has room for some rounds more.
+pub const MIN_WORK: u64 = 6;
+
 /// Miners of the network.
 pub const MINERS: usize = 4;
 
 /// Milliseconds between two blocks.
 pub const BLOCK_INTERVAL_MS: u32 = 500;
+
+/// Milliseconds by which a fresh proposal's time may lie behind in round 0: little more than clocks and
+/// wires differ by, so that every slow node shows whether rounds are all that it costs.
+pub const PROPOSAL_AGE_MS: u32 = 2_000;
+/// Rounds of a million that are checked at most.
+const CHECK_RATE: u32 = 330_000;
+
+/// From a result to its draw, at least: four heights.
+pub const DRAW_DELAY_MS: u32 = 2_000;
+
+/// Rounds of the beacon, of a second each, from one draw to the next.
+pub const DRAW_STRIDE: u32 = 2;
+
+/// Blocks that a result waits for its pulse: less than a run has, so that some are given up.
+pub const DRAW_RETENTION_BLOCKS: u64 = 16;
 
 /// A hotkey that signs the same message with the same bytes.
 #[derive(Clone)]
@@ -53,7 +71,7 @@ impl CryptoRng for NoRandomness {}
 
 impl Signer {
     /// The signer of a number.
-    fn of(kind: u8, number: usize) -> Self {
+    pub(crate) fn of(kind: u8, number: usize) -> Self {
         let mut seed = [kind; 32];
         seed[..8].copy_from_slice(&(number as u64).to_le_bytes());
         // Any 32 bytes are a mini secret.
@@ -195,7 +213,7 @@ pub fn reference(number: u64, epoch_index: u64) -> ChainReference {
 /// A third of all rounds, so that every run has some. Each is judged by every member: with many of them
 /// fewer rounds, or verdicts would fill the blocks.
 fn check_rate(founders: usize) -> u32 {
-    (1_600_000 / founders.max(1) as u32).min(330_000)
+    (1_600_000 / founders.max(1) as u32).min(CHECK_RATE)
 }
 
 fn blank_genesis(plan: &Plan) -> Genesis {
@@ -248,6 +266,16 @@ fn blank_genesis(plan: &Plan) -> Genesis {
             },
             spot_checks: SpotChecks { rate: check_rate(plan.founders), window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
+            min_work: MIN_WORK as u32,
+            proposal_age_ms: PROPOSAL_AGE_MS,
+            order_delay_blocks: 3,
+            // A draw some heights after a result, and one every two seconds.
+            draws: Draws {
+                delay_ms: DRAW_DELAY_MS,
+                pulse_stride: DRAW_STRIDE,
+                retention_blocks: DRAW_RETENTION_BLOCKS,
+            },
         },
+        beacon: Beacon { genesis_ms: 0, period_ms: 1000, ..Beacon::DEVELOPMENT },
     }
 }

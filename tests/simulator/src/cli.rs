@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::bug::Bug;
 use crate::campaign::{Campaign, Found, run, shrink};
+use crate::market::{scheme, table};
 use crate::report;
 use crate::wan;
 use crate::world::Options;
@@ -39,6 +40,9 @@ struct Args {
     /// Heights to measure.
     #[arg(long, default_value_t = 30)]
     heights: u64,
+    /// Play the strategies of miners and validators against honesty, and print what each gains.
+    #[arg(long, conflicts_with_all = ["seed", "wan"])]
+    gains: bool,
     /// Break a rule on purpose.
     #[arg(long, value_enum, default_value_t)]
     bug: Bug,
@@ -54,6 +58,9 @@ pub fn main() -> ExitCode {
     let threads = args.threads.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
     if args.wan {
         return wide(args.first, args.n, args.heights);
+    }
+    if args.gains {
+        return gains(args.first, args.seeds, threads);
     }
     let campaign = Campaign { first: args.first, seeds: args.seeds, founders: args.n, bug: args.bug, threads };
     match args.seed {
@@ -78,6 +85,21 @@ fn wide(seed: u64, validators: usize, heights: u64) -> ExitCode {
         }
         Err(v) => {
             println!("violation of \"{}\": {}", v.rule, v.what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn gains(first: u64, seeds: u64, threads: usize) -> ExitCode {
+    match table::campaign(scheme::ALL, first, seeds, threads) {
+        Ok(gains) => {
+            print!("{}", table::table(&gains));
+            let broken: Vec<String> = gains.iter().filter_map(table::Gain::broken).collect();
+            broken.iter().for_each(|what| println!("broken: {what}"));
+            if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(fault) => {
+            println!("the market cannot be played: {fault}");
             ExitCode::FAILURE
         }
     }

@@ -26,8 +26,16 @@ pub fn of(stats: &Stats, violations: u64, seconds: f64) -> String {
     );
     let _ = writeln!(
         out,
-        "{} heights (at least {} in a run), {} epochs closed, {} changes of the validator set, {} aggregates judged, {} spot checks failed",
-        stats.heights, stats.least_heights, stats.epochs, stats.set_changes, stats.aggregates, stats.failed_checks
+        "{} heights (at least {} in a run), {} epochs closed, {} changes of the validator set, {} aggregates judged, {} spot checks failed, rounds drawn {}, spared {}, without a pulse {}",
+        stats.heights,
+        stats.least_heights,
+        stats.epochs,
+        stats.set_changes,
+        stats.aggregates,
+        stats.failed_checks,
+        stats.draws[0],
+        stats.draws[1],
+        stats.draws[2]
     );
     let rounds: Vec<String> = stats
         .rounds_after_healing

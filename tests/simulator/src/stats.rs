@@ -25,6 +25,8 @@ pub struct Stats {
     pub aggregates: u64,
     /// Spot checks for which a liar was struck.
     pub failed_checks: u64,
+    /// Rounds that pulses drew, that they spared, and that no pulse came for.
+    pub draws: [u64; 3],
     /// Messages delivered.
     pub messages: u64,
     /// Of these on the consensus topic.
@@ -67,6 +69,9 @@ impl Stats {
         self.set_changes += other.set_changes;
         self.aggregates += other.aggregates;
         self.failed_checks += other.failed_checks;
+        for (mine, theirs) in self.draws.iter_mut().zip(other.draws) {
+            *mine += theirs;
+        }
         self.messages += other.messages;
         self.consensus_messages += other.consensus_messages;
         self.charged_us += other.charged_us;

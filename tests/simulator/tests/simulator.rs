@@ -6,7 +6,8 @@ use std::time::Instant;
 use perturb_simulator::bug::Bug;
 use perturb_simulator::byzantine::Kind;
 use perturb_simulator::campaign::{Campaign, run, shrink};
-use perturb_simulator::plan::Plan;
+use perturb_simulator::cast::PROPOSAL_AGE_MS;
+use perturb_simulator::plan::{Plan, Wires};
 use perturb_simulator::report;
 use perturb_simulator::world::Options;
 
@@ -45,6 +46,20 @@ fn one_seed_gives_one_trace() {
         assert_eq!(hash(), hash());
     }
     assert_ne!(run(Plan::draw(3, 4), Options::default()).hash, run(Plan::draw(4, 4), Options::default()).hash);
+}
+
+#[test]
+fn clocks_that_differ_by_more_than_the_age_bound_cost_rounds_and_not_the_network() {
+    for seed in 1..=3 {
+        let wires = Wires { base_ms: 20, jitter_ms: 60, loss: 0, twice: 0, relay: false };
+        let skews = vec![-3_000, -1_500, 0, 3_000, 0];
+        let spread = skews.iter().max().unwrap() - skews.iter().min().unwrap();
+        assert!(spread > i64::from(PROPOSAL_AGE_MS) + 2_000, "more than age bound and drift together");
+        let plan = Plan { skews, ..Plan::calm(seed, 4, wires) };
+        let outcome = run(plan, Options { heights: Some(6), ..Options::default() });
+        assert_eq!(outcome.violation, None);
+        assert!(outcome.stats.most_rounds >= 1, "it costs rounds");
+    }
 }
 
 #[test]

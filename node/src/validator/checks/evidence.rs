@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::stream;
 use perturb_consensus::wire::{MAX_RESPONSE_BYTES, Request, Response};
 use perturb_ledger::verdict::CheckRow;
-use perturb_ledger::{Block, Transaction, query};
+use perturb_ledger::{Block, Transaction};
 use perturb_p2p::{PeerInfo, Protocol, Role};
 use perturb_types::limits::MAX_BLOCK_BYTES;
 use perturb_types::{Digest, Hotkey, RoundId, RoundResult, encode};
@@ -27,22 +27,29 @@ pub trait Evidence: Send + Sync {
     /// The result of a drawn round as it stands in its block; `None` where nobody gives it now.
     fn result(&self, round: &RoundId, row: &CheckRow) -> impl Future<Output = Result<Option<RoundResult>>> + Send;
 
-    /// An image of a validator's round by its digest; `None` where nobody gives it now.
-    fn image(&self, digest: Digest, validator: Hotkey) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
+    /// An image of a round by its digest, of so many bytes at the most; `None` where nobody gives it now.
+    fn image(
+        &self,
+        digest: Digest,
+        round: &RoundId,
+        most: usize,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>>> + Send;
 }
 
-/// Fetches images side by side, each within the time; in their order, `None` for those that did not come.
+/// Fetches images of a round side by side, each within the time and of so many bytes at the most; in their
+/// order, `None` for those that did not come.
 ///
 /// # Errors
 /// The disk.
 pub(super) async fn gather<E: Evidence>(
     evidence: &E,
     wanted: &[Digest],
-    validator: Hotkey,
+    round: &RoundId,
+    most: usize,
     each: Duration,
 ) -> Result<Vec<Option<Vec<u8>>>> {
     let one = |digest: Digest| async move {
-        let came = tokio::time::timeout(each, evidence.image(digest, validator)).await;
+        let came = tokio::time::timeout(each, evidence.image(digest, round, most)).await;
         came.unwrap_or(Ok(None))
     };
     let all: Vec<Result<Option<Vec<u8>>>> =
@@ -96,17 +103,16 @@ impl Evidence for Peers {
         Ok(None)
     }
 
-    async fn image(&self, digest: Digest, validator: Hotkey) -> Result<Option<Vec<u8>>> {
+    async fn image(&self, digest: Digest, round: &RoundId, most: usize) -> Result<Option<Vec<u8>>> {
         if let Some(png) = self.shared.agreed.database().blob(&digest)? {
             return Ok(Some(png));
         }
-        for peer in self.asked(&validator) {
-            let asked =
-                self.shared.network.request(peer.peer_id, Protocol::Blob, digest.0.to_vec(), self.patience).await;
+        for peer in self.asked(&round.validator) {
+            let (network, wanted) = (&self.shared.network, digest.0.to_vec());
+            let asked = network.request_at_most(peer.peer_id, Protocol::Blob, wanted, most, self.patience).await;
             match asked {
                 Ok(png) if Digest::of(&png) == digest => {
-                    let epoch = query::meta(self.shared.agreed.database())?.epoch;
-                    self.shared.agreed.database().put_blob(epoch, &png)?;
+                    self.shared.evidence.copy(round, &png)?;
                     return Ok(Some(png));
                 }
                 Ok(_) => tracing::warn!(peer = %peer.peer_id, %digest, "another image than asked for"),

@@ -2,7 +2,7 @@
 //! [`perturb_challenge::recheck`] says whether the record is possible.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
@@ -13,6 +13,7 @@ use perturb_challenge::source::{ImageSource, SourceError};
 use perturb_challenge::transform::Transform;
 use perturb_ledger::ChallengeSpec;
 use perturb_ledger::verdict::{CheckRow, Finding};
+use perturb_types::limits::{MAX_PNG_BYTES, answer_bytes};
 use perturb_types::{Digest, RoundId, RoundResult};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -78,31 +79,36 @@ impl Looker {
     ) -> Result<Outcome> {
         let result = tokio::time::timeout(patience.whole, evidence.result(round, row)).await;
         let Some(result) = result.unwrap_or(Ok(None))? else { return Ok(Outcome::Unknown) };
+        // The image first: its sides bound the answers, once it is known to be the right one.
+        let began = Instant::now();
+        let came = gather(evidence, &[row.fresh.image], round, MAX_PNG_BYTES, patience.image).await?;
+        let left = patience.whole.saturating_sub(began.elapsed());
+        let Some(png) = came.into_iter().flatten().next() else { return Ok(Outcome::Later(Finding::ImageMissing)) };
+        let clean = match tokio::task::block_in_place(|| self.clean(&result, &png)) {
+            Ok(clean) => clean,
+            Err(outcome) => return Ok(outcome),
+        };
         let answers = result.entries.iter().filter(|e| needs_image(e)).filter_map(|e| e.answer.map(|a| a.digest));
-        let wanted: Vec<Digest> = [row.fresh.image].into_iter().chain(answers).collect();
-        let fetched = gather(evidence, &wanted, round.validator, patience.image);
+        let wanted: Vec<Digest> = answers.collect();
+        let most = answer_bytes(clean.width, clean.height);
+        let fetched = gather(evidence, &wanted, round, most, patience.image);
         // Whoever withholds by being slow withholds.
-        let Ok(pngs) = tokio::time::timeout(patience.whole, fetched).await else {
+        let Ok(pngs) = tokio::time::timeout(left, fetched).await else {
             return Ok(Outcome::Later(Finding::AnswerMissing));
         };
         let pngs = pngs?;
         let Ok(_turn) = self.model.acquire().await else { return Ok(Outcome::Unknown) };
-        Ok(tokio::task::block_in_place(|| self.judge(&result, &pngs, tolerance)))
+        Ok(tokio::task::block_in_place(|| self.judge(&result, &clean, &pngs, tolerance)))
     }
 
-    fn judge(&self, result: &RoundResult, pngs: &[Option<Vec<u8>>], tolerance: u32) -> Outcome {
-        let Some((Some(clean), answers)) = pngs.split_first() else { return Outcome::Later(Finding::ImageMissing) };
-        let clean = match self.clean(result, clean) {
-            Ok(clean) => clean,
-            Err(outcome) => return outcome,
-        };
+    fn judge(&self, result: &RoundResult, clean: &Pixels, answers: &[Option<Vec<u8>>], tolerance: u32) -> Outcome {
         let recheck = Recheck {
             rules: &self.spec.rules,
             classifier: self.classifier.as_ref(),
             semantics: self.semantics.as_ref(),
             tolerance,
         };
-        match recheck.label(&clean, result.label) {
+        match recheck.label(clean, result.label) {
             recheck::Outcome::Holds => {}
             other => return other.into(),
         }
@@ -113,7 +119,7 @@ impl Looker {
             .map(|e| needs_image(e).then(|| answers.next().cloned().flatten()).flatten())
             .collect();
         let missing = result.entries.iter().zip(&given).any(|(e, png)| needs_image(e) && png.is_none());
-        match recheck.answers(&clean, result.label, &result.entries, &given) {
+        match recheck.answers(clean, result.label, &result.entries, &given) {
             // Those that came are enough to say that it fails, never that it holds.
             recheck::Outcome::Holds | recheck::Outcome::Unknown if missing => Outcome::Later(Finding::AnswerMissing),
             other => other.into(),

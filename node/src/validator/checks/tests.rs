@@ -66,16 +66,16 @@ impl Evidence for Arc<Given> {
         Ok(self.results.get(round).cloned())
     }
 
-    async fn image(&self, digest: Digest, _: Hotkey) -> Result<Option<Vec<u8>>> {
+    async fn image(&self, digest: Digest, _: &RoundId, most: usize) -> Result<Option<Vec<u8>>> {
         if self.hangs.contains(&digest) {
             std::future::pending::<()>().await;
         }
-        Ok(self.images.get(&digest).cloned())
+        Ok(self.images.get(&digest).filter(|png| png.len() <= most).cloned())
     }
 }
 
 fn looker() -> Looker {
-    let transform = TransformRules { flip: false, crop: 0, brightness: 0 };
+    let transform = TransformRules { flip: false, crop: 0, brightness: 0, field: 0, cells: 0 };
     let rules = Rules { transform, ..Rules::subnet() };
     Looker {
         spec: ChallengeSpec {
@@ -255,6 +255,10 @@ fn a_look_ends_well_within_its_window() {
         },
         spot_checks: Default::default(),
         reputation: Default::default(),
+        min_work: 10,
+        proposal_age_ms: 10_000,
+        order_delay_blocks: 1,
+        draws: Default::default(),
     };
     for window_blocks in [1, 10, 200, u64::MAX] {
         parameters.spot_checks.window_blocks = window_blocks;

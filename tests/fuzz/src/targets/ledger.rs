@@ -3,7 +3,7 @@
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::state::META;
 use perturb_ledger::tx::{Order, Snapshot};
-use perturb_ledger::{Block, Ledger, MemoryStore, StateStore, Transaction, receipt};
+use perturb_ledger::{Block, Ledger, MemoryStore, Pulse, StateStore, Transaction, receipt};
 use perturb_types::{Digest, Envelope, RoundResult, encode};
 
 use crate::bytes::Reader;
@@ -123,7 +123,7 @@ fn next_seq(ledger: &Ledger<MemoryStore>, world: &World, v: usize, r: &mut Reade
 pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut Reader<'_>) -> Option<Transaction> {
     let (network, v) = (world.network, r.below(world.keys.len()));
     let epoch = r.near(ledger.head().epoch);
-    Some(match r.below(9) {
+    Some(match r.below(10) {
         0 => {
             let all: Vec<_> = world.blocks.iter().flat_map(|(b, _)| &b.body.transactions).collect();
             (*r.pick(&all)?).clone()
@@ -157,6 +157,14 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
                 1 => Transaction::RoundResult(envelope),
                 _ => Transaction::CheckVerdict(envelope),
             }
+        }
+        8 => {
+            // What is waited for, a round beside it, and the true signature or a damaged one.
+            let awaited = perturb_ledger::query::awaited_pulses(ledger.store()).unwrap();
+            let round = r.near(awaited.first().copied().unwrap_or(1));
+            let mut bytes = encode::encode(&Pulse::of_development(round).unwrap());
+            r.damage(&mut bytes);
+            Transaction::Pulse(encode::decode("pulse", &bytes, 64).ok()?)
         }
         _ => verdict(world, v, r)?,
     })

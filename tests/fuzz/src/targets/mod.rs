@@ -13,6 +13,7 @@ pub mod miner;
 pub mod network;
 mod peers;
 pub mod png;
+pub mod pulse;
 pub mod snapshot;
 
 use borsh::{BorshDeserialize, BorshSerialize};

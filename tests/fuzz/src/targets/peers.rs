@@ -12,7 +12,8 @@ use perturb_types::{Digest, encode};
 use crate::world::{World, reference};
 
 /// Bounds of [`Load`]: what `consensus/` writes down as its constants.
-const MOST: Load = Load { transactions: 8192, blocks: 52, peers: 512, range: 64, messages: 2 * 5 * 256, timers: 64 };
+const MOST: Load =
+    Load { transactions: 8192, blocks: 52, peers: 512, range: 64, early: 2 * 48, messages: 2 * 5 * 256, timers: 64 };
 
 /// The name of a validator's connection.
 pub(crate) fn peer(i: usize) -> Peer {
@@ -156,6 +157,7 @@ impl Host {
             && load.blocks <= MOST.blocks
             && load.peers <= MOST.peers
             && load.range <= MOST.range
+            && load.early <= MOST.early
             && load.messages <= MOST.messages
             && load.timers <= MOST.timers;
         assert!(within, "{load:?} is over {MOST:?}");

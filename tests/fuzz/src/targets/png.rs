@@ -6,6 +6,7 @@ use perturb_challenge::rules::judge_round;
 use perturb_challenge::semantics::Exact;
 use perturb_challenge::verify::{verify, verify_batch};
 use perturb_challenge::{Classifier, ClassifierError, Pixels, PngLimits, Rules};
+use perturb_types::limits::answer_bytes;
 use perturb_types::round::{Answer, TransformSecret};
 use perturb_types::{Digest, Hotkey, Reason, RoundId, RoundResult};
 
@@ -56,6 +57,16 @@ fn crc(bytes: &[u8]) -> u32 {
     })
 }
 
+/// The types of a file's chunks.
+fn kinds(bytes: &[u8]) -> Vec<[u8; 4]> {
+    let (mut out, mut at) = (Vec::new(), 8usize);
+    while let (Some(length), Some(kind)) = (bytes.get(at..at + 4), bytes.get(at + 4..at + 8)) {
+        out.push(kind.try_into().unwrap());
+        at = at.saturating_add(12).saturating_add(u32::from_be_bytes(length.try_into().unwrap()) as usize);
+    }
+    out
+}
+
 /// The file with fitting check sums: else hardly an input would reach what lies behind them.
 fn healed(bytes: &[u8]) -> Vec<u8> {
     let mut out = bytes.to_vec();
@@ -93,6 +104,11 @@ fn read(bytes: &[u8]) {
         }
         Err(_) if shape.is_err() => assert!(Pixels::decode_png(bytes, &LIMITS).is_err()),
         Err(_) => {}
+    }
+    if let Ok(answer) = Pixels::decode_answer(bytes, clean()) {
+        assert!(bytes.len() <= answer_bytes(SIDE, SIDE) && answer.same_shape(clean()));
+        assert!(kinds(bytes).iter().all(|kind| [*b"IHDR", *b"IDAT", *b"IEND"].contains(kind)));
+        assert!(Pixels::decode_png(bytes, &LIMITS) == Ok(answer), "an answer is a PNG like any other");
     }
     // The network's limits are larger: only what is small by its own word is tried under them.
     if shape.is_ok() || bytes.len() < 64 {

@@ -67,11 +67,15 @@ pub enum Kind {
     FalseVerdicts,
     /// Says of every checked round that it cannot tell.
     CannotTell,
+    /// Dates its blocks back as far as their parent lets it.
+    BackDates,
+    /// Pulses that the beacon never signed.
+    ForgesPulses,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,
@@ -95,6 +99,8 @@ impl Kind {
         Self::FloodsMempool,
         Self::FalseVerdicts,
         Self::CannotTell,
+        Self::BackDates,
+        Self::ForgesPulses,
     ];
 
     /// One at random.
@@ -128,6 +134,8 @@ impl Kind {
             Self::FloodsMempool => "mempool flood and forged evidence",
             Self::FalseVerdicts => "false verdicts on checks",
             Self::CannotTell => "checks it cannot tell of",
+            Self::BackDates => "blocks dated back",
+            Self::ForgesPulses => "forged pulses",
         }
     }
 
@@ -162,12 +170,14 @@ impl Kind {
             Self::InvalidBodies => Box::new(proposals::Bent::new(proposals::Bend::Body)),
             Self::FalseRoots => Box::new(proposals::Bent::new(proposals::Bend::Roots)),
             Self::Censors => Box::new(proposals::Bent::new(proposals::Bend::Censored)),
+            Self::BackDates => Box::new(proposals::Bent::new(proposals::Bend::Time)),
             Self::WithholdsBodies => Box::new(proposals::Withheld),
             Self::ReplaysOld => Box::new(noise::Replay::default()),
             Self::FloodsFuture => Box::new(noise::Future),
             Self::Garbage => Box::new(noise::Garbage),
             Self::ForgedCertificates => Box::new(noise::Certificates::default()),
             Self::FloodsMempool => Box::new(noise::MempoolFlood::default()),
+            Self::ForgesPulses => Box::new(noise::ForgedPulses::default()),
             Self::FalseScores
             | Self::ForgedResults
             | Self::FalseMeasurements

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use perturb_consensus::wire::{Gossip, Polka, RoundEntry, SignedVote, Topic};
-use perturb_ledger::{DoubleVote, Equivocation, Transaction, VoteKind};
+use perturb_ledger::{DoubleVote, Equivocation, Pulse, Transaction, VoteKind, query};
 use perturb_types::{ConsensusKey, Digest, encode};
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -151,5 +151,36 @@ impl Strategy for MempoolFlood {
             out.extend(scene.to_all(Topic::Rounds, &bytes));
         }
         out
+    }
+}
+
+/// What is waited for, with a signature that is another round's, has a bit turned, or is the point at
+/// infinity, which a careless check takes for everybody's signature of everything.
+#[derive(Default)]
+pub(super) struct ForgedPulses {
+    heard: Option<Pulse>,
+}
+
+impl Strategy for ForgedPulses {
+    fn hear(&mut self, _scene: &mut Scene<'_>, topic: Topic, bytes: &[u8]) -> Vec<Said> {
+        if topic == Topic::Rounds
+            && let Ok(Transaction::Pulse(pulse)) = Transaction::decode(bytes)
+        {
+            self.heard = Some(pulse);
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, scene: &mut Scene<'_>) -> Vec<Said> {
+        let awaited = query::awaited_pulses(scene.machine.ledger().store()).unwrap_or_default();
+        let Some(round) = awaited.choose(scene.rng).copied() else { return Vec::new() };
+        let mut infinity = [0; 48];
+        infinity[0] = 0xc0;
+        let mut turned = self.heard.map_or([0x80; 48], |p| p.signature);
+        let bit = scene.rng.random_range(0..turned.len() * 8);
+        turned[bit / 8] ^= 1 << (bit % 8);
+        let others = self.heard.filter(|p| p.round != round).map_or(turned, |p| p.signature);
+        let signature = [infinity, turned, others].choose(scene.rng).copied().unwrap_or(turned);
+        scene.to_all(Topic::Rounds, &encode::encode(&Transaction::Pulse(Pulse { round, signature })))
     }
 }

@@ -20,6 +20,8 @@ pub(super) enum Bend {
     Roots,
     /// Nothing of the others' in it.
     Censored,
+    /// A time just after its parent's, whenever that was.
+    Time,
 }
 
 /// Proposes something else than its machine, and votes for that.
@@ -37,12 +39,17 @@ impl Bent {
 
     /// Another valid block at the same place.
     fn another(scene: &Scene<'_>, block: &Block, keep: impl Fn(&Transaction) -> bool) -> Option<Block> {
+        Self::at(scene, block, block.header.time_ms + 1, keep)
+    }
+
+    /// The same with a time of its own.
+    fn at(scene: &Scene<'_>, block: &Block, time_ms: u64, keep: impl Fn(&Transaction) -> bool) -> Option<Block> {
         let head = scene.machine.ledger().head();
         if block.header.height != head.height + 1 {
             return None;
         }
         let input = ProposalInput {
-            time_ms: block.header.time_ms + 1,
+            time_ms,
             proposer: scene.pair().public(),
             reference: head.reference.clone(),
             snapshot: None,
@@ -55,6 +62,10 @@ impl Bent {
         let me = scene.pair().public();
         match self.bend {
             Bend::Two => Self::another(scene, block, |_| true),
+            Bend::Time => {
+                let parent_ms = scene.machine.ledger().head().time_ms;
+                Self::at(scene, block, parent_ms + 1, |t| !matches!(t, Transaction::EpochClose { .. }))
+            }
             Bend::Censored => Self::another(scene, block, |t| match t {
                 Transaction::RoundOpen(e) | Transaction::RoundResult(e) | Transaction::Readiness(e) => e.signer == me,
                 _ => false,

@@ -9,17 +9,22 @@
 //! | log first | what an honest node says stands in its synced log and in its guard |
 //! | quorum of prevotes | an honest precommit for a block has a quorum of prevotes behind it |
 //! | lock | after a precommit, a prevote for another block needs a later quorum for that block |
+//! | age | an honest prevote for a new block finds its time close behind the own clock |
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
-//! | scores | with liars under a third, every aggregate lies within the honest contributions |
+//! | scores | with liars under a third of the set, every aggregate lies within the honest contributions, or is kept for four epochs |
+//! | work | who runs next to no rounds, or checks next to none, loses its place, if the others are a quorum |
 //! | checks | only liars fail spot checks, by verdicts of more than a third of all power that outweigh the others two to one |
+//! | draws | a round is checked if, and only if, a pulse draws it that was signed after its result was agreed |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
 //! | no blame | honest nodes do not accuse each other |
 //! | no halt | honest nodes with whole disks never stop |
 //! | liveness | after healing everyone decides again |
 
+mod age;
 mod checks;
+mod draws;
 pub mod powers;
 mod state;
 mod votes;
@@ -31,7 +36,7 @@ use perturb_consensus::record::Record;
 use perturb_consensus::wire::{Gossip, SignedProposal, SignedVote};
 use perturb_consensus::{GuardMark, Load};
 use perturb_ledger::ledger::genesis_commit;
-use perturb_ledger::{Commit, Ledger, MemoryStore, StateStore};
+use perturb_ledger::{Commit, Ledger, MemoryStore, StateStore, VoteKind};
 use perturb_types::Digest;
 
 use crate::cast::Cast;
@@ -64,11 +69,14 @@ pub struct Oracle {
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
     votes: Votes,
+    ages: age::Ages,
+    liars: BTreeSet<usize>,
     /// Votes at heights whose set is not known yet: of nodes with a damaged disk, whose commits are not
     /// taken as the agreed history, where such a node was the first to come so far. They are judged when
     /// another comes there, by the votes that there are then.
     early: Vec<(usize, GuardMark)>,
     state: state::StateOracle,
+    draws: draws::DrawOracle,
 }
 
 impl Oracle {
@@ -83,8 +91,11 @@ impl Oracle {
             sets: BTreeMap::new(),
             decided: BTreeMap::new(),
             votes: Votes::new(liars.clone()),
+            ages: age::Ages::default(),
+            liars: liars.clone(),
             early: Vec::new(),
             state: state::StateOracle::new(liars),
+            draws: draws::DrawOracle::default(),
         };
         oracle.take_set(cast).ok()?;
         Some(oracle)
@@ -98,6 +109,11 @@ impl Oracle {
     /// Rounds for which liars were struck so far.
     pub fn failed_checks(&self) -> u64 {
         self.state.checks.struck.len() as u64
+    }
+
+    /// Rounds that pulses drew, that they spared, and that no pulse came for.
+    pub fn draws(&self) -> [u64; 3] {
+        self.draws.counts()
     }
 
     /// Aggregated scores judged so far.
@@ -156,6 +172,9 @@ impl Oracle {
         if let Some(old) = old.filter(|old| old.forbids(new)) {
             return broken("one signature", format!("actor {actor} signs {new} after its guard saw {old}"));
         }
+        if !damaged && new.step == Step::Prevote && !self.liars.contains(&key) && !self.was_prevoted(new) {
+            self.ages.prevoted(actor, new)?;
+        }
         if new.height > self.height() + 1 {
             if !damaged {
                 return broken("one signature", format!("actor {actor} signs {new}, far ahead of what is decided"));
@@ -165,6 +184,25 @@ impl Oracle {
             return Ok(());
         }
         self.votes.own(key, new, &self.sets)
+    }
+
+    /// Whether a quorum prevoted the block in an earlier round.
+    fn was_prevoted(&self, mark: &GuardMark) -> bool {
+        let Some((_, set)) = self.sets.range(..=mark.height).next_back() else { return true };
+        let prevoted = |r| self.votes.has_quorum(set, (mark.height, r, VoteKind::Prevote, mark.digest));
+        (0..mark.round).any(prevoted)
+    }
+
+    /// A block was said, whoever made it.
+    pub fn block(&mut self, cast: &Cast, bytes: &[u8]) {
+        self.ages.block(cast, bytes);
+    }
+
+    /// A message came to an actor, by its own clock.
+    pub fn came(&mut self, actor: usize, clock: u64, bytes: &[u8]) {
+        if let Ok(Gossip::Proposal(proposal)) = Gossip::decode(bytes) {
+            self.ages.came(actor, clock, &proposal);
+        }
     }
 
     /// A liar said something.
@@ -230,8 +268,8 @@ impl Oracle {
         }
         self.referee.store_mut().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
-        let set = set.clone();
-        self.state.block(cast, &commit.block, self.referee.store(), &set)?;
+        self.state.block(cast, set, &commit.block, self.referee.store())?;
+        self.draws.block(cast, &commit.block, self.referee.store())?;
         self.take_set(cast)
     }
 
@@ -242,6 +280,7 @@ impl Oracle {
             ("blocks", load.blocks, 48 + 4),
             ("peers", load.peers, 512),
             ("range", load.range, 64),
+            ("early", load.early, 2 * 48),
             ("messages", load.messages, 2 * 256 * 256),
             ("timers", load.timers, 64),
         ];

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perturb_ledger::epoch;
-use perturb_ledger::{Block, MemoryStore, Transaction};
+use perturb_ledger::epoch::{self, MinerRecord};
+use perturb_ledger::verdict::CheckVerdict;
+use perturb_ledger::{Block, MemoryStore, Transaction, query};
 use perturb_types::round::{RoundOpen, RoundResult};
 use perturb_types::{Hotkey, encode};
 
 use super::checks::CheckOracle;
 use super::{Judged, Powers, broken};
-use crate::cast::{CHALLENGE, Cast};
+use crate::cast::{CHALLENGE, Cast, MIN_WORK};
+
+/// Closed epochs after which a score that nobody measured again is gone.
+const KEPT: u64 = 4;
 
 /// A mirror of what blocks did, kept without the ledger's state.
 pub(super) struct StateOracle {
@@ -22,15 +26,30 @@ pub(super) struct StateOracle {
     pub checks: CheckOracle,
     /// Aggregates judged.
     pub aggregates: u64,
+    /// Standing in millionths as of the last close; who is not here has it whole.
+    standing: BTreeMap<Hotkey, u32>,
+    /// The last score that was measured of each miner, and in which epoch.
+    measured: BTreeMap<Hotkey, (u64, u32)>,
+    /// Rounds closed, and verdicts given, in the open epoch.
+    worked: [BTreeMap<Hotkey, u64>; 2],
 }
 
 impl StateOracle {
     pub fn new(liars: BTreeSet<usize>) -> Self {
-        Self { liars, next: BTreeMap::new(), open: BTreeMap::new(), checks: CheckOracle::default(), aggregates: 0 }
+        Self {
+            liars,
+            next: BTreeMap::new(),
+            open: BTreeMap::new(),
+            checks: CheckOracle::default(),
+            aggregates: 0,
+            standing: BTreeMap::new(),
+            measured: BTreeMap::new(),
+            worked: Default::default(),
+        }
     }
 
-    /// A block was agreed by a set; the store is the state after it.
-    pub fn block(&mut self, cast: &Cast, block: &Block, store: &MemoryStore, set: &Powers) -> Judged {
+    /// A block was agreed, by this set; the store is the state after it.
+    pub fn block(&mut self, cast: &Cast, set: &Powers, block: &Block, store: &MemoryStore) -> Judged {
         let struck = self.checks.block(cast, block, store, set)?;
         if let Some(round) = struck.iter().find(|round| !self.is_liar(cast, &round.validator)) {
             return broken("checks", format!("round {round} of an honest validator failed its check"));
@@ -58,8 +77,19 @@ impl StateOracle {
                     if asked.as_ref() != Some(&answered) {
                         return broken("rounds", format!("round {} closes with other miners than asked", result.round));
                     }
+                    *self.worked[0].entry(result.round.validator).or_default() += 1;
                 }
-                Transaction::EpochClose { epoch, .. } => self.epoch(cast, store, *epoch)?,
+                Transaction::CheckVerdict(e) => {
+                    let Ok(v) = encode::decode::<CheckVerdict>("verdict", &e.payload, e.payload.len()) else {
+                        return broken("checks", "a block holds a verdict that cannot be read");
+                    };
+                    *self.worked[1].entry(v.hotkey).or_default() += 1;
+                }
+                Transaction::EpochClose { epoch, .. } => {
+                    self.epoch(cast, set, store, *epoch)?;
+                    self.work(cast, set, store)?;
+                    self.take_standing(cast, store);
+                }
                 _ => {}
             }
         }
@@ -70,27 +100,85 @@ impl StateOracle {
         self.liars.iter().any(|i| cast.hotkeys[*i].hotkey() == *hotkey)
     }
 
-    /// Property of the aggregation: with liars under a third of the contributing weight, the score
-    /// lies between the lowest and the highest honest contribution.
-    fn epoch(&mut self, cast: &Cast, store: &MemoryStore, number: u64) -> Judged {
+    fn take_standing(&mut self, cast: &Cast, store: &MemoryStore) {
+        let of = |h: Hotkey| Some((h, query::reputation(store, &h).ok()?.standing));
+        self.standing = cast.hotkeys.iter().filter_map(|h| of(h.hotkey())).collect();
+    }
+
+    /// Power times standing.
+    fn weight(&self, hotkey: &Hotkey, power: u128) -> u128 {
+        power * u128::from(self.standing.get(hotkey).copied().unwrap_or(1_000_000))
+    }
+
+    /// Property of the aggregation: with liars under a third of the *set's* power times standing, absent
+    /// members included, a measured score lies between the lowest and the highest honest contribution.
+    /// What is not measured is what was, for four epochs.
+    fn epoch(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore, number: u64) -> Judged {
         let record = match epoch::record(store, number, CHALLENGE) {
             Ok(Some(record)) => record,
             _ => return broken("scores", format!("epoch {number} has no record")),
         };
+        let weights: BTreeMap<Hotkey, (bool, u128)> = set
+            .iter()
+            .map(|(i, power)| (cast.hotkeys[*i].hotkey(), (self.liars.contains(i), *power)))
+            .map(|(h, (lies, power))| (h, (lies, self.weight(&h, power))))
+            .collect();
         for miner in &record.miners {
-            let Some(aggregate) = &miner.aggregate else { continue };
-            let is_liar = |h: &Hotkey| self.is_liar(cast, h);
-            let total: u128 = miner.contributions.iter().map(|c| u128::from(c.weight)).sum();
-            let lying = miner.contributions.iter().filter(|c| is_liar(&c.validator));
-            let lying: u128 = lying.map(|c| u128::from(c.weight)).sum();
-            let honest = miner.contributions.iter().filter(|c| !is_liar(&c.validator)).map(|c| c.mean.0);
-            let (Some(low), Some(high)) = (honest.clone().min(), honest.max()) else { continue };
-            self.aggregates += 1;
-            if lying * 3 < total && !(low..=high).contains(&aggregate.score.0) {
-                let what = format!("epoch {number}, uid {}: {} outside {low}..{high}", miner.uid, aggregate.score.0);
-                return broken("scores", what);
-            }
+            self.miner(&weights, number, miner)?;
         }
         Ok(())
+    }
+
+    fn miner(&mut self, weights: &BTreeMap<Hotkey, (bool, u128)>, number: u64, miner: &MinerRecord) -> Judged {
+        let what = |what: String| broken("scores", format!("epoch {number}, uid {}: {what}", miner.uid));
+        let of = |h: &Hotkey| weights.get(h).copied().unwrap_or_default();
+        if let Some(c) = miner.contributions.iter().find(|c| u128::from(c.weight) != of(&c.validator).1) {
+            return what(format!("{} contributes with weight {}", c.validator, c.weight));
+        }
+        let total: u128 = weights.values().map(|(_, w)| w).sum();
+        let lying: u128 = weights.values().filter(|(lies, _)| *lies).map(|(_, w)| w).sum();
+        let contributed: u128 = miner.contributions.iter().map(|c| u128::from(c.weight)).sum();
+        let measured = contributed * 3 > total * 2;
+        let score = miner.aggregate.as_ref().map(|a| a.score.0);
+        if !measured {
+            let old = self.measured.get(&miner.hotkey).filter(|(from, _)| total > 0 && number - from <= KEPT);
+            if score != old.map(|(_, score)| *score) || miner.kept != old.map(|(from, _)| *from) {
+                return what(format!("{score:?} of {:?} is kept, not {old:?}", miner.kept));
+            }
+            return Ok(());
+        }
+        let Some(score) = score.filter(|_| miner.kept.is_none()) else {
+            return what("enough contribute, and it has no score of this epoch".into());
+        };
+        self.measured.insert(miner.hotkey, (number, score));
+        let honest = miner.contributions.iter().filter(|c| !of(&c.validator).0 && c.weight > 0).map(|c| c.mean.0);
+        let (Some(low), Some(high)) = (honest.clone().min(), honest.max()) else { return Ok(()) };
+        self.aggregates += 1;
+        if lying * 3 < total && !(low..=high).contains(&score) {
+            return what(format!("{score} outside {low}..{high}"));
+        }
+        Ok(())
+    }
+
+    /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts, has no
+    /// place in the next set, unless the others are no quorum of this one; nobody else loses it for that.
+    fn work(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore) -> Judged {
+        let Ok(next) = query::validators(store) else { return broken("work", "there is no next set") };
+        let all: u128 = set.values().sum();
+        let mut lazy: BTreeMap<usize, String> = BTreeMap::new();
+        for (worked, what) in std::mem::take(&mut self.worked).iter().zip(["rounds", "verdicts"]) {
+            let of = |i: &usize| worked.get(&cast.hotkeys[*i].hotkey()).copied().unwrap_or(0);
+            let up_to = |count: u64| set.iter().filter(|(i, _)| of(i) <= count).map(|(_, power)| power).sum::<u128>();
+            let median = set.keys().map(of).filter(|count| up_to(*count) * 2 >= all).min().unwrap_or(0);
+            for i in set.keys().filter(|i| median >= MIN_WORK && of(i) * 2 < median) {
+                lazy.insert(*i, format!("{} {what}, the median is {median}", of(i)));
+            }
+        }
+        let busy: u128 = set.iter().filter(|(i, _)| !lazy.contains_key(i)).map(|(_, power)| power).sum();
+        let stays = |i: &usize| next.by_hotkey(&cast.hotkeys[*i].hotkey()).is_some();
+        match lazy.iter().find(|(i, _)| stays(i)) {
+            Some((i, did)) if busy * 3 > all * 2 => broken("work", format!("validator {i} did {did}, and it stays")),
+            _ => Ok(()),
+        }
     }
 }

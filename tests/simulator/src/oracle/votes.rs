@@ -12,7 +12,7 @@ use perturb_types::keys::verify_ed25519;
 use super::{Judged, Powers, broken};
 use crate::cast::Cast;
 
-type Ballot = (u64, u32, VoteKind, Option<Digest>);
+pub(super) type Ballot = (u64, u32, VoteKind, Option<Digest>);
 
 /// Who voted so, by round, step (precommit or not) and value.
 type Ballots = BTreeMap<(u32, bool, Option<Digest>), BTreeSet<usize>>;
@@ -44,7 +44,8 @@ impl Votes {
         self.ballots.entry(height).or_default().entry(place).or_default().insert(key);
     }
 
-    fn has_quorum(&self, set: &Powers, (height, round, kind, digest): Ballot) -> bool {
+    /// Whether votes alike come to a quorum of a set.
+    pub fn has_quorum(&self, set: &Powers, (height, round, kind, digest): Ballot) -> bool {
         let place = (round, kind == VoteKind::Precommit, digest);
         let voters = self.ballots.get(&height).and_then(|b| b.get(&place));
         voters.is_some_and(|v| is_quorum(set, v))

@@ -35,6 +35,9 @@ impl World {
         self.stats.messages += 1;
         self.stats.consensus_messages += u64::from(message.topic == Topic::Consensus);
         let (topic, bytes) = (message.topic, message.bytes.clone());
+        if topic == Topic::Consensus {
+            self.oracle.came(i, self.actors[i].clock(self.now), &bytes);
+        }
         self.lie(i, |strategy, scene| strategy.hear(scene, topic, &message.bytes));
         let from = self.actors[message.author].name;
         let event = Event::Gossip { id: message.id, topic, from, bytes };
@@ -71,8 +74,10 @@ impl World {
 
     fn say(&mut self, author: usize, said: Vec<Said>) {
         for said in said {
-            if said.topic == Topic::Consensus {
-                self.oracle.heard(&self.cast, &said.bytes);
+            match said.topic {
+                Topic::Consensus => self.oracle.heard(&self.cast, &said.bytes),
+                Topic::Blocks => self.oracle.block(&self.cast, &said.bytes),
+                Topic::Rounds | Topic::Status => {}
             }
             let message = self.message(author, said.topic, said.bytes);
             self.carry(author, said.to, &message, said.after_ms);
@@ -216,6 +221,9 @@ impl World {
             && let Ok(perturb_consensus::wire::Gossip::Proposal(p)) = perturb_consensus::wire::Gossip::decode(&bytes)
         {
             self.proposed_ms.entry(p.height).or_insert(now);
+        }
+        if topic == Topic::Blocks {
+            self.oracle.block(&self.cast, &bytes);
         }
         if let Some(said) = self.bent(i, topic, &bytes) {
             self.say(i, said);

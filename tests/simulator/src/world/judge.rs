@@ -18,6 +18,9 @@ const AFTER_HEALING: u64 = 3;
 /// waits, and a restore from genesis.
 const RECOVERY_MS: u64 = 90_000;
 
+/// Milliseconds within which a pulse gets into a block: some looks, and the heights of some liars.
+const PULSE_MS: u64 = 20_000;
+
 /// Rounds that a height may take after healing beyond the highest round at that time: each liar may
 /// cost one, and the first rounds are needed to come together again.
 pub const MOST_ROUNDS: u32 = 12;
@@ -146,6 +149,7 @@ impl World {
                 return Err(Violation { rule: "inclusion", what });
             }
         }
+        self.check_pulses()?;
         for (i, actor) in self.actors.iter().enumerate().filter(|(_, a)| a.is_honest() && !a.damaged) {
             if actor.height() != referee.head().height {
                 continue;
@@ -156,6 +160,23 @@ impl World {
                     rule: "validity",
                     what: format!("actor {i} holds other rows than the referee"),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever proposers leave out: a pulse that is out for long, and that something waits for, is in a
+    /// block once everything works.
+    fn check_pulses(&self) -> Result<(), Violation> {
+        let referee = self.oracle.referee();
+        let awaited = perturb_ledger::query::awaited_pulses(referee.store()).unwrap_or_default();
+        let whole = self.healed.as_ref().map_or(self.now, |healed| healed.at);
+        let beacon = &self.cast.genesis.beacon;
+        for round in awaited {
+            let out = crate::pulses::out_at(self.plan.seed, beacon, round);
+            if out.is_some_and(|at| at.max(whole) + PULSE_MS < self.now) {
+                let what = format!("pulse {round} is out since {out:?} and in no block at {}", self.now);
+                return Err(Violation { rule: "inclusion", what });
             }
         }
         Ok(())

@@ -240,6 +240,7 @@ impl World {
         self.stats.least_heights = self.stats.heights;
         self.stats.aggregates = self.oracle.aggregates();
         self.stats.failed_checks = self.oracle.failed_checks();
+        self.stats.draws = self.oracle.draws();
         Outcome {
             violation,
             hash: self.trace.hash(),
@@ -322,6 +323,13 @@ impl World {
         }
         for bytes in transactions {
             self.step(i, Event::Submit { id: 0, bytes })?;
+        }
+        let (seed, now) = (self.plan.seed, self.now);
+        let actor = &mut self.actors[i];
+        if let Some(machine) = actor.machine.as_ref().filter(|_| !actor.liar) {
+            for bytes in actor.app.pulses(seed, now, machine.ledger()) {
+                self.step(i, Event::Submit { id: 0, bytes })?;
+            }
         }
         let invented: Vec<_> = self.actors.iter().flat_map(|a| a.app.invented.clone()).collect();
         let actor = &mut self.actors[i];
