@@ -58,8 +58,12 @@ pub fn predict(logits: &[f32], label: u16) -> Result<Prediction, ClassifierError
             best = (class, z);
         }
     }
-    let margin = ((f64::from(best.1) - f64::from(reference)) * f64::from(Millionths::ONE.0) + 0.5).floor();
-    Ok(Prediction { class: best.0 as u16, margin: margin as i64 })
+    Ok(Prediction { class: best.0 as u16, margin: lead(best.1, reference) })
+}
+
+/// Lead of one logit over another, `⌊(a − b)·10⁶ + ½⌋`.
+pub(crate) fn lead(a: f32, b: f32) -> i64 {
+    ((f64::from(a) - f64::from(b)) * f64::from(Millionths::ONE.0) + 0.5).floor() as i64
 }
 
 #[cfg(test)]

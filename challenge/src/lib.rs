@@ -7,7 +7,7 @@
 //! - [`pixels`]: images and the one PNG form that is accepted; [`classifier`]: the model's trait.
 //! - [`rules`]: the two presets, gates, score and the verdict's re-derivation from a record.
 //! - [`measure`]: L∞ level, sum of squares and SSIM; [`verify`]: the pipeline over an answer;
-//!   [`report`]: the same for people.
+//!   [`recheck`]: whether what another machine recorded is possible; [`report`]: a verdict for people.
 //! - [`history`], [`shares`], [`vector`]: from scores to the weights the chain stores.
 //! - [`transform`], [`sampling`], [`traversal`], [`source`], [`construct`]: what a round is made of.
 //! - [`semantics`]: whether two labels mean the same; [`payload`]: the JSON form of a challenge.
@@ -26,6 +26,7 @@ pub mod pace;
 pub mod payload;
 pub mod pixels;
 mod png;
+pub mod recheck;
 #[cfg(feature = "outside")]
 pub mod remote;
 pub mod report;

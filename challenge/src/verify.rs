@@ -166,17 +166,21 @@ fn decide(
     Verdict { reason, measurement, predicted: prediction.class, margin_millionths: prediction.margin, semantic }
 }
 
-/// Runs the model over a batch; if that fails, over each image alone, so that one bad image does not
-/// take the others with it.
-fn ask(classifier: &dyn Classifier, images: &[&Pixels], label: u16) -> Vec<Result<Prediction, ClassifierError>> {
+/// The model's row of logits for each image; if a batch fails, for each image alone, so that one bad
+/// image does not take the others with it.
+pub(crate) fn rows(classifier: &dyn Classifier, images: &[&Pixels]) -> Vec<Result<Vec<f32>, ClassifierError>> {
     match classifier.logits(images) {
-        Ok(rows) if rows.len() == images.len() => rows.iter().map(|row| predict(row, label)).collect(),
+        Ok(rows) if rows.len() == images.len() => rows.into_iter().map(Ok).collect(),
         Ok(rows) if images.len() == 1 => {
             vec![Err(ClassifierError(format!("{} rows of logits for one image", rows.len())))]
         }
         Err(e) if images.len() == 1 => vec![Err(e)],
-        _ => images.iter().flat_map(|image| ask(classifier, &[image], label)).collect(),
+        _ => images.iter().flat_map(|image| rows(classifier, &[image])).collect(),
     }
+}
+
+fn ask(classifier: &dyn Classifier, images: &[&Pixels], label: u16) -> Vec<Result<Prediction, ClassifierError>> {
+    rows(classifier, images).into_iter().map(|row| predict(&row?, label)).collect()
 }
 
 /// Verifies one answer.
@@ -202,7 +206,8 @@ pub fn verify(
 }
 
 /// Verifies all answers of a round, in order: the gates for each, then the model over all that
-/// passed, [`MODEL_BATCH`] at a time.
+/// passed, [`MODEL_BATCH`] at a time. Who checks the round later makes the same batches from the record
+/// ([`crate::recheck`]).
 ///
 /// If *every* answer that reached the model failed there, the model is at fault rather than the
 /// miners: a validator should look to it before it closes the round.
@@ -217,21 +222,26 @@ pub fn verify_batch(
 ) -> Vec<Verdict> {
     let clean = Clean { pixels: clean, label: clean_label };
     let mut verdicts = Vec::with_capacity(answers.len());
-    for chunk in answers.chunks(MODEL_BATCH) {
-        let gated: Vec<Gated> = chunk.iter().map(|png| gate(rules, &clean, png)).collect();
-        let images: Vec<&Pixels> =
-            gated.iter().filter_map(|g| if let Gated::Passed(image, _) = g { Some(image) } else { None }).collect();
+    // Those that wait for the model, with their places.
+    let mut batch: Vec<(usize, Pixels, Measurement)> = Vec::with_capacity(MODEL_BATCH);
+    for (place, png) in answers.iter().enumerate() {
+        match gate(rules, &clean, png) {
+            Gated::Failed(verdict) => verdicts.push(verdict),
+            Gated::Passed(image, measurement) => {
+                let unasked = Verdict::unmeasured(Reason::ModelInferenceFailed, clean_label);
+                verdicts.push(Verdict { measurement, ..unasked });
+                batch.push((place, image, measurement));
+            }
+        }
+        if batch.len() < MODEL_BATCH && place + 1 < answers.len() {
+            continue;
+        }
+        let images: Vec<&Pixels> = batch.iter().map(|(_, image, _)| image).collect();
         let asked = if images.is_empty() { Vec::new() } else { ask(classifier, &images, clean_label) };
-        let mut asked = asked.into_iter();
-        for g in &gated {
-            verdicts.push(match g {
-                Gated::Failed(verdict) => *verdict,
-                Gated::Passed(_, measurement) => {
-                    let none = || Err(ClassifierError("no answer".into()));
-                    let answer = asked.next().unwrap_or_else(none);
-                    decide(rules, clean_label, *measurement, answer, semantics)
-                }
-            });
+        for ((place, _, measurement), answer) in batch.drain(..).zip(asked) {
+            if let Some(verdict) = verdicts.get_mut(place) {
+                *verdict = decide(rules, clean_label, measurement, answer, semantics);
+            }
         }
     }
     verdicts

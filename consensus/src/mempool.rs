@@ -64,7 +64,7 @@ fn author(transaction: &Transaction) -> Digest {
         Transaction::RoundOpen(e)
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
-        | Transaction::Disagreement(e) => Digest(e.signer.0),
+        | Transaction::CheckVerdict(e) => Digest(e.signer.0),
         // Not the key: a hotkey can delegate to any number of them.
         Transaction::KeyDelegation(d) => Digest(d.hotkey.0),
         // Not whoever tells it: only the key itself can make evidence against it, and any amount of it.
@@ -83,7 +83,7 @@ fn rank(transaction: &Transaction) -> u8 {
         | Transaction::Pulse(_) => 0,
         Transaction::Readiness(_) => 1,
         Transaction::RoundOpen(_) => 2,
-        Transaction::RoundResult(_) | Transaction::Disagreement(_) => 3,
+        Transaction::RoundResult(_) | Transaction::CheckVerdict(_) => 3,
         Transaction::EpochClose { .. } => 4,
     }
 }

@@ -27,9 +27,10 @@ use crate::execute::{Executor, TxError};
 use crate::genesis::GenesisError;
 use crate::parameters::{Draws, MILLION};
 use crate::pulse::Pulse;
-use crate::spot::{CheckRow, FreshRow};
+use crate::spot::FreshRow;
 use crate::state::{self, DRAWS, check_key, fresh_at, fresh_key, fresh_prefix, fresh_round, pulse_key, pulse_prefix};
 use crate::store::StateStore;
+use crate::verdict::CheckRow;
 
 /// Pulses that are waited for at once: with one every 30 s, those of eight hours.
 pub const MAX_AWAITED: usize = 1024;
@@ -209,7 +210,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             let rate = self.check_rate(&round)?;
             if is_drawn(rate, &self.network(), &pulse.signature, &round, &fresh.result) {
                 so_far.drawn = so_far.drawn.saturating_add(1);
-                self.state.put(check_key(&round), &CheckRow { fresh, drawn, findings: Vec::new() });
+                self.state.put(check_key(&round), &CheckRow::new(fresh, drawn));
             } else {
                 so_far.spared = so_far.spared.saturating_add(1);
             }

@@ -100,6 +100,7 @@ pub struct Closed {
 /// # Errors
 /// The state cannot be read.
 pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapshot) -> Result<Closed, TxError> {
+    x.settle_checks()?;
     let epoch = x.frame.meta.epoch;
     let mut weights = Vec::new();
     for spec in state::challenges(&x.state)? {

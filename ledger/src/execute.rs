@@ -15,7 +15,6 @@ use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
 use crate::reputation::Reputation;
-use crate::spot::Disagreement;
 use crate::state::{
     self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, PARENT_SET, SeqRow, challenge_key, history_key, key_key,
     open_key, ready_key, reputation_key, seq_key,
@@ -23,6 +22,7 @@ use crate::state::{
 use crate::store::{StateStore, StoreError};
 use crate::tx::{Delegation, Readiness, Transaction};
 use crate::validators::ValidatorSet;
+use crate::verdict::CheckVerdict;
 use crate::verified::Verified;
 
 /// Why a transaction does nothing.
@@ -116,15 +116,16 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// What happens at the beginning of every block, before its transactions: orders that are due,
-    /// rounds and checks that have been open for too long, which pulse draws what the parent closed (by
-    /// the time in this block's header), and the votes that the parent's certificate lacks.
+    /// rounds that have been open for too long, checks that are settled, which pulse draws what the
+    /// parent closed (by the time in this block's header), and the votes that the parent's certificate
+    /// lacks.
     ///
     /// # Errors
     /// The state cannot be read.
     pub fn begin(&mut self, time_ms: u64, parent: Option<&Certificate>) -> Result<(), TxError> {
         self.carry_out_orders()?;
         self.expire_rounds()?;
-        self.end_checks()?;
+        self.settle_checks()?;
         self.schedule_draws(time_ms)?;
         self.count_missed_votes(parent)
     }
@@ -176,10 +177,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             Transaction::Readiness(e) => self.readiness(e.clone()),
             Transaction::OwnerAction(a) => self.owner_action(a),
             Transaction::Evidence(e) => self.evidence(e),
-            Transaction::Disagreement(e) => {
-                let d: Signed<Disagreement> = self.open_envelope(e.clone())?;
-                self.member("disagreement", &d.signer(), &d.hotkey)?;
-                self.disagreement(&d)
+            Transaction::CheckVerdict(e) => {
+                let v: Signed<CheckVerdict> = self.open_envelope(e.clone())?;
+                self.member("check verdict", &v.signer(), &v.hotkey)?;
+                self.check_verdict(&v)
             }
             Transaction::Pulse(pulse) => self.pulse(pulse, self.known),
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),

@@ -6,7 +6,7 @@
 //! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
 //!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
 //!   [`work`]: who runs no rounds; [`pulse`]: rounds of a drand beacon; [`draw`]: which rounds they
-//!   draw to be checked again.
+//!   draw to be checked again; [`spot`], [`verdict`]: what members find, and what follows.
 //! - [`state`]: the keys and rows of the state; [`store`]: the storage trait;
 //!   [`proofs`]: inclusion and absence; [`merkle`]: the tree over a block's transactions
 //!   and over their results; [`receipt`]: what a transaction did.
@@ -47,6 +47,7 @@ pub mod state;
 pub mod store;
 pub mod tx;
 pub mod validators;
+pub mod verdict;
 mod verified;
 pub mod work;
 

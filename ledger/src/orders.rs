@@ -168,6 +168,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
                 if self.state.has(&challenge_key(spec.id))? && self.check_deadline(spec).is_ok() {
                     // They were asked under the old rules and cannot be judged by the new.
                     self.void_rounds(spec.id)?;
+                    self.forget_checks(spec.id)?;
                     self.state.put(challenge_key(spec.id), spec.as_ref());
                 }
             }

@@ -2,6 +2,7 @@
 //! owner may order others.
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use perturb_challenge::recheck::TOLERANCE;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds;
@@ -32,7 +33,7 @@ pub struct Timeouts {
 pub struct SpotChecks {
     /// Rounds of a million that are checked; 0 checks none.
     pub rate: u32,
-    /// Blocks after the draw in which disagreements count.
+    /// Blocks after the draw in which verdicts count.
     pub window_blocks: u64,
     /// Millionths of a logit by which two machines' margins may differ.
     pub margin_tolerance: u32,
@@ -40,7 +41,7 @@ pub struct SpotChecks {
 
 impl Default for SpotChecks {
     fn default() -> Self {
-        Self { rate: 20_000, window_blocks: 200, margin_tolerance: 50_000 }
+        Self { rate: 20_000, window_blocks: 200, margin_tolerance: TOLERANCE }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::draw::DrawRow;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
-use crate::spot::{CheckRow, FreshRow};
+use crate::spot::FreshRow;
 use crate::state::{
     self, DRAWS, HistoryRow, KeyRow, META, Meta, OpenRow, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, all_open_prefix,
     check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, order_height,
@@ -18,6 +18,7 @@ use crate::state::{
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
 use crate::validators::ValidatorSet;
+use crate::verdict::CheckRow;
 use crate::work::WorkRow;
 
 fn must<T: borsh::BorshDeserialize>(store: &(impl StateStore + ?Sized), key: &[u8]) -> Result<T, StoreError> {

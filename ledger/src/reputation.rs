@@ -26,7 +26,7 @@ use crate::validators::ValidatorSet;
 pub struct Faults {
     /// Rounds opened and never closed.
     pub unclosed: u64,
-    /// Spot checks that a quorum disagreed with.
+    /// Spot checks for which it was struck.
     pub failed_checks: u64,
     /// Certificates in blocks that lack its vote.
     pub missed_votes: u64,

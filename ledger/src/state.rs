@@ -16,8 +16,8 @@
 //! | `set/parent` | [`ValidatorSet`] that certified the newest block |
 //! | `order/{height}/{nonce}` | [`crate::tx::Order`] that waits for its height |
 //! | `fresh/{height}/{challenge}/{validator}/{seq}` | [`crate::spot::FreshRow`] |
-//! | `check/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] |
-//! | `fault/{challenge}/{validator}/{seq}` | [`crate::spot::CheckRow`] that a quorum disagreed with |
+//! | `check/{challenge}/{validator}/{seq}` | [`crate::verdict::CheckRow`] |
+//! | `fault/{challenge}/{validator}/{seq}` | [`crate::verdict::CheckRow`] for which its validator was struck |
 //! | `struck/{challenge}/{validator}` | the epoch whose aggregation leaves the validator out |
 //! | `epoch/{n}/{challenge}` | [`crate::epoch::EpochRecord`] |
 //! | `evidence/{key}{height}{round}{step}` | [`crate::evidence::Equivocation`] |
@@ -268,7 +268,7 @@ pub fn check_key(round: &RoundId) -> Vec<u8> {
     round_key(check_prefix(), round)
 }
 
-/// Key of a round that a quorum disagreed with.
+/// Key of a round for which its validator was struck.
 pub fn fault_key(round: &RoundId) -> Vec<u8> {
     round_key(b"fault/", round)
 }

@@ -34,6 +34,7 @@ mod snapshot;
 mod standing;
 mod thirds;
 mod town;
+mod verdicts;
 use net::{Net, pair, reference};
 
 const ZERO: NetworkId = NetworkId([0; 32]);

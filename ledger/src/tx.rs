@@ -236,8 +236,8 @@ pub enum Transaction {
     OwnerAction(Box<OwnerAction>),
     /// Somebody signed two things that contradict each other (tag 6).
     Evidence(Box<Equivocation>),
-    /// A checked round does not hold: a signed [`crate::spot::Disagreement`] (tag 7).
-    Disagreement(Envelope),
+    /// What a member found about a drawn round: a signed [`crate::verdict::CheckVerdict`] (tag 7).
+    CheckVerdict(Envelope),
     /// A round of the beacon that draws what waits for it (tag 8).
     Pulse(Pulse),
 }
@@ -266,7 +266,7 @@ impl Transaction {
             Self::EpochClose { .. } => "epoch close",
             Self::OwnerAction(_) => "owner action",
             Self::Evidence(_) => "evidence",
-            Self::Disagreement(_) => "disagreement",
+            Self::CheckVerdict(_) => "check verdict",
             Self::Pulse(_) => "pulse",
         }
     }

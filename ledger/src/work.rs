@@ -92,7 +92,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn count_verdict(&mut self, validator: &Hotkey) -> Result<(), StoreError> {
+    pub(crate) fn count_verdict(&mut self, validator: &Hotkey) -> Result<(), StoreError> {
         self.count_work(validator, |row| row.verdicts = row.verdicts.saturating_add(1))
     }
 

@@ -37,7 +37,7 @@ impl Live {
 impl Collector for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Ok(s) = self.0.status() else { return Ok(()) };
-        let gauges: [(&str, &str, u64); 14] = [
+        let gauges: [(&str, &str, u64); 18] = [
             ("height", "Height of the newest agreed block", s.height),
             ("oldest_block", "Lowest height whose block is held", s.oldest_block),
             ("epoch", "Epoch in the making", s.epoch),
@@ -52,6 +52,10 @@ impl Collector for Live {
             ("rounds_opened", "Own rounds opened since the start", s.rounds.opened),
             ("rounds_closed", "Own rounds closed since the start", s.rounds.closed),
             ("answers_judged", "Answers judged since the start", s.rounds.answers),
+            ("checks_open", "Drawn rounds whose window is not over", s.checks as u64),
+            ("checks_hold", "Drawn rounds that this validator found to hold since the start", s.verdicts[0]),
+            ("checks_fail", "Drawn rounds that it found to fail since the start", s.verdicts[1]),
+            ("checks_unknown", "Drawn rounds that it could not judge since the start", s.verdicts[2]),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);

@@ -1,8 +1,8 @@
 //! What a node tells about itself over JSON-RPC: the shapes that `status`, the live view and
 //! other programs read.
 //!
-//! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_validators`, `perturb_orders`,
-//! `perturb_optimistic`, `perturb_anchors`, `perturb_peers`, `rpc_methods`.
+//! Methods: `perturb_status`, `perturb_epoch(n)`, `perturb_validators`, `perturb_checks`,
+//! `perturb_orders`, `perturb_optimistic`, `perturb_anchors`, `perturb_peers`, `rpc_methods`.
 
 use std::collections::BTreeMap;
 
@@ -57,6 +57,9 @@ pub struct Status {
     pub miners: Vec<Running>,
     /// Rounds of this and other validators that are being checked again.
     pub checks: usize,
+    /// Drawn rounds that this validator found to hold, to fail, and could not tell of since it started.
+    #[serde(default)]
+    pub verdicts: [u64; 3],
     /// This validator's standing, 0 to 1.
     pub standing: f64,
     /// The first epoch of which it may be a member again, where it was dropped as idle.
@@ -200,12 +203,35 @@ pub struct ValidatorReport {
     pub outlier: [u64; 2],
     /// Rounds closed and verdicts given in this epoch.
     pub work: [u64; 2],
-    /// Spot checks that a quorum disagreed with.
+    /// Spot checks for which it was struck.
     pub failed_checks: [u64; 2],
     /// Certificates that lack its vote.
     pub missed_votes: [u64; 2],
     /// Proofs of contradicting signatures.
     pub equivocations: [u64; 2],
+}
+
+/// `perturb_checks`: a drawn round and what members found, until its window is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// The round's validator.
+    pub validator: Hotkey,
+    /// The challenge.
+    pub challenge: u16,
+    /// The validator's number.
+    pub seq: u64,
+    /// The height at which it was drawn.
+    pub drawn: u64,
+    /// The first height at which its window is over.
+    pub over: u64,
+    /// Power that says that it fails, that it holds, that it cannot tell, and that has not spoken.
+    pub power: [u64; 4],
+    /// All power, the round's validator included.
+    pub total: u64,
+    /// Whether its validator was struck for it.
+    pub struck: bool,
+    /// What each member found, in words.
+    pub verdicts: BTreeMap<Hotkey, String>,
 }
 
 /// `perturb_orders`.

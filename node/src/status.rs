@@ -8,7 +8,7 @@ use jsonrpsee::http_client::HttpClientBuilder;
 use jsonrpsee::rpc_params;
 
 use crate::cli::StatusArgs;
-use crate::report::{Status, ValidatorReport};
+use crate::report::{CheckReport, Status, ValidatorReport};
 
 /// Asks and prints.
 ///
@@ -26,12 +26,13 @@ pub async fn run(args: StatusArgs) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
         let validators: Vec<ValidatorReport> = client.request("perturb_validators", rpc_params![]).await?;
-        print!("{}", text(&status, &validators));
+        let checks: Vec<CheckReport> = client.request("perturb_checks", rpc_params![]).await?;
+        print!("{}", text(&status, &validators, &checks));
     }
     Ok(())
 }
 
-fn text(s: &Status, validators: &[ValidatorReport]) -> String {
+fn text(s: &Status, validators: &[ValidatorReport], checks: &[CheckReport]) -> String {
     let doing = if s.syncing {
         "fetching blocks"
     } else if s.member {
@@ -78,9 +79,23 @@ fn text(s: &Status, validators: &[ValidatorReport]) -> String {
         let mark = if e.in_use { "in use, " } else { "" };
         out.push_str(&format!("endpoint    {}: {mark}{}\n", e.endpoint, e.health));
     }
-    out.push_str(&format!("standing    {:.4}, {} rounds are being checked again\n", s.standing, s.checks));
+    out.push_str(&format!("standing    {:.4}\n", s.standing));
     if let Some(epoch) = s.idle_until {
         out.push_str(&format!("idle        it did too little and may be a member again in epoch {epoch}\n"));
+    }
+    let [holds, fails, unknown] = s.verdicts;
+    out.push_str(&format!(
+        "checks      {} open; checked here: {holds} hold, {fails} fail, {unknown} not to be judged\n",
+        s.checks
+    ));
+    for c in checks {
+        let [fails, holds, unknown, silent] = c.power;
+        let struck = if c.struck { ", struck" } else { "" };
+        out.push_str(&format!(
+            "check       round {} of {} until height {}: of {} power {fails} fails, {holds} holds, {unknown} cannot \
+             tell, {silent} silent{struck}\n",
+            c.seq, c.validator, c.over, c.total
+        ));
     }
     for v in validators {
         let faults: Vec<String> = [

@@ -9,6 +9,7 @@ use perturb_challenge::rules::TransformRules;
 use perturb_challenge::transform::Transform;
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
+use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Anchor, Pulse, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
 use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
@@ -104,6 +105,16 @@ fn transaction() -> Transaction {
     Transaction::RoundOpen(open().into_envelope())
 }
 
+fn check_verdict() -> Transaction {
+    let v = CheckVerdict {
+        hotkey: hotkey(2).hotkey(),
+        round: round(),
+        result: Digest([0xee; 32]),
+        verdict: Checked::Fails(Finding::Label),
+    };
+    Transaction::CheckVerdict(Signed::sign(&consensus(2), &NET, v).into_envelope())
+}
+
 /// Round 1000, as quicknet published it.
 fn pulse() -> Pulse {
     let signature = "b44679b9a59af2ec876b1a6b1ad52ea9b1615fc3982b19576350f93447cb1125e342b73a8dd2bacbe47e4b6b63ed5e39";
@@ -151,6 +162,7 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("round-result", encode(result().envelope())),
         ("transaction", encode(&transaction())),
         ("transaction-digest", transaction().digest(&NET).0.to_vec()),
+        ("check-verdict", encode(&check_verdict())),
         ("receipt", encode(&receipts()[1])),
         ("receipt-digest", receipts()[1].digest(&NET).0.to_vec()),
         ("receipt-proof", encode(&ReceiptProof::make(&NET, &receipts(), 1).unwrap())),
@@ -193,6 +205,7 @@ fn the_pinned_messages_read_back() {
     let envelope: Envelope = borsh::from_slice(&read("round-result")).unwrap();
     assert_eq!(*envelope.open::<RoundResult>(&NET).unwrap(), *result());
     assert_eq!(Transaction::decode(&read("transaction")).unwrap(), transaction());
+    assert_eq!(Transaction::decode(&read("check-verdict")).unwrap(), check_verdict());
     let Gossip::Vote(vote) = Gossip::decode(&read("vote")).unwrap() else { panic!("not a vote") };
     let Gossip::Proposal(proposal) = Gossip::decode(&read("proposal")).unwrap() else { panic!("not a proposal") };
     assert!(vote.verify(&NET) && proposal.verify(&NET));

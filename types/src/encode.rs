@@ -48,8 +48,8 @@ pub enum Domain {
     Status,
     /// The draw of the rounds that everybody checks again.
     SpotCheck,
-    /// A validator's word that a checked round does not hold.
-    Disagreement,
+    /// A validator's verdict on a drawn round.
+    CheckVerdict,
 }
 
 impl Domain {
@@ -73,7 +73,7 @@ impl Domain {
         Self::Genesis,
         Self::Status,
         Self::SpotCheck,
-        Self::Disagreement,
+        Self::CheckVerdict,
     ];
 
     /// The ASCII tag that enters the hash.
@@ -97,7 +97,7 @@ impl Domain {
             Self::Genesis => "perturb/genesis/1",
             Self::Status => "perturb/status/1",
             Self::SpotCheck => "perturb/spot-check/1",
-            Self::Disagreement => "perturb/disagreement/1",
+            Self::CheckVerdict => "perturb/check-verdict/1",
         }
     }
 }

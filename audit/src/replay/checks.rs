@@ -1,15 +1,17 @@
-//! Spot checks written down a second time: which rounds are drawn, and who failed one.
+//! Spot checks written down a second time: which rounds are drawn, what the verdicts on them come to,
+//! and who was struck.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::draw::{DrawRow, MAX_AWAITED, PulseRow, is_drawn};
-use perturb_ledger::genesis::Draws;
+use perturb_ledger::genesis::{Draws, SpotChecks};
 use perturb_ledger::outliers::{MORE_CHECKS, OutlierRow};
 use perturb_ledger::parameters::MILLION;
-use perturb_ledger::spot::{CheckRow, Disagreement, FreshRow};
+use perturb_ledger::spot::FreshRow;
 use perturb_ledger::state::{self, DRAWS, check_prefix, fresh_prefix, outlier_prefix, pulse_prefix};
 use perturb_ledger::store::Row;
-use perturb_ledger::{Parameters, Pulse, ValidatorSet};
+use perturb_ledger::verdict::{CheckRow, CheckVerdict, Checked};
+use perturb_ledger::{Pulse, ValidatorSet};
 use perturb_types::{Beacon, ChallengeId, Digest, Hotkey, NetworkId, RoundId};
 
 use super::fast::under;
@@ -78,12 +80,10 @@ impl Checks {
         u32::try_from(rate.min(u64::from(MILLION))).unwrap_or(MILLION)
     }
 
-    /// The beginning of a block.
-    pub fn begin(&mut self, parameters: &Parameters, height: u64, time_ms: u64) {
-        let window = parameters.spot_checks.window_blocks;
-        self.open.retain(|_, row| row.drawn.saturating_add(window) > height);
+    /// The beginning of a block: pulses that never came, and the one that what the parent closed waits for.
+    pub fn begin(&mut self, draws: &Draws, height: u64, time_ms: u64) {
         while let Some((&round, &(first, last))) = self.awaited.first_key_value() {
-            let waits = first.saturating_add(parameters.draws.retention_blocks) > height;
+            let waits = first.saturating_add(draws.retention_blocks) > height;
             if waits && self.awaited.len() < MAX_AWAITED {
                 break;
             }
@@ -91,7 +91,7 @@ impl Checks {
             self.take(first, last);
         }
         let Some(parent) = height.checked_sub(1).filter(|parent| self.fresh.contains_key(parent)) else { return };
-        let round = self.round_for(&parameters.draws, time_ms);
+        let round = self.round_for(draws, time_ms);
         self.draws.scheduled = round;
         self.awaited.entry(round).and_modify(|heights| heights.1 = parent).or_insert((parent, parent));
     }
@@ -120,7 +120,7 @@ impl Checks {
         self.draws.newest = self.draws.newest.max(pulse.round);
         for (round, fresh) in self.take(first, last) {
             if is_drawn(self.rate(rate, &round), network, &pulse.signature, &round, &fresh.result) {
-                self.open.insert(round, CheckRow { fresh, drawn: height, findings: Vec::new() });
+                self.open.insert(round, CheckRow::new(fresh, height));
             }
         }
         Ok(())
@@ -134,27 +134,60 @@ impl Checks {
         self.fresh.values_mut().for_each(|rounds| rounds.retain(|round, _| round.challenge != challenge));
         self.fresh.retain(|_, rounds| !rounds.is_empty());
         self.open.retain(|round, _| round.challenge != challenge);
+    }
+
+    pub fn forget_outliers(&mut self, challenge: ChallengeId) {
         self.outliers.retain(|(id, _), _| *id != challenge);
     }
 
-    pub fn disagree(&mut self, d: &Disagreement, set: &ValidatorSet) -> Result<(), String> {
-        let row = self.open.get_mut(&d.round).ok_or_else(|| format!("round {} is not being checked", d.round))?;
-        let said = row.findings.iter().any(|(who, _)| *who == d.hotkey);
-        if row.fresh.result != d.result || said || d.hotkey == d.round.validator {
-            return Err(format!("a disagreement on round {} that does not count", d.round));
+    /// Takes a verdict down.
+    pub fn verdict(&mut self, v: &CheckVerdict) -> Result<(), String> {
+        let row = self.open.get_mut(&v.round).ok_or_else(|| format!("round {} is not being checked", v.round))?;
+        let said = row.verdicts.contains_key(&v.hotkey);
+        if row.fresh.result != v.result || said || v.hotkey == v.round.validator {
+            return Err(format!("a verdict on round {} that does not count", v.round));
         }
-        row.findings.push((d.hotkey, d.finding));
-        let power = |who: &Hotkey| u128::from(set.by_hotkey(who).map_or(0, |v| v.power));
-        let sum: u128 = row.findings.iter().map(|(who, _)| power(who)).sum();
-        if sum * 3 > u128::from(set.total()) * 2 {
-            self.open.remove(&d.round);
-            self.struck.insert((d.round.challenge, d.round.validator));
-        }
+        row.verdicts.insert(v.hotkey, v.verdict);
         Ok(())
+    }
+
+    /// Before a block's transactions and before an epoch's close: who is struck now. Checks whose window
+    /// is over end.
+    pub fn settle(&mut self, rule: &SpotChecks, height: u64, set: &ValidatorSet) -> BTreeSet<(ChallengeId, Hotkey)> {
+        let mut now = BTreeSet::new();
+        for (round, row) in &mut self.open {
+            let over = height >= row.drawn.saturating_add(rule.window_blocks);
+            if !row.struck && strikes(row, &round.validator, set, over) {
+                row.struck = true;
+                now.insert((round.challenge, round.validator));
+            }
+        }
+        self.open.retain(|_, row| height < row.drawn.saturating_add(rule.window_blocks));
+        self.struck.extend(&now);
+        now
     }
 
     /// Whether a validator's contributions to a challenge are left out of the epoch.
     pub fn is_struck(&self, challenge: ChallengeId, validator: &Hotkey) -> bool {
         self.struck.contains(&(challenge, *validator))
     }
+}
+
+/// More than a third of all power says that the round fails, and more than two thirds of those who could
+/// tell; members that are still to speak are taken to say that it holds, unless their time is `over`.
+fn strikes(row: &CheckRow, accused: &Hotkey, set: &ValidatorSet, over: bool) -> bool {
+    let (mut against, mut tell, mut all) = (0u128, 0u128, 0u128);
+    for member in set.iter() {
+        let power = u128::from(member.power);
+        all += power;
+        let verdict = row.verdicts.get(&member.hotkey);
+        if member.hotkey == *accused || verdict == Some(&Checked::Unknown) || (verdict.is_none() && over) {
+            continue;
+        }
+        tell += power;
+        if matches!(verdict, Some(Checked::Fails(_))) {
+            against += power;
+        }
+    }
+    3 * against > all && 3 * against > 2 * tell
 }

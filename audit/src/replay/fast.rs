@@ -16,12 +16,12 @@ use perturb_challenge::transform::check_reveal;
 use perturb_ledger::epoch::{EpochRecord, MinerRecord};
 use perturb_ledger::genesis::MAX_CHALLENGES;
 use perturb_ledger::reputation::Reputation;
-use perturb_ledger::spot::Disagreement;
 use perturb_ledger::state::{
     self, HistoryRow, META, Meta, OpenRow, PARAMETERS, SET, SNAPSHOT, SeqRow, epoch_key, history_key,
 };
 use perturb_ledger::store::{Change, Row};
 use perturb_ledger::tx::Order;
+use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{
     Block, Certificate, ChallengeSpec, Effect, Genesis, Header, Parameters, Receipt, Snapshot, Transaction,
     ValidatorSet, receipt,
@@ -186,10 +186,10 @@ impl Fast {
                 }
                 Ok(Effect::Applied)
             }
-            Transaction::Disagreement(envelope) => {
-                let d: Disagreement = Self::payload(envelope)?;
-                self.member(&envelope.signer, &d.hotkey)?;
-                self.checks.disagree(&d, &self.set)?;
+            Transaction::CheckVerdict(envelope) => {
+                let v: CheckVerdict = Self::payload(envelope)?;
+                self.member(&envelope.signer, &v.hotkey)?;
+                self.checks.verdict(&v)?;
                 Ok(Effect::Applied)
             }
             Transaction::Pulse(pulse) => {
@@ -282,12 +282,14 @@ impl Fast {
             Order::UpdateChallenge(spec) if !self.specs.contains_key(&spec.id) => {}
             Order::UpdateChallenge(spec) => {
                 self.opened.retain(|round, _| round.challenge != spec.id);
+                self.checks.forget(spec.id);
                 self.specs.insert(spec.id, spec.as_ref().clone());
             }
             Order::RemoveChallenge(id) => {
                 self.opened.retain(|round, _| round.challenge != *id);
                 self.histories.retain(|(challenge, _, _), _| challenge != id);
                 self.checks.forget(*id);
+                self.checks.forget_outliers(*id);
                 self.specs.remove(id);
             }
             Order::SetParameters(next) => {
@@ -299,6 +301,14 @@ impl Fast {
             }
             Order::SetRequiredVersion(..) | Order::SetOwner(_) | Order::Revoke(_) => {}
         }
+    }
+
+    /// A strike takes back everything that the validator said about the challenge's miners.
+    fn settle_checks(&mut self) {
+        let struck = self.checks.settle(&self.parameters.spot_checks, self.height, &self.set);
+        let gone = |(challenge, _, validator): &HistoryId| struck.contains(&(*challenge, *validator));
+        self.touched.extend(self.histories.keys().filter(|id| gone(id)));
+        self.histories.retain(|id, _| !gone(id));
     }
 
     /// Whether a challenge's answers would be due after its rounds expire, and later than all others'.
@@ -317,6 +327,7 @@ impl Fast {
         if snapshot.reference != header.reference {
             return Err("its snapshot is of another chain block than the header names".into());
         }
+        self.settle_checks();
         let registered: BTreeSet<Hotkey> = snapshot.neurons.iter().map(|n| n.hotkey).collect();
         self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
         self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
@@ -351,7 +362,8 @@ impl Engine for Fast {
         self.touched.clear();
         self.carry_out_orders();
         let (height, wait) = (self.height, self.parameters.open_round_blocks);
-        self.checks.begin(&self.parameters, height, header.time_ms);
+        self.settle_checks();
+        self.checks.begin(&self.parameters.draws, height, header.time_ms);
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
         let last = block.body.transactions.len().saturating_sub(1);

@@ -12,6 +12,7 @@ use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::proofs::{Tree, key_hash};
 use perturb_ledger::tx::{Delegation, Order, OwnerAction, Readiness};
 use perturb_ledger::validators::PowerRule;
+use perturb_ledger::verdict::{CheckVerdict, Checked};
 use perturb_ledger::{
     Block, Certificate, ChainReference, ChallengeSpec, Commit, DoubleVote, Equivocation, Executed, Genesis, Ledger,
     MemoryStore, Neuron, Parameters, ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, receipt,
@@ -139,6 +140,13 @@ impl World {
     /// Another history of the same network. (The founders' signatures differ each time they are made.)
     pub fn beside(&self) -> Self {
         Self::of(self.genesis.clone())
+    }
+
+    /// Another network: the genesis with a change.
+    pub fn with(change: impl FnOnce(&mut Genesis)) -> Self {
+        let mut genesis = Self::new().genesis;
+        change(&mut genesis);
+        Self::of(genesis)
     }
 
     fn of(genesis: Genesis) -> Self {
@@ -295,6 +303,26 @@ impl World {
     pub fn ready(&self, v: usize) -> Transaction {
         let ready = Readiness { hotkey: self.hotkeys[v].hotkey(), epoch: self.ledger.head().epoch };
         Transaction::Readiness(Signed::sign(&self.keys[v], &self.id(), ready).into_envelope())
+    }
+
+    /// What members say of the rounds that are checked in the next block, by who says it and whose round
+    /// it is.
+    pub fn verdicts(&self, of: impl Fn(usize, usize) -> Option<Checked>) -> Vec<Transaction> {
+        let mut out = Vec::new();
+        let (next, window) = (self.ledger.head().height + 1, self.ledger.parameters().spot_checks.window_blocks);
+        for (round, row) in query::checks(self.ledger.store()).unwrap() {
+            if row.drawn + window <= next {
+                continue;
+            }
+            let accused = self.hotkeys.iter().position(|h| h.hotkey() == round.validator).unwrap();
+            for (by, pair) in self.keys.iter().enumerate() {
+                let Some(verdict) = of(by, accused) else { continue };
+                let hotkey = self.hotkeys[by].hotkey();
+                let v = CheckVerdict { hotkey, round, result: row.fresh.result, verdict };
+                out.push(Transaction::CheckVerdict(Signed::sign(pair, &self.id(), v).into_envelope()));
+            }
+        }
+        out
     }
 
     pub fn order(&self, nonce: u64, order: Order) -> Transaction {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::genesis::SpotChecks;
 use crate::reputation::Faults;
-use crate::spot::{Disagreement, Finding};
+use crate::verdict::{CheckVerdict, Checked, Finding};
 
 /// A network in which every round is checked.
 fn checked() -> Net {
@@ -12,51 +12,11 @@ fn checked() -> Net {
     net
 }
 
-fn disagree(net: &Net, by: usize, round: RoundId, result: &Transaction, finding: Finding) -> Transaction {
+/// A member's verdict.
+pub(super) fn say(net: &Net, by: usize, round: RoundId, result: &Transaction, verdict: Checked) -> Transaction {
     let hotkey = net.hotkeys[by].hotkey();
-    let d = Disagreement { hotkey, round, result: result.digest(&net.id()), finding };
-    Transaction::Disagreement(Signed::sign(&net.keys[by], &net.id(), d).into_envelope())
-}
-
-#[test]
-fn a_quorum_of_disagreements_drops_the_validator_from_the_epoch_and_stays_as_evidence() {
-    let net = checked();
-    let mut ls = pair(&net);
-    for seq in 0..2 {
-        let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, seq, 0)).collect();
-        let input = net.input(&ls[0], txs);
-        net.step(&mut ls, input);
-    }
-    let block = ls[0].store().block(1).unwrap().0.clone();
-    let liar = net.hotkeys[0].hotkey();
-    let result = block.body.transactions.iter().find(|t| match t {
-        Transaction::RoundResult(e) => e.signer == net.keys[0].public(),
-        _ => false,
-    });
-    let (result, round) = (result.unwrap().clone(), net.round(0, 0));
-    net.step_empty(&mut ls);
-    net.draw(&mut ls, vec![]);
-    let say = |by| disagree(&net, by, round, &result, Finding::Measurement);
-    assert!(ls[0].check_transaction(&disagree(&net, 0, round, &result, Finding::Label)).is_err(), "not of itself");
-    let other = disagree(&net, 1, round, &say(1), Finding::Label);
-    assert!(ls[0].check_transaction(&other).is_err(), "another result");
-    // Two of four are no quorum; the same word twice does not count.
-    let input = net.input(&ls[0], vec![say(1), say(2), disagree(&net, 1, round, &result, Finding::Label)]);
-    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
-    assert_eq!(query::reputation(ls[0].store(), &liar).unwrap().epoch.failed_checks, 0);
-    let input = net.input(&ls[0], vec![say(3)]);
-    net.step(&mut ls, input);
-    assert_eq!(query::reputation(ls[0].store(), &liar).unwrap().epoch.failed_checks, 1);
-    let proof = StateProof::make(ls[0].store(), ls[0].head().height, &state::fault_key(&round)).unwrap();
-    assert!(proof.value.is_some() && proof.verify(&ls[0].head().state_root), "evidence that anyone can check");
-    net.close(&mut ls, 9, 1, (0..4).map(|v| net.ready(v, 0)).collect());
-    let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();
-    for miner in &record.miners {
-        assert_eq!(miner.contributions.len(), 3);
-        assert!(miner.contributions.iter().all(|c| c.validator != liar));
-    }
-    let standing = query::reputation(ls[0].store(), &liar).unwrap().standing;
-    assert_eq!(standing, 1_000_000 - net.genesis.parameters.reputation.failed_check);
+    let v = CheckVerdict { hotkey, round, result: result.digest(&net.id()), verdict };
+    Transaction::CheckVerdict(Signed::sign(&net.keys[by], &net.id(), v).into_envelope())
 }
 
 #[test]
@@ -74,7 +34,7 @@ fn a_check_ends_with_its_window() {
         net.step(&mut ls, input);
     }
     assert!(query::checks(ls[0].store()).unwrap().is_empty());
-    let late = disagree(&net, 1, net.round(0, 0), &result, Finding::ImageMissing);
+    let late = say(&net, 1, net.round(0, 0), &result, Checked::Fails(Finding::ImageMissing));
     let error = ls[0].check_transaction(&late).unwrap_err();
     assert!(!error.is_early(), "{error}");
 }

@@ -17,9 +17,14 @@ pub(super) fn reference(number: u64, epoch_index: u64) -> ChainReference {
 impl Net {
     /// Four founders, a fifth with a permit, three miners; histories of two.
     pub(super) fn new() -> Self {
+        Self::of(4)
+    }
+
+    /// So many founders (fewer than 20), one more with a permit, three miners; histories of two.
+    pub(super) fn of(founders: usize) -> Self {
         let hot = |i: u8| HotkeyPair::from_seed(&[i; 32]).unwrap();
-        let hotkeys: Vec<_> = (1..=5).map(hot).collect();
-        let keys: Vec<_> = (11..=15).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
+        let hotkeys: Vec<_> = (1..=founders as u8 + 1).map(hot).collect();
+        let keys: Vec<_> = (11..=founders as u8 + 11).map(|i| ConsensusPair::from_seed(&[i; 32])).collect();
         let miners: Vec<_> = (21..=23).map(hot).collect();
         let owner = hot(31);
         let rules = Rules::subnet().with_history_len(2);
@@ -28,7 +33,7 @@ impl Net {
             netuid: 2,
             time_ms: 1000,
             snapshot: Self::snapshot_of(&hotkeys, &miners, reference(1, 0)),
-            delegations: (0..4)
+            delegations: (0..founders)
                 .map(|i| GenesisDelegation::of(&Delegation::sign(&ZERO, &hotkeys[i], &keys[i], 0)))
                 .collect(),
             owner: owner.hotkey(),

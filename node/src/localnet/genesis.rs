@@ -7,7 +7,9 @@ use color_eyre::eyre::{Context, Result};
 use perturb_chain::ChainClient;
 use perturb_challenge::rules::{Rules, SemanticRule};
 use perturb_challenge::source::{DemoSource, ImageSource};
-use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::genesis::{
+    Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, SpotChecks, Timeouts,
+};
 use perturb_ledger::tx::{Delegation, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_model::TchClassifier;
@@ -29,8 +31,12 @@ const DEADLINE_MS: u32 = 2500;
 /// with other work to do does not decide who is first.
 const SPEED_MS: u32 = 10_000;
 
+/// Blocks in which verdicts on a drawn round count: an epoch has some forty.
+const CHECK_WINDOW_BLOCKS: u64 = 10;
+
 /// From this median on less than half of it is idle: an epoch of 45 s has some 18 rounds of each.
 const MIN_WORK: u32 = 5;
+
 /// From a result to its draw, at least: within an epoch.
 const DRAW_DELAY_MS: u32 = 12_000;
 
@@ -111,7 +117,7 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
                 precommit_ms: 1000,
                 precommit_delta_ms: 500,
             },
-            spot_checks: Default::default(),
+            spot_checks: SpotChecks { window_blocks: CHECK_WINDOW_BLOCKS, ..SpotChecks::default() },
             reputation: Default::default(),
             min_work: MIN_WORK,
             proposal_age_ms: 5_000,

@@ -1,4 +1,5 @@
-//! What validators know of each other, the owner's orders, and the optimistic view.
+//! What validators know of each other, the rounds that are checked, the owner's orders, and the optimistic
+//! view.
 //!
 //! The optimistic view shows results before a block has them. It is computed from a copy and marked as
 //! what it is; the confirmed view is read from the agreed state alone.
@@ -8,14 +9,34 @@ use std::collections::BTreeMap;
 use perturb_challenge::history::{RingHistory, pushes};
 use perturb_consensus::Verdict;
 use perturb_ledger::state::{self, HistoryRow, history_parts, history_prefix};
+use perturb_ledger::verdict::{CheckRow, Checked, Finding};
 use perturb_ledger::{StateStore, StoreError, Transaction, query};
-use perturb_types::{ChallengeId, Hotkey, RoundResult};
+use perturb_types::{ChallengeId, Hotkey, RoundId, RoundResult};
 
 use super::view::NodeView;
-use crate::report::{Optimistic, OptimisticMiner, Orders, PendingRound, ValidatorReport, WaitingOrder};
+use crate::report::{CheckReport, Optimistic, OptimisticMiner, Orders, PendingRound, ValidatorReport, WaitingOrder};
 
 fn part(millionths: u32) -> f64 {
     f64::from(millionths) / 1e6
+}
+
+/// A verdict in words.
+fn words(verdict: &Checked) -> String {
+    match verdict {
+        Checked::Holds => "holds".into(),
+        Checked::Unknown => "cannot tell".into(),
+        Checked::Fails(finding) => {
+            let what = match finding {
+                Finding::ImageMissing => "its image cannot be had",
+                Finding::ImageWrong => "its image is another",
+                Finding::AnswerMissing => "an answer cannot be had",
+                Finding::Measurement => "an answer measures otherwise",
+                Finding::Label => "the model cannot have said that",
+                Finding::Stated => "a stated failure is none",
+            };
+            format!("fails: {what}")
+        }
+    }
 }
 
 type Histories = BTreeMap<(Hotkey, Hotkey), RingHistory>;
@@ -59,6 +80,31 @@ impl NodeView {
                 })
             })
             .collect()
+    }
+
+    /// `perturb_checks`.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn checks(&self) -> Result<Vec<CheckReport>, StoreError> {
+        let db = self.agreed.database();
+        let (set, window) = (query::validators(db)?, query::parameters(db)?.spot_checks.window_blocks);
+        let power = |power: u128| u64::try_from(power).unwrap_or(u64::MAX);
+        let report = |(round, row): (RoundId, CheckRow)| {
+            let tally = row.tally(&round.validator, &set);
+            CheckReport {
+                validator: round.validator,
+                challenge: round.challenge.0,
+                seq: round.seq,
+                drawn: row.drawn,
+                over: row.drawn.saturating_add(window),
+                power: [tally.fails, tally.holds, tally.unknown, tally.outstanding].map(power),
+                total: power(tally.total),
+                struck: row.struck,
+                verdicts: row.verdicts.iter().map(|(who, found)| (*who, words(found))).collect(),
+            }
+        };
+        Ok(query::checks(db)?.into_iter().map(report).collect())
     }
 
     /// `perturb_orders`.

@@ -57,6 +57,12 @@ pub struct Counters {
     pub closed: AtomicU64,
     /// Answers judged.
     pub answers: AtomicU64,
+    /// Drawn rounds that this validator found to hold.
+    pub holds: AtomicU64,
+    /// Drawn rounds that it found to fail.
+    pub fails: AtomicU64,
+    /// Drawn rounds of which it could not tell.
+    pub unknown: AtomicU64,
 }
 
 /// One challenge's rounds.

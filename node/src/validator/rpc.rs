@@ -6,6 +6,7 @@
 //! | `perturb_epoch` | epoch | [`EpochReport`] or null where it is not closed |
 //! | `perturb_receipt` | height, index | [`ReceiptEvidence`] or null where there is none |
 //! | `perturb_validators` | | [`ValidatorReport`]s |
+//! | `perturb_checks` | | [`CheckReport`]s |
 //! | `perturb_orders` | | [`Orders`] |
 //! | `perturb_optimistic` | | [`Optimistic`] |
 //! | `perturb_submit` | hex of an owner's order or a key delegation | what became of it |
@@ -27,7 +28,7 @@ use serde_json::Value;
 
 use super::view::NodeView;
 use crate::http::ListenError;
-use crate::report::{EpochReport, Optimistic, Orders, Status, ValidatorReport};
+use crate::report::{CheckReport, EpochReport, Optimistic, Orders, Status, ValidatorReport};
 
 /// Connections at once: dashboards and scripts of one operator.
 const MAX_CONNECTIONS: u32 = 64;
@@ -92,6 +93,9 @@ fn module(view: Arc<NodeView>) -> Result<RpcModule<Arc<NodeView>>, jsonrpsee::co
     })?;
     m.register_blocking_method("perturb_validators", |_, v, _| -> Result<Vec<ValidatorReport>, ErrorObjectOwned> {
         v.validators().map_err(internal)
+    })?;
+    m.register_blocking_method("perturb_checks", |_, v, _| -> Result<Vec<CheckReport>, ErrorObjectOwned> {
+        v.checks().map_err(internal)
     })?;
     m.register_blocking_method("perturb_orders", |_, v, _| -> Result<Orders, ErrorObjectOwned> {
         v.orders().map_err(internal)

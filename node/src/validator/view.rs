@@ -154,6 +154,8 @@ impl NodeView {
             epoch_results: meta.results,
             miners: miners.collect(),
             checks: query::checks(db)?.len(),
+            verdicts: [&self.counters.holds, &self.counters.fails, &self.counters.unknown]
+                .map(|count| count.load(Ordering::Relaxed)),
             standing: f64::from(query::reputation(db, &self.me)?.standing) / 1e6,
             idle_until: query::idle_until(db, &self.me)?,
             weights_epoch: landed_epoch(&submissions),

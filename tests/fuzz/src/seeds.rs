@@ -103,7 +103,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     match target {
         "envelope" => envelopes(w),
         "transaction" => {
-            transactions(w).iter().map(encode::encode).chain(["transaction", "pulse"].map(fixture)).collect()
+            let pinned = ["transaction", "check-verdict", "pulse"].map(fixture);
+            transactions(w).iter().map(encode::encode).chain(pinned).collect()
         }
         "block" => w.blocks.iter().map(|(b, _)| encode::encode(b)).collect(),
         "header" => w.blocks.iter().map(|(b, _)| encode::encode(&b.header)).chain([fixture("header")]).collect(),
@@ -180,7 +181,10 @@ fn transactions(w: &World) -> Vec<Transaction> {
 
 fn envelopes(w: &World) -> Vec<Vec<u8>> {
     let of = |t: &Transaction| match t {
-        Transaction::RoundOpen(e) | Transaction::RoundResult(e) | Transaction::Readiness(e) => Some(encode::encode(e)),
+        Transaction::RoundOpen(e)
+        | Transaction::RoundResult(e)
+        | Transaction::Readiness(e)
+        | Transaction::CheckVerdict(e) => Some(encode::encode(e)),
         _ => None,
     };
     transactions(w).iter().filter_map(of).chain(["round-open", "round-result", "beacon"].map(fixture)).collect()

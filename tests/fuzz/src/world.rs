@@ -5,9 +5,10 @@ use std::sync::OnceLock;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::tx::{Order, Readiness};
+use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{
     Block, Certificate, ChainReference, DoubleVote, Equivocation, Executed, Genesis, Ledger, MemoryStore,
-    ProposalInput, Pulse, Snapshot, Transaction, VoteKind, vote_sign_bytes,
+    ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, vote_sign_bytes,
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
@@ -80,7 +81,8 @@ impl World {
         self.step(txs, None);
         let ready = (0..5).map(|v| self.ready(v, 0)).collect();
         self.step(ready, Some(1));
-        let txs = [0, 4].map(|v| self.whole(v, if v == 0 { 2 } else { 0 }, 1)).concat();
+        let mut txs = [0, 4].map(|v| self.whole(v, if v == 0 { 2 } else { 0 }, 1)).concat();
+        txs.extend(self.verdicts());
         self.step(txs, None);
         // The second validator is silent and leaves the set.
         let ready = [0, 2, 3, 4].map(|v| self.ready(v, 1)).to_vec();
@@ -166,6 +168,23 @@ impl World {
         Transaction::Readiness(Signed::sign(&self.keys[v], &self.network, ready).into_envelope())
     }
 
+    /// A member's verdict on a drawn round.
+    pub fn say(&self, v: usize, round: RoundId, result: Digest, verdict: Checked) -> Transaction {
+        let word = CheckVerdict { hotkey: self.hotkeys[v].hotkey(), round, result, verdict };
+        Transaction::CheckVerdict(Signed::sign(&self.keys[v], &self.network, word).into_envelope())
+    }
+
+    /// What three members say of every round that is drawn now: no two the same.
+    fn verdicts(&self) -> Vec<Transaction> {
+        let said = [Checked::Holds, Checked::Fails(Finding::Label), Checked::Unknown];
+        let mut out = Vec::new();
+        for (round, row) in self.stores.last().map(query::checks).unwrap().unwrap() {
+            let others = (0..5).filter(|v| self.hotkeys[*v].hotkey() != round.validator);
+            out.extend(others.zip(said).map(|(v, said)| self.say(v, round, row.fresh.result, said)));
+        }
+        out
+    }
+
     /// An order of the owner.
     pub fn order(&self, order: Order, nonce: u64, effective: u64) -> Transaction {
         Transaction::OwnerAction(Box::new(self.owner.order(&self.network, order, nonce, effective, 100)))
@@ -212,7 +231,7 @@ impl World {
 
     /// The pulses that a ledger waits for.
     pub fn pulses(&self, ledger: &Ledger<MemoryStore>) -> Vec<Transaction> {
-        let awaited = perturb_ledger::query::awaited_pulses(ledger.store()).unwrap();
+        let awaited = query::awaited_pulses(ledger.store()).unwrap();
         awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap())).collect()
     }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
-use perturb_ledger::spot::{Disagreement, Finding};
 use perturb_ledger::state::open_key;
 use perturb_ledger::tx::Readiness;
+use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Ledger, StateStore, Transaction, query};
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{Digest, Entry, Measurement, Millionths, Reason, RoundId, RoundOpen, RoundResult, Signed, encode};
@@ -42,6 +42,36 @@ pub enum Style {
     Invents,
     /// It runs no rounds.
     Idle,
+}
+
+/// What a validator says about drawn rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checking {
+    /// What it finds; now and then its machine cannot tell.
+    #[default]
+    Honest,
+    /// The contrary.
+    Lies,
+    /// That it cannot tell.
+    Shrugs,
+    /// Nothing.
+    Silent,
+}
+
+/// One round in so many is one that a member's machine cannot judge.
+const CANNOT_TELL: u64 = 9;
+
+impl Checking {
+    fn verdict(self, me: usize, round: &RoundId, invented: bool) -> Option<Checked> {
+        let fails = Checked::Fails(Finding::Measurement);
+        match (self, invented) {
+            (Self::Honest, _) if (round.seq + me as u64) % CANNOT_TELL == 0 => Some(Checked::Unknown),
+            (Self::Honest, true) | (Self::Lies, false) => Some(fails),
+            (Self::Honest, false) | (Self::Lies, true) => Some(Checked::Holds),
+            (Self::Shrugs, _) => Some(Checked::Unknown),
+            (Self::Silent, _) => None,
+        }
+    }
 }
 
 struct Round {
@@ -105,24 +135,30 @@ impl App {
         out
     }
 
-    /// Verifies the drawn rounds of the others again. What a node finds by fetching the images is
-    /// known here: which rounds were invented.
+    /// Verifies the drawn rounds of the others again and says what comes of it. What a node finds by
+    /// fetching the images is known here: which rounds were invented.
     pub fn check<S: StateStore>(
         &mut self,
         cast: &Cast,
         me: usize,
+        checking: Checking,
         ledger: &Ledger<S>,
         invented: &[RoundId],
     ) -> Vec<Vec<u8>> {
         let hotkey = cast.hotkeys[me].hotkey();
         let mut out = Vec::new();
+        if ledger.validators().by_hotkey(&hotkey).is_none() {
+            return out;
+        }
         for (round, row) in query::checks(ledger.store()).unwrap_or_default() {
-            if round.validator == hotkey || !invented.contains(&round) || !self.checked.insert(round) {
+            if round.validator == hotkey || self.checked.contains(&round) {
                 continue;
             }
-            let d = Disagreement { hotkey, round, result: row.fresh.result, finding: Finding::Measurement };
-            let signed = Signed::sign(&cast.pairs[me], &cast.network, d);
-            out.push(encode::encode(&Transaction::Disagreement(signed.into_envelope())));
+            let Some(verdict) = checking.verdict(me, &round, invented.contains(&round)) else { continue };
+            self.checked.insert(round);
+            let v = CheckVerdict { hotkey, round, result: row.fresh.result, verdict };
+            let signed = Signed::sign(&cast.pairs[me], &cast.network, v);
+            out.push(encode::encode(&Transaction::CheckVerdict(signed.into_envelope())));
         }
         out
     }

@@ -32,8 +32,8 @@ pub const BLOCK_INTERVAL_MS: u32 = 500;
 /// Milliseconds by which a fresh proposal's time may lie behind in round 0: little more than clocks and
 /// wires differ by, so that every slow node shows whether rounds are all that it costs.
 pub const PROPOSAL_AGE_MS: u32 = 2_000;
-/// Rounds of a million that are checked.
-pub const CHECK_RATE: u32 = 330_000;
+/// Rounds of a million that are checked at most.
+const CHECK_RATE: u32 = 330_000;
 
 /// From a result to its draw, at least: four heights.
 pub const DRAW_DELAY_MS: u32 = 2_000;
@@ -210,6 +210,12 @@ pub fn reference(number: u64, epoch_index: u64) -> ChainReference {
     ChainReference { number, hash: Digest::of(&number.to_le_bytes()), epoch_index }
 }
 
+/// A third of all rounds, so that every run has some. Each is judged by every member: with many of them
+/// fewer rounds, or verdicts would fill the blocks.
+fn check_rate(founders: usize) -> u32 {
+    (1_600_000 / founders.max(1) as u32).min(CHECK_RATE)
+}
+
 fn blank_genesis(plan: &Plan) -> Genesis {
     Genesis {
         chain_genesis: Digest([1; 32]),
@@ -258,8 +264,7 @@ fn blank_genesis(plan: &Plan) -> Genesis {
                 precommit_ms: 500,
                 precommit_delta_ms: 200,
             },
-            // A third of all rounds, so that every run has some.
-            spot_checks: SpotChecks { rate: CHECK_RATE, window_blocks: 20, margin_tolerance: 50_000 },
+            spot_checks: SpotChecks { rate: check_rate(plan.founders), window_blocks: 20, margin_tolerance: 50_000 },
             reputation: Default::default(),
             min_work: MIN_WORK as u32,
             proposal_age_ms: PROPOSAL_AGE_MS,

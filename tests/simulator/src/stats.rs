@@ -23,7 +23,7 @@ pub struct Stats {
     pub transactions: BTreeMap<&'static str, u64>,
     /// Aggregated scores that were judged.
     pub aggregates: u64,
-    /// Spot checks that a quorum disagreed with.
+    /// Spot checks for which a liar was struck.
     pub failed_checks: u64,
     /// Rounds that pulses drew, that they spared, and that no pulse came for.
     pub draws: [u64; 3],

@@ -1,8 +1,8 @@
 //! Envelopes, transactions, blocks, headers, certificates, sets.
 
 use perturb_consensus::wire::{Beacon, MAX_CERTIFICATE_BYTES};
-use perturb_ledger::spot::Disagreement;
 use perturb_ledger::tx::Readiness;
+use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{Block, Certificate, Header, LightError, Transaction, Trust, ValidatorSet};
 use perturb_types::envelope::Payload;
 use perturb_types::{Envelope, RoundOpen, RoundResult, encode, limits};
@@ -35,7 +35,7 @@ pub fn envelope(bytes: &[u8]) {
     opens::<RoundOpen>(&envelope, payload);
     opens::<RoundResult>(&envelope, payload);
     opens::<Readiness>(&envelope, payload);
-    opens::<Disagreement>(&envelope, payload);
+    opens::<CheckVerdict>(&envelope, payload);
     opens::<Beacon>(&envelope, payload);
 }
 

@@ -4,7 +4,7 @@ use perturb_ledger::proofs::StateProof;
 use perturb_ledger::state::META;
 use perturb_ledger::tx::{Order, Snapshot};
 use perturb_ledger::{Block, Ledger, MemoryStore, Pulse, StateStore, Transaction, receipt};
-use perturb_types::{Digest, Envelope, RoundResult, Signed, encode};
+use perturb_types::{Digest, Envelope, RoundResult, encode};
 
 use crate::bytes::Reader;
 use crate::world::{World, world};
@@ -148,14 +148,14 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
             // Any payload, signed.
             let pair = &world.keys[v];
             let payload = r.piece().to_vec();
-            let domain = [encode::Domain::RoundOpen, encode::Domain::RoundResult, encode::Domain::Disagreement];
+            let domain = [encode::Domain::RoundOpen, encode::Domain::RoundResult, encode::Domain::CheckVerdict];
             let kind = r.below(3);
             let signature = pair.sign(&encode::signing_bytes(domain[kind], &network, &payload));
             let envelope = Envelope { signer: pair.public(), signature, payload };
             match kind {
                 0 => Transaction::RoundOpen(envelope),
                 1 => Transaction::RoundResult(envelope),
-                _ => Transaction::Disagreement(envelope),
+                _ => Transaction::CheckVerdict(envelope),
             }
         }
         8 => {
@@ -166,7 +166,7 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
             r.damage(&mut bytes);
             Transaction::Pulse(encode::decode("pulse", &bytes, 64).ok()?)
         }
-        _ => disagreement(world, v, r)?,
+        _ => verdict(world, v, r)?,
     })
 }
 
@@ -193,19 +193,18 @@ fn order(world: &World, ledger: &Ledger<MemoryStore>, r: &mut Reader<'_>) -> Opt
     Some(Transaction::OwnerAction(Box::new(action)))
 }
 
-/// A validator's word on a round of the world.
-fn disagreement(world: &World, v: usize, r: &mut Reader<'_>) -> Option<Transaction> {
-    use perturb_ledger::spot::{Disagreement, Finding};
+/// A validator's verdict on a round of the world.
+fn verdict(world: &World, v: usize, r: &mut Reader<'_>) -> Option<Transaction> {
+    use perturb_ledger::verdict::{Checked, Finding};
     let all: Vec<_> = world.blocks.iter().flat_map(|(b, _)| &b.body.transactions).collect();
     let results: Vec<_> = all.iter().filter(|t| matches!(t, Transaction::RoundResult(_))).collect();
     let about = r.pick(&results)?;
     let Transaction::RoundResult(envelope) = about else { return None };
     let round = encode::decode::<RoundResult>("result", &envelope.payload, 1 << 20).ok()?.round;
-    let word = Disagreement {
-        hotkey: world.hotkeys[v].hotkey(),
-        round,
-        result: about.digest(&world.network),
-        finding: Finding::ImageMissing,
+    let verdict = match r.below(3) {
+        0 => Checked::Holds,
+        1 => Checked::Unknown,
+        _ => Checked::Fails(Finding::ImageMissing),
     };
-    Some(Transaction::Disagreement(Signed::sign(&world.keys[v], &world.network, word).into_envelope()))
+    Some(world.say(v, round, about.digest(&world.network), verdict))
 }

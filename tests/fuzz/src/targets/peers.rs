@@ -157,6 +157,7 @@ impl Host {
             && load.blocks <= MOST.blocks
             && load.peers <= MOST.peers
             && load.range <= MOST.range
+            && load.early <= MOST.early
             && load.messages <= MOST.messages
             && load.timers <= MOST.timers;
         assert!(within, "{load:?} is over {MOST:?}");

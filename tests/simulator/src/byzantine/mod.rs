@@ -14,7 +14,7 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::app::Style;
+use crate::app::{Checking, Style};
 use crate::cast::Cast;
 use crate::store::Store;
 
@@ -63,6 +63,10 @@ pub enum Kind {
     ForgedCertificates,
     /// Forged evidence, others' transactions bent, and a flood of its own.
     FloodsMempool,
+    /// Says of honest rounds that they fail their check, and of liars' that they hold.
+    FalseVerdicts,
+    /// Says of every checked round that it cannot tell.
+    CannotTell,
     /// Dates its blocks back as far as their parent lets it.
     BackDates,
     /// Pulses that the beacon never signed.
@@ -71,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::EquivocatesVotes,
         Self::EquivocatesProposals,
         Self::IgnoresLocks,
@@ -93,6 +97,8 @@ impl Kind {
         Self::Garbage,
         Self::ForgedCertificates,
         Self::FloodsMempool,
+        Self::FalseVerdicts,
+        Self::CannotTell,
         Self::BackDates,
         Self::ForgesPulses,
     ];
@@ -126,6 +132,8 @@ impl Kind {
             Self::Garbage => "garbage",
             Self::ForgedCertificates => "forged certificates",
             Self::FloodsMempool => "mempool flood and forged evidence",
+            Self::FalseVerdicts => "false verdicts on checks",
+            Self::CannotTell => "checks it cannot tell of",
             Self::BackDates => "blocks dated back",
             Self::ForgesPulses => "forged pulses",
         }
@@ -139,6 +147,16 @@ impl Kind {
             Self::FalseMeasurements => Style::Invents,
             Self::NeverCloses => Style::NeverCloses,
             _ => Style::Honest,
+        }
+    }
+
+    /// What it says about drawn rounds.
+    pub fn checking(self) -> Checking {
+        match self {
+            Self::FalseVerdicts => Checking::Lies,
+            Self::CannotTell => Checking::Shrugs,
+            Self::FalseMeasurements | Self::Mute | Self::Late => Checking::Silent,
+            _ => Checking::Honest,
         }
     }
 
@@ -160,9 +178,12 @@ impl Kind {
             Self::ForgedCertificates => Box::new(noise::Certificates::default()),
             Self::FloodsMempool => Box::new(noise::MempoolFlood::default()),
             Self::ForgesPulses => Box::new(noise::ForgedPulses::default()),
-            Self::FalseScores | Self::ForgedResults | Self::FalseMeasurements | Self::NeverCloses => {
-                Box::new(wires::Plain)
-            }
+            Self::FalseScores
+            | Self::ForgedResults
+            | Self::FalseMeasurements
+            | Self::NeverCloses
+            | Self::FalseVerdicts
+            | Self::CannotTell => Box::new(wires::Plain),
             Self::Mute => Box::new(wires::Mute),
             Self::Selective => Box::new(wires::Selective),
             Self::Late => Box::new(wires::Late),

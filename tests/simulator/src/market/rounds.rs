@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use perturb_ledger::spot::{Disagreement, Finding};
+use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Pulse, Transaction, query};
 use perturb_types::round::{Answer, AnswerStatement, TransformSecret};
 use perturb_types::{Digest, Hotkey, RoundId, RoundOpen, RoundResult, Signed};
@@ -101,20 +101,23 @@ impl Rounds {
     }
 
     /// What every working member says of the drawn rounds of the others. What a node finds by fetching
-    /// images is known here: which rounds were invented.
+    /// images is known here: which rounds were invented. Who has a miner of its own says that all hold: a
+    /// verdict is work, and whoever forges has friends among its like.
     fn check(&mut self, setting: &Setting, stage: &Stage) -> Result<Vec<Transaction>, Fault> {
         let mut out = Vec::new();
         for (round, row) in query::checks(stage.ledger.store()).map_err(Fault::new)? {
-            if !self.forged.contains(&round) || !self.checked.insert(round) {
+            if !self.checked.insert(round) {
                 continue;
             }
             for (member, (hotkey, pair)) in setting.validators.iter().zip(&stage.validators) {
                 let hotkey = hotkey.hotkey();
-                if member.conduct != Conduct::Honest || hotkey == round.validator {
+                if !member.works() || hotkey == round.validator {
                     continue;
                 }
-                let d = Disagreement { hotkey, round, result: row.fresh.result, finding: Finding::Measurement };
-                out.push(Transaction::Disagreement(Signed::sign(pair, &stage.network, d).into_envelope()));
+                let fails = member.conduct == Conduct::Honest && self.forged.contains(&round);
+                let verdict = if fails { Checked::Fails(Finding::Measurement) } else { Checked::Holds };
+                let v = CheckVerdict { hotkey, round, result: row.fresh.result, verdict };
+                out.push(Transaction::CheckVerdict(Signed::sign(pair, &stage.network, v).into_envelope()));
             }
         }
         Ok(out)

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use perturb_ledger::spot::CheckRow;
 use perturb_ledger::state::{self, check_prefix, round_after};
+use perturb_ledger::verdict::CheckRow;
 use perturb_ledger::{Block, MemoryStore, Pulse, StateStore, Transaction, query};
 use perturb_types::encode::{self, Domain};
 use perturb_types::round::RoundResult;
-use perturb_types::{Digest, RoundId};
+use perturb_types::{Digest, Hotkey, RoundId};
 
 use super::{Judged, broken};
-use crate::cast::{CHECK_RATE, Cast, DRAW_DELAY_MS, DRAW_RETENTION_BLOCKS, DRAW_STRIDE};
+use crate::cast::{CHALLENGE, Cast, DRAW_DELAY_MS, DRAW_RETENTION_BLOCKS, DRAW_STRIDE};
 
 /// A result that is agreed and not drawn yet.
 struct Fresh {
@@ -28,6 +28,8 @@ pub(super) struct DrawOracle {
     /// The latest round of the beacon that anything waited for, and the latest in a block.
     last: u64,
     newest: u64,
+    /// Outliers for most owners of miners: five times as many of their rounds are drawn.
+    outliers: BTreeSet<Hotkey>,
     drawn: u64,
     spared: u64,
     expired: u64,
@@ -67,7 +69,17 @@ impl DrawOracle {
                 _ => {}
             }
         }
-        self.compare(height, &drawn, store)
+        self.compare(height, &drawn, store)?;
+        let row = |h: &Hotkey| query::outlier(store, CHALLENGE, h).unwrap_or_default();
+        let hotkeys = cast.hotkeys.iter().map(|h| h.hotkey());
+        self.outliers = hotkeys.filter(|h| row(h).rejected * 2 > row(h).owners).collect();
+        Ok(())
+    }
+
+    /// Of a million rounds of this validator, how many are drawn.
+    fn rate(&self, cast: &Cast, round: &RoundId) -> u128 {
+        let rate = u128::from(cast.genesis.parameters.spot_checks.rate);
+        if self.outliers.contains(&round.validator) { (rate * 5).min(1_000_000) } else { rate }
     }
 
     /// The first round of the stride that is signed long enough after `time_ms`, that is behind all that
@@ -96,7 +108,7 @@ impl DrawOracle {
             .filter(|f| {
                 let digest = encode::digest_of(Domain::SpotCheck, &cast.network, &(pulse.signature, f.round, f.result));
                 let lot = digest.0.iter().take(8).fold(0u128, |lot, byte| lot << 8 | u128::from(*byte));
-                lot * 1_000_000 < u128::from(CHECK_RATE) << 64
+                lot * 1_000_000 < self.rate(cast, &f.round) << 64
             })
             .map(|f| f.round)
             .collect();

@@ -13,8 +13,8 @@
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third of the set, every aggregate lies within the honest contributions, or is kept for four epochs |
-//! | work | who runs next to no rounds loses its place, if the others are a quorum |
-//! | checks | only liars fail spot checks |
+//! | work | who runs next to no rounds, or checks next to none, loses its place, if the others are a quorum |
+//! | checks | only liars fail spot checks, by verdicts of more than a third of all power that outweigh the others two to one |
 //! | draws | a round is checked if, and only if, a pulse draws it that was signed after its result was agreed |
 //! | inclusion | what an honest validator closes gets into a block |
 //! | bounds | no queue exceeds its bound |
@@ -23,6 +23,7 @@
 //! | liveness | after healing everyone decides again |
 
 mod age;
+mod checks;
 mod draws;
 pub mod powers;
 mod state;
@@ -105,9 +106,9 @@ impl Oracle {
         &self.referee
     }
 
-    /// Rounds of liars that a quorum disagreed with so far.
+    /// Rounds for which liars were struck so far.
     pub fn failed_checks(&self) -> u64 {
-        self.state.faults.len() as u64
+        self.state.checks.struck.len() as u64
     }
 
     /// Rounds that pulses drew, that they spared, and that no pulse came for.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::epoch::{self, MinerRecord};
-use perturb_ledger::state::round_after;
-use perturb_ledger::{Block, MemoryStore, StateStore, Transaction, query};
+use perturb_ledger::verdict::CheckVerdict;
+use perturb_ledger::{Block, MemoryStore, Transaction, query};
 use perturb_types::round::{RoundOpen, RoundResult};
-use perturb_types::{Hotkey, RoundId, encode};
+use perturb_types::{Hotkey, encode};
 
+use super::checks::CheckOracle;
 use super::{Judged, Powers, broken};
 use crate::cast::{CHALLENGE, Cast, MIN_WORK};
 
@@ -21,16 +22,16 @@ pub(super) struct StateOracle {
     next: BTreeMap<Hotkey, u64>,
     /// Miners of the rounds that are open.
     open: BTreeMap<(Hotkey, u64), Vec<Hotkey>>,
-    /// Rounds that a quorum disagreed with.
-    pub faults: BTreeSet<RoundId>,
+    /// Verdicts on drawn rounds.
+    pub checks: CheckOracle,
     /// Aggregates judged.
     pub aggregates: u64,
     /// Standing in millionths as of the last close; who is not here has it whole.
     standing: BTreeMap<Hotkey, u32>,
     /// The last score that was measured of each miner, and in which epoch.
     measured: BTreeMap<Hotkey, (u64, u32)>,
-    /// Rounds closed in the open epoch.
-    worked: BTreeMap<Hotkey, u64>,
+    /// Rounds closed, and verdicts given, in the open epoch.
+    worked: [BTreeMap<Hotkey, u64>; 2],
 }
 
 impl StateOracle {
@@ -39,16 +40,20 @@ impl StateOracle {
             liars,
             next: BTreeMap::new(),
             open: BTreeMap::new(),
-            faults: BTreeSet::new(),
+            checks: CheckOracle::default(),
             aggregates: 0,
             standing: BTreeMap::new(),
             measured: BTreeMap::new(),
-            worked: BTreeMap::new(),
+            worked: Default::default(),
         }
     }
 
     /// A block was agreed, by this set; the store is the state after it.
     pub fn block(&mut self, cast: &Cast, set: &Powers, block: &Block, store: &MemoryStore) -> Judged {
+        let struck = self.checks.block(cast, block, store, set)?;
+        if let Some(round) = struck.iter().find(|round| !self.is_liar(cast, &round.validator)) {
+            return broken("checks", format!("round {round} of an honest validator failed its check"));
+        }
         for transaction in &block.body.transactions {
             match transaction {
                 Transaction::RoundOpen(e) => {
@@ -72,7 +77,13 @@ impl StateOracle {
                     if asked.as_ref() != Some(&answered) {
                         return broken("rounds", format!("round {} closes with other miners than asked", result.round));
                     }
-                    *self.worked.entry(result.round.validator).or_default() += 1;
+                    *self.worked[0].entry(result.round.validator).or_default() += 1;
+                }
+                Transaction::CheckVerdict(e) => {
+                    let Ok(v) = encode::decode::<CheckVerdict>("verdict", &e.payload, e.payload.len()) else {
+                        return broken("checks", "a block holds a verdict that cannot be read");
+                    };
+                    *self.worked[1].entry(v.hotkey).or_default() += 1;
                 }
                 Transaction::EpochClose { epoch, .. } => {
                     self.epoch(cast, set, store, *epoch)?;
@@ -80,12 +91,6 @@ impl StateOracle {
                     self.take_standing(cast, store);
                 }
                 _ => {}
-            }
-        }
-        for (key, _) in store.scan(b"fault/").unwrap_or_default() {
-            let Some(round) = round_after(b"fault/", &key) else { continue };
-            if self.faults.insert(round) && !self.is_liar(cast, &round.validator) {
-                return broken("checks", format!("round {round} of an honest validator failed its check"));
             }
         }
         Ok(())
@@ -155,25 +160,24 @@ impl StateOracle {
         Ok(())
     }
 
-    /// Who closed less than half of what half of the power did not exceed has no place in the next
-    /// set, unless the others are no quorum of this one; nobody else loses it for that.
+    /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts, has no
+    /// place in the next set, unless the others are no quorum of this one; nobody else loses it for that.
     fn work(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore) -> Judged {
-        let worked = std::mem::take(&mut self.worked);
         let Ok(next) = query::validators(store) else { return broken("work", "there is no next set") };
-        let of = |i: &usize| worked.get(&cast.hotkeys[*i].hotkey()).copied().unwrap_or(0);
         let all: u128 = set.values().sum();
-        let up_to = |count: u64| set.iter().filter(|(i, _)| of(i) <= count).map(|(_, power)| power).sum::<u128>();
-        let median = set.keys().map(of).filter(|count| up_to(*count) * 2 >= all).min().unwrap_or(0);
-        if median < MIN_WORK {
-            return Ok(());
-        }
-        let lazy = |i: &usize| of(i) * 2 < median;
-        let busy: u128 = set.iter().filter(|(i, _)| !lazy(i)).map(|(_, power)| power).sum();
-        let stays = |i: &&usize| next.by_hotkey(&cast.hotkeys[**i].hotkey()).is_some();
-        match set.keys().filter(|i| lazy(i)).find(stays) {
-            Some(i) if busy * 3 > all * 2 => {
-                broken("work", format!("validator {i} closed {} rounds, the median is {median}, and it stays", of(i)))
+        let mut lazy: BTreeMap<usize, String> = BTreeMap::new();
+        for (worked, what) in std::mem::take(&mut self.worked).iter().zip(["rounds", "verdicts"]) {
+            let of = |i: &usize| worked.get(&cast.hotkeys[*i].hotkey()).copied().unwrap_or(0);
+            let up_to = |count: u64| set.iter().filter(|(i, _)| of(i) <= count).map(|(_, power)| power).sum::<u128>();
+            let median = set.keys().map(of).filter(|count| up_to(*count) * 2 >= all).min().unwrap_or(0);
+            for i in set.keys().filter(|i| median >= MIN_WORK && of(i) * 2 < median) {
+                lazy.insert(*i, format!("{} {what}, the median is {median}", of(i)));
             }
+        }
+        let busy: u128 = set.iter().filter(|(i, _)| !lazy.contains_key(i)).map(|(_, power)| power).sum();
+        let stays = |i: &usize| next.by_hotkey(&cast.hotkeys[*i].hotkey()).is_some();
+        match lazy.iter().find(|(i, _)| stays(i)) {
+            Some((i, did)) if busy * 3 > all * 2 => broken("work", format!("validator {i} did {did}, and it stays")),
             _ => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use perturb_consensus::wire::Peer;
 use perturb_consensus::{Machine, TimerId};
 
-use crate::app::{App, Style};
+use crate::app::{App, Checking, Style};
 use crate::byzantine::{Kind, Strategy};
 use crate::disk::Disk;
 use crate::plan::Point;
@@ -80,6 +80,12 @@ impl Actor {
     pub fn style(&self) -> Style {
         let styles = self.lies.iter().map(|(kind, _)| kind.style());
         styles.fold(Style::Honest, |all, one| if one == Style::Honest { all } else { one })
+    }
+
+    /// What it says about drawn rounds.
+    pub fn checking(&self) -> Checking {
+        let all = self.lies.iter().map(|(kind, _)| kind.checking());
+        all.fold(Checking::Honest, |all, one| if one == Checking::Honest { all } else { one })
     }
 
     /// The last height it committed; 0 while it is down.

@@ -16,7 +16,7 @@ use perturb_ledger::ledger::genesis_commit;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::app::{App, Style};
+use crate::app::{App, Checking, Style};
 use crate::cast::Cast;
 use crate::disk::Disk;
 use crate::oracle::{Oracle, Violation};
@@ -333,8 +333,13 @@ impl World {
         }
         let invented: Vec<_> = self.actors.iter().flat_map(|a| a.app.invented.clone()).collect();
         let actor = &mut self.actors[i];
-        if let Some(machine) = actor.machine.as_ref().filter(|_| !actor.liar) {
-            for bytes in actor.app.check(&self.cast, actor.key, machine.ledger(), &invented) {
+        let checking = actor.checking();
+        if let Some(machine) = actor.machine.as_ref() {
+            let verdicts = actor.app.check(&self.cast, actor.key, checking, machine.ledger(), &invented);
+            for (kind, _) in actor.lies.iter().filter(|(kind, _)| kind.checking() != Checking::Honest) {
+                *self.stats.lies.entry(kind.name()).or_default() += verdicts.len() as u64;
+            }
+            for bytes in verdicts {
                 self.step(i, Event::Submit { id: 0, bytes })?;
             }
         }

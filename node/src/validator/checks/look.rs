@@ -1,0 +1,152 @@
+//! One look at a drawn round: its evidence is fetched, its source image is made again, and
+//! [`perturb_challenge::recheck`] says whether the record is possible.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use color_eyre::eyre::Result;
+use perturb_challenge::classifier::Classifier;
+use perturb_challenge::pixels::{Pixels, PngLimits};
+use perturb_challenge::recheck::{self, Flaw, Recheck, needs_image};
+use perturb_challenge::semantics::Semantics;
+use perturb_challenge::source::{ImageSource, SourceError};
+use perturb_challenge::transform::Transform;
+use perturb_ledger::ChallengeSpec;
+use perturb_ledger::verdict::{CheckRow, Finding};
+use perturb_types::limits::{MAX_PNG_BYTES, answer_bytes};
+use perturb_types::{Digest, RoundId, RoundResult};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::evidence::{Evidence, gather};
+use crate::validator::rounds::until;
+
+/// What looking came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Holds,
+    Fails(Finding),
+    /// An image was not found; that may change.
+    Later(Finding),
+    /// This machine cannot tell now: its disk, its model, an image server. Nobody is accused of that.
+    Unknown,
+}
+
+impl From<recheck::Outcome> for Outcome {
+    fn from(found: recheck::Outcome) -> Self {
+        match found {
+            recheck::Outcome::Holds => Self::Holds,
+            recheck::Outcome::Unknown => Self::Unknown,
+            recheck::Outcome::Fails(Flaw::Measurement) => Self::Fails(Finding::Measurement),
+            recheck::Outcome::Fails(Flaw::Label) => Self::Fails(Finding::Label),
+            recheck::Outcome::Fails(Flaw::Stated) => Self::Fails(Finding::Stated),
+        }
+    }
+}
+
+/// What a look may cost, so that it ends long before its window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For one image.
+    pub image: Duration,
+    /// For everything that is fetched.
+    pub whole: Duration,
+}
+
+/// Looks at drawn rounds of one challenge.
+pub(super) struct Looker {
+    pub spec: ChallengeSpec,
+    pub classifier: Arc<dyn Classifier>,
+    pub source: Arc<dyn ImageSource>,
+    pub semantics: Arc<dyn Semantics>,
+    /// Runs of the model: one at a time, however many looks fetch.
+    pub model: Semaphore,
+    pub stop: CancellationToken,
+}
+
+impl Looker {
+    /// Looks at one round.
+    ///
+    /// # Errors
+    /// The disk.
+    pub async fn look<E: Evidence>(
+        &self,
+        evidence: &E,
+        round: &RoundId,
+        row: &CheckRow,
+        tolerance: u32,
+        patience: Patience,
+    ) -> Result<Outcome> {
+        let result = tokio::time::timeout(patience.whole, evidence.result(round, row)).await;
+        let Some(result) = result.unwrap_or(Ok(None))? else { return Ok(Outcome::Unknown) };
+        // The image first: its sides bound the answers, once it is known to be the right one.
+        let began = Instant::now();
+        let came = gather(evidence, &[row.fresh.image], round, MAX_PNG_BYTES, patience.image).await?;
+        let left = patience.whole.saturating_sub(began.elapsed());
+        let Some(png) = came.into_iter().flatten().next() else { return Ok(Outcome::Later(Finding::ImageMissing)) };
+        let clean = match tokio::task::block_in_place(|| self.clean(&result, &png)) {
+            Ok(clean) => clean,
+            Err(outcome) => return Ok(outcome),
+        };
+        let answers = result.entries.iter().filter(|e| needs_image(e)).filter_map(|e| e.answer.map(|a| a.digest));
+        let wanted: Vec<Digest> = answers.collect();
+        let most = answer_bytes(clean.width, clean.height);
+        let fetched = gather(evidence, &wanted, round, most, patience.image);
+        // Whoever withholds by being slow withholds.
+        let Ok(pngs) = tokio::time::timeout(left, fetched).await else {
+            return Ok(Outcome::Later(Finding::AnswerMissing));
+        };
+        let pngs = pngs?;
+        let Ok(_turn) = self.model.acquire().await else { return Ok(Outcome::Unknown) };
+        Ok(tokio::task::block_in_place(|| self.judge(&result, &clean, &pngs, tolerance)))
+    }
+
+    fn judge(&self, result: &RoundResult, clean: &Pixels, answers: &[Option<Vec<u8>>], tolerance: u32) -> Outcome {
+        let recheck = Recheck {
+            rules: &self.spec.rules,
+            classifier: self.classifier.as_ref(),
+            semantics: self.semantics.as_ref(),
+            tolerance,
+        };
+        match recheck.label(clean, result.label) {
+            recheck::Outcome::Holds => {}
+            other => return other.into(),
+        }
+        let mut answers = answers.iter();
+        let given: Vec<Option<Vec<u8>>> = result
+            .entries
+            .iter()
+            .map(|e| needs_image(e).then(|| answers.next().cloned().flatten()).flatten())
+            .collect();
+        let missing = result.entries.iter().zip(&given).any(|(e, png)| needs_image(e) && png.is_none());
+        match recheck.answers(clean, result.label, &result.entries, &given) {
+            // Those that came are enough to say that it fails, never that it holds.
+            recheck::Outcome::Holds | recheck::Outcome::Unknown if missing => Outcome::Later(Finding::AnswerMissing),
+            other => other.into(),
+        }
+    }
+
+    /// The image that the miners got, where it is what it should be.
+    fn clean(&self, result: &RoundResult, png: &[u8]) -> Result<Pixels, Outcome> {
+        let wrong = Outcome::Fails(Finding::ImageWrong);
+        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Err(wrong) };
+        if result.source_index >= self.source.len() {
+            return Err(wrong);
+        }
+        let source = self.source.get_until(result.source_index, &until(SOURCE, &self.stop));
+        let expected =
+            source.map(|s| Transform::derive(&result.transform, &self.spec.rules.transform).apply(&s.pixels));
+        match expected.map_err(|error: SourceError| (error.one_image(), error)) {
+            Ok(expected) if given == expected => Ok(given),
+            // No honest round can have used an image that nobody can read.
+            Ok(_) | Err((true, _)) => Err(wrong),
+            Err((false, error)) => {
+                tracing::warn!(round = %result.round, %error, "a round cannot be checked now");
+                Err(Outcome::Unknown)
+            }
+        }
+    }
+}
+
+/// How long the source image may take.
+const SOURCE: Duration = Duration::from_secs(5);
