@@ -25,7 +25,7 @@ use perturb_challenge::semantics::Semantics;
 use perturb_challenge::source::ImageSource;
 use perturb_consensus::Verdict as Admission;
 use perturb_ledger::verdict::{CheckRow, CheckVerdict, Checked};
-use perturb_ledger::{ChallengeSpec, Parameters, Transaction, query};
+use perturb_ledger::{ChallengeSpec, Transaction, query};
 use perturb_types::{RoundId, Signed};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -109,9 +109,9 @@ impl Checks {
 }
 
 /// The times of a look: together less than half of the window, after which an image counts as missing.
-fn patience(parameters: &Parameters) -> (Duration, Patience) {
-    let window = Duration::from_millis(u64::from(parameters.block_interval_ms))
-        .saturating_mul(u32::try_from(parameters.spot_checks.window_blocks).unwrap_or(u32::MAX));
+fn patience(block_interval_ms: u32, window_blocks: u64) -> (Duration, Patience) {
+    let window = Duration::from_millis(u64::from(block_interval_ms))
+        .saturating_mul(u32::try_from(window_blocks).unwrap_or(u32::MAX));
     let patience = Patience { image: MOST.1.min(window / 6), whole: MOST.2.min(window / 4) };
     (MOST.0.min(window / 12), patience)
 }
@@ -144,8 +144,9 @@ impl Running {
         let tries = |round: &RoundId| self.known.get(round).map_or(0, |k| k.tries);
         due.sort_by_key(|(round, row)| (tries(round), row.drawn));
         let parameters = query::parameters(db)?;
-        let tolerance = parameters.spot_checks.margin_tolerance;
-        let (peer, patience) = patience(&parameters);
+        let rule = parameters.spot_checks;
+        let tolerance = rule.margin_tolerance;
+        let (peer, patience) = patience(parameters.block_interval_ms, rule.window_blocks);
         for (round, row) in due {
             if let Some(verdict) = self.known.get(&round).and_then(|k| k.said) {
                 self.say(round, &row, verdict).await?;

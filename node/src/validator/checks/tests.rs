@@ -235,34 +235,8 @@ fn what_may_still_change_is_said_late_and_what_is_known_at_once() {
 
 #[test]
 fn a_look_ends_well_within_its_window() {
-    let mut parameters = perturb_ledger::Parameters {
-        min_stake_rao: 1,
-        power: perturb_ledger::validators::PowerRule::Equal,
-        block_interval_ms: 1000,
-        max_block_transactions: 100,
-        max_block_bytes: 1 << 20,
-        max_rounds_per_epoch: 4,
-        max_open_rounds: 2,
-        open_round_blocks: 5,
-        burn_uid: 0,
-        timeouts: perturb_ledger::genesis::Timeouts {
-            propose_ms: 1,
-            propose_delta_ms: 1,
-            prevote_ms: 1,
-            prevote_delta_ms: 1,
-            precommit_ms: 1,
-            precommit_delta_ms: 1,
-        },
-        spot_checks: Default::default(),
-        reputation: Default::default(),
-        min_work: 10,
-        proposal_age_ms: 10_000,
-        order_delay_blocks: 1,
-        draws: Default::default(),
-    };
     for window_blocks in [1, 10, 200, u64::MAX] {
-        parameters.spot_checks.window_blocks = window_blocks;
-        let (peer, look) = patience(&parameters);
+        let (peer, look) = patience(1000, window_blocks);
         assert!(peer <= look.image && look.image <= look.whole && look.whole <= MOST.2);
         let window = Duration::from_secs(window_blocks.min(1 << 32));
         assert!(look.whole * 2 <= window, "half of it is left for the model and for a block");
