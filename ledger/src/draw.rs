@@ -39,6 +39,11 @@ pub const MAX_AWAITED: usize = 1024;
 /// proposal's time may lie behind and ahead of honest clocks together.
 pub const MIN_DELAY_MS: u32 = 60_000;
 
+const _: () = assert!(
+    MIN_DELAY_MS as u64 > crate::bounds::MAX_PROPOSAL_AGE_MS + 2_000,
+    "a block that is dated back, or ahead, must not know its draw"
+);
+
 /// Most that a draw may be put off by delay or stride, milliseconds: until then every picture is kept.
 pub const MAX_DELAY_MS: u32 = 600_000;
 
@@ -210,6 +215,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             let rate = self.check_rate(&round)?;
             if is_drawn(rate, &self.network(), &pulse.signature, &round, &fresh.result) {
                 so_far.drawn = so_far.drawn.saturating_add(1);
+                self.count_drawn(&round.validator)?;
                 self.state.put(check_key(&round), &CheckRow::new(fresh, drawn));
             } else {
                 so_far.spared = so_far.spared.saturating_add(1);

@@ -4,7 +4,8 @@
 //! rational move. What a member of an epoch's set did is counted in the open epoch, by hotkey (another
 //! consensus key changes nothing): *rounds* it closed, and *verdicts* it gave on drawn checks. At the
 //! close a member is **idle** if of either it did less than half the median over all members, zeros
-//! included, where that median is at least `min_work` (0: the rule never binds). An idle member's
+//! included, where that median is at least `min_work` (0: the rule never binds); of the verdicts, less than
+//! half of what the median leaves without its own drawn rounds, which it cannot judge. An idle member's
 //! readiness does not count ([`crate::epoch`]), and it waits: it may be a member again
 //! [`IDLE_WAIT_EPOCHS`] epochs later. Newcomers are not bound; one that never works so has a place
 //! in one epoch of five.
@@ -43,6 +44,8 @@ pub struct WorkRow {
     pub rounds: u64,
     /// Verdicts on drawn checks.
     pub verdicts: u64,
+    /// Own rounds that were drawn: the others judge them, it cannot.
+    pub own: u64,
 }
 
 /// The least count at which the power of those who did no more reaches half of all; pairs of count
@@ -60,16 +63,25 @@ fn median(mut counts: Vec<(u64, u64)>) -> u64 {
     0
 }
 
-/// The members that did less than half the median, of rounds or of verdicts.
+/// What a member did of one kind of work, and what it did not owe of it.
+type Kind = fn(&WorkRow) -> (u64, u64);
+
+/// The members that did less than half of what they owed, of rounds or of verdicts: the median, less what
+/// is not theirs to do.
 fn idle(set: &ValidatorSet, work: &BTreeMap<Hotkey, WorkRow>, min_work: u32) -> BTreeSet<Hotkey> {
+    let kinds: [Kind; 2] = [|row| (row.rounds, 0), |row| (row.verdicts, row.own)];
     let mut out = BTreeSet::new();
-    for of in [|row: &WorkRow| row.rounds, |row: &WorkRow| row.verdicts] {
-        let done = |hotkey: &Hotkey| work.get(hotkey).map_or(0, of);
-        let median = median(set.iter().map(|m| (done(&m.hotkey), m.power)).collect());
+    for of in kinds {
+        let of = |hotkey: &Hotkey| of(&work.get(hotkey).copied().unwrap_or_default());
+        let median = median(set.iter().map(|m| (of(&m.hotkey).0, m.power)).collect());
         if min_work == 0 || median < u64::from(min_work) {
             continue;
         }
-        out.extend(set.iter().map(|m| m.hotkey).filter(|h| u128::from(done(h)) * 2 < u128::from(median)));
+        let is_idle = |hotkey: &Hotkey| {
+            let (done, not_owed) = of(hotkey);
+            u128::from(done) * 2 < u128::from(median.saturating_sub(not_owed))
+        };
+        out.extend(set.iter().map(|m| m.hotkey).filter(is_idle));
     }
     out
 }
@@ -94,6 +106,13 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// The state cannot be read.
     pub(crate) fn count_verdict(&mut self, validator: &Hotkey) -> Result<(), StoreError> {
         self.count_work(validator, |row| row.verdicts = row.verdicts.saturating_add(1))
+    }
+
+    /// Counts a round that was drawn: its validator owes no verdict on it. Without this, whoever makes an
+    /// honest member an outlier, so that its rounds are checked five times as often, would make it idle
+    /// beside all who have them to judge.
+    pub(crate) fn count_drawn(&mut self, validator: &Hotkey) -> Result<(), StoreError> {
+        self.count_work(validator, |row| row.own = row.own.saturating_add(1))
     }
 
     /// The idle members of the epoch that closes. The next one's counts begin at nothing.
@@ -146,7 +165,11 @@ mod tests {
         let set =
             set.map(|(i, (power, _))| Validator { hotkey: hotkey(i), key: ConsensusKey([i as u8; 32]), power: *power });
         let set = ValidatorSet::new(set.collect()).unwrap();
-        let work = members.iter().enumerate().map(|(i, m)| (hotkey(i), WorkRow { rounds: m.1, verdicts: 0 })).collect();
+        let work = members
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (hotkey(i), WorkRow { rounds: m.1, ..WorkRow::default() }))
+            .collect();
         let idle = idle(&set, &work, min_work);
         (0..members.len()).filter(|i| idle.contains(&hotkey(*i))).collect()
     }
@@ -159,6 +182,19 @@ mod tests {
         assert!(idle_of(&[(1, 9), (1, 9), (1, 9), (1, 9), (1, 0)], 10).is_empty(), "too little was done at all");
         assert!(idle_of(&[(1, 20), (1, 20), (1, 20), (1, 0)], 0).is_empty(), "0 never binds");
         assert!(idle_of(&[(1, 20), (1, 20), (1, 0), (1, 0)], 10).is_empty(), "a half that is idle is the median");
+    }
+
+    #[test]
+    fn who_is_checked_more_often_than_the_others_owes_no_more_verdicts() {
+        let hotkey = |i: usize| Hotkey([i as u8; 32]);
+        let member = |i: usize| Validator { hotkey: hotkey(i), key: ConsensusKey([i as u8; 32]), power: 1 };
+        let set = ValidatorSet::new((0..4).map(member).collect()).unwrap();
+        // Four members: ten of each one's rounds are drawn, and fifty of the outlier's.
+        let row = |verdicts, own| WorkRow { rounds: 500, verdicts, own };
+        let of = |outlier| (0..4).map(|i| (hotkey(i), if i == 0 { outlier } else { row(70, 10) })).collect();
+        assert!(super::idle(&set, &of(row(30, 50)), 10).is_empty(), "it judged all that it could");
+        assert_eq!(super::idle(&set, &of(row(9, 50)), 10).len(), 1, "less than half of the twenty that are left");
+        assert_eq!(super::idle(&set, &of(row(0, 10)), 10).len(), 1);
     }
 
     #[test]

@@ -43,7 +43,9 @@ impl Rounds {
         let (mut openings, mut results) = (Vec::new(), Vec::new());
         for validator in 0..setting.validators.len() {
             let image = Image { difficulty: rng.random_range(600..1600) };
-            if setting.validators[validator].works() {
+            let hotkey = stage.validators[validator].0.hotkey();
+            let is_member = stage.ledger.validators().by_hotkey(&hotkey).is_some();
+            if is_member && setting.validators[validator].works() {
                 let (open, result) = self.round(setting, stage, validator, epoch, &image, rng);
                 openings.push(open);
                 results.push(result);

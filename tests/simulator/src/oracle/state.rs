@@ -32,6 +32,8 @@ pub(super) struct StateOracle {
     measured: BTreeMap<Hotkey, (u64, u32)>,
     /// Rounds closed, and verdicts given, in the open epoch.
     worked: [BTreeMap<Hotkey, u64>; 2],
+    /// Rounds of each validator that were drawn in the open epoch.
+    drawn: BTreeMap<Hotkey, u64>,
 }
 
 impl StateOracle {
@@ -45,6 +47,7 @@ impl StateOracle {
             standing: BTreeMap::new(),
             measured: BTreeMap::new(),
             worked: Default::default(),
+            drawn: BTreeMap::new(),
         }
     }
 
@@ -53,6 +56,10 @@ impl StateOracle {
         let struck = self.checks.block(cast, block, store, set)?;
         if let Some(round) = struck.iter().find(|round| !self.is_liar(cast, &round.validator)) {
             return broken("checks", format!("round {round} of an honest validator failed its check"));
+        }
+        let checked = query::checks(store).unwrap_or_default();
+        for (round, _) in checked.iter().filter(|(_, row)| row.drawn == block.header.height) {
+            *self.drawn.entry(round.validator).or_default() += 1;
         }
         for transaction in &block.body.transactions {
             match transaction {
@@ -160,17 +167,20 @@ impl StateOracle {
         Ok(())
     }
 
-    /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts, has no
-    /// place in the next set, unless the others are no quorum of this one; nobody else loses it for that.
+    /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts (there
+    /// without its own drawn rounds, which are not its to judge), has no place in the next set, unless the others are no quorum of this one; nobody else loses it for that.
     fn work(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore) -> Judged {
         let Ok(next) = query::validators(store) else { return broken("work", "there is no next set") };
         let all: u128 = set.values().sum();
         let mut lazy: BTreeMap<usize, String> = BTreeMap::new();
+        let drawn = std::mem::take(&mut self.drawn);
+        let own = |i: &usize| drawn.get(&cast.hotkeys[*i].hotkey()).copied().unwrap_or(0);
         for (worked, what) in std::mem::take(&mut self.worked).iter().zip(["rounds", "verdicts"]) {
             let of = |i: &usize| worked.get(&cast.hotkeys[*i].hotkey()).copied().unwrap_or(0);
             let up_to = |count: u64| set.iter().filter(|(i, _)| of(i) <= count).map(|(_, power)| power).sum::<u128>();
             let median = set.keys().map(of).filter(|count| up_to(*count) * 2 >= all).min().unwrap_or(0);
-            for i in set.keys().filter(|i| median >= MIN_WORK && of(i) * 2 < median) {
+            let owed = |i: &usize| median.saturating_sub(if what == "verdicts" { own(i) } else { 0 });
+            for i in set.keys().filter(|i| median >= MIN_WORK && of(i) * 2 < owed(i)) {
                 lazy.insert(*i, format!("{} {what}, the median is {median}", of(i)));
             }
         }
