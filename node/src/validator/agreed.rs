@@ -17,6 +17,8 @@ pub struct RoundState {
     pub next_seq: u64,
     /// Whether this validator may open no further round now.
     pub at_cap: bool,
+    /// Whether it is in the set: the rounds of others are in no block, and their numbers would be lost.
+    pub member: bool,
     /// The miners that could be asked: registered, without a permit.
     pub candidates: Vec<Candidate>,
 }
@@ -70,6 +72,7 @@ impl Agreed {
         Ok(RoundState {
             epoch: meta.epoch,
             next_seq: row.next,
+            member: query::validators(&self.database)?.by_hotkey(validator).is_some(),
             at_cap: opened >= parameters.max_rounds_per_epoch || row.open >= parameters.max_open_rounds,
             candidates: candidates.collect(),
         })

@@ -192,7 +192,7 @@ impl Rounds {
 
     async fn round(&self, traversal: &mut Traversal, key: &str, next: &mut u64) -> Result<()> {
         let state = self.agreed.round_state(self.challenge, &self.me, &self.network)?;
-        if state.at_cap {
+        if state.at_cap || !state.member {
             return Ok(());
         }
         let seed = random_seed();
