@@ -27,7 +27,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const BEACON_FILE: &str = "beacon.json";
 
 /// MiB of images that a validator keeps in a drill: one padded answer.
-pub(super) const DRILL_IMAGE_MIB: u64 = 4;
+pub(super) const DRILL_IMAGE_MIB: u64 = 1;
 
 /// Bytes of a node's metrics that are read: some hundred lines.
 const MAX_METRICS_BYTES: u64 = 1 << 20;
