@@ -26,7 +26,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 /// The file with the dev chain's beacon.
 const BEACON_FILE: &str = "beacon.json";
 
-/// MiB of images that a validator keeps in a drill: one padded answer.
+/// MiB of images that a validator keeps in a drill: a quarter of one padded answer.
 pub(super) const DRILL_IMAGE_MIB: u64 = 1;
 
 /// Bytes of a node's metrics that are read: some hundred lines.
