@@ -16,7 +16,6 @@ pub struct Scheme {
     pub cost: &'static str,
     /// The most that it may gain over honesty, percentage points of the emission, on the mean of seeds.
     pub bound: f64,
-    /// Whether an aggregate may lie outside the honest contributions: never, unless a strategy says why.
     build: fn() -> Played,
 }
 
