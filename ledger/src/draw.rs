@@ -169,11 +169,11 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// Removes and returns the fresh rounds of some heights.
     fn take_fresh(&mut self, heights: &PulseRow) -> Result<Vec<(RoundId, FreshRow)>, TxError> {
         let mut out = Vec::new();
-        for height in heights.first..=heights.last {
-            for (key, row) in self.state.scan(&fresh_at(height))? {
-                if let Some(round) = fresh_round(&key) {
-                    out.push((round, state::parse(&key, &row)?));
-                }
+        // The rows are counted, not the heights: a row that a bad disk changed may name all there are.
+        for (key, row) in self.state.scan(fresh_prefix())? {
+            let row: FreshRow = state::parse(&key, &row)?;
+            if (heights.first..=heights.last).contains(&row.height) {
+                out.extend(fresh_round(&key).map(|round| (round, row)));
                 self.state.delete(key);
             }
         }
