@@ -22,8 +22,8 @@ use perturb_ledger::{
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
-    RoundOpen, RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, Entry, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
+    RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
 };
 
 /// Answers of a round.
@@ -137,8 +137,8 @@ impl Net {
         Ledger::new(self.genesis.clone(), store).unwrap()
     }
 
-    /// Opening and result of one validator's round, every answer a success at level 1.
-    fn round(&self, v: usize, seq: u64) -> [Transaction; 2] {
+    /// Opening, commitments and result of one validator's round, every answer a success at level 1.
+    fn round(&self, v: usize, seq: u64) -> [Transaction; 3] {
         let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq };
         let secret = TransformSecret([7; 32]);
@@ -162,19 +162,21 @@ impl Net {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {seq} {i}").as_bytes());
-            let answer = AnswerStatement { round, image: open.image, answer: digest }.sign(miner, &net);
-            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
+            verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
-        let result = RoundResult {
-            round,
-            open: open.digest(),
-            transform: secret,
-            source_index: 0,
-            label: 3,
-            entries: entries.collect(),
-        };
+        let entries: Vec<Entry> = entries.collect();
+        let commits = self.miners.iter().zip(&entries).map(|(miner, entry)| {
+            let answer = entry.answer.unwrap();
+            Some(AnswerStatement::of(&net, round, open.image, &miner.hotkey(), &answer).sign(miner, &net))
+        });
+        let commits = Signed::sign(&self.keys[v], &net, RoundCommits { round, commits: commits.collect() });
+        let result = RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: 3, entries };
         let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
-        [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
+        [
+            Transaction::RoundOpen(open.into_envelope()),
+            Transaction::RoundCommits(commits.into_envelope()),
+            Transaction::RoundResult(result),
+        ]
     }
 
     fn certify(&self, height: u64, digest: Digest) -> Certificate {

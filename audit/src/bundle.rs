@@ -65,6 +65,8 @@ pub enum Claim {
         round: RoundId,
         /// Its opening.
         opened: Box<Inclusion>,
+        /// What its miners are bound to.
+        bound: Option<Box<Inclusion>>,
         /// Its result.
         closed: Option<Box<Inclusion>>,
     },
@@ -199,8 +201,9 @@ impl Claim {
     fn top(&self) -> u64 {
         match self {
             Self::Root { header, .. } | Self::Score { header, .. } => header.height,
-            Self::Round { opened, closed, .. } => {
-                opened.header.height.max(closed.as_ref().map_or(0, |c| c.header.height))
+            Self::Round { opened, bound, closed, .. } => {
+                let later = [bound, closed].into_iter().flatten().map(|inclusion| inclusion.header.height);
+                later.fold(opened.header.height, u64::max)
             }
         }
     }
@@ -218,8 +221,8 @@ impl Claim {
                 let (epoch, challenge, miner) = (*epoch, *challenge, *miner);
                 Ok(Finding::Score { header: Box::new(checked), epoch, challenge, miner, standing: Box::new(standing) })
             }
-            Self::Round { round, opened, closed } => {
-                let found = round::check(history, round, opened, closed.as_deref())?;
+            Self::Round { round, opened, bound, closed } => {
+                let found = round::check(history, round, opened, bound.as_deref(), closed.as_deref())?;
                 Ok(Finding::Round(Box::new(found)))
             }
         }

@@ -1,10 +1,13 @@
-//! One signed round in its blocks: its opening, its result, and what of it counted.
+//! One signed round in its blocks: its opening, what its miners were bound to, its result, and what of
+//! it counted.
 
 use perturb_challenge::transform::check_reveal;
 use perturb_ledger::{Effect, Inclusion, Transaction, Trust};
 use perturb_types::envelope::Payload;
-use perturb_types::round::AnswerStatement;
-use perturb_types::{Envelope, Hotkey, Millionths, RoundId, RoundOpen, RoundResult, Signed};
+use perturb_types::round::{AnswerStatement, commitment};
+use perturb_types::{
+    Digest, Envelope, Hotkey, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
+};
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Claim};
@@ -21,9 +24,28 @@ pub struct Round {
     pub open: RoundOpen,
     /// The opening's height and index.
     pub opened: (u64, u64),
+    /// What its miners were bound to; none where it was not shown.
+    pub bound: Option<Bound>,
     /// Its result, with its height and index and the scores that entered the histories; none where
     /// it was not shown, which does not prove that there is none.
     pub closed: Option<Closed>,
+}
+
+impl Round {
+    /// The highest height that was shown of it.
+    pub fn top(&self) -> u64 {
+        let bound = self.bound.as_ref().map_or(self.opened.0, |b| b.place.0);
+        self.closed.as_ref().map_or(bound, |c| c.place.0)
+    }
+}
+
+/// What the miners of a round were bound to.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Their commitments, in the opening's order.
+    pub commits: Vec<Option<Digest>>,
+    /// Height and index.
+    pub place: (u64, u64),
 }
 
 /// The result of a round.
@@ -53,8 +75,8 @@ fn signed<T: Payload>(trust: &Trust, round: &RoundId, envelope: &Envelope) -> Re
     }
 }
 
-/// Checks that blocks have a round's opening and result, that the result follows the opening, and
-/// that the miners signed the answers in it.
+/// Checks that blocks have a round's opening, commitments and result, that each follows from the one
+/// before, that the miners signed their commitments, and that the answers are what they were bound to.
 ///
 /// # Errors
 /// The first thing that does not hold.
@@ -62,6 +84,7 @@ pub fn check(
     history: &History,
     round: &RoundId,
     opened: &Inclusion,
+    bound: Option<&Inclusion>,
     closed: Option<&Inclusion>,
 ) -> Result<Round, AuditError> {
     let trust = history.at(opened.header.height)?;
@@ -71,18 +94,50 @@ pub fn check(
     if open.round != *round {
         return wrong(round, format!("the opening is that of round {}", open.round));
     }
-    let closed = closed.map(|inclusion| check_result(history, round, &open, inclusion)).transpose()?;
+    let bound = bound.map(|inclusion| check_commits(history, round, &open, inclusion)).transpose()?;
+    let commits = bound.as_ref().map(|b| b.commits.as_slice());
+    let closed = closed.map(|inclusion| check_result(history, round, &open, commits, inclusion)).transpose()?;
     let place = (opened.header.height, opened.path.index);
     if closed.as_ref().is_some_and(|c| c.place <= place) {
         return wrong(round, "its result stands before its opening");
     }
-    Ok(Round { open: open.into_value(), opened: place, closed })
+    if let Some(bound) = &bound
+        && (bound.place <= place || closed.as_ref().is_some_and(|c| c.place <= bound.place))
+    {
+        return wrong(round, "its commitments do not stand between opening and result");
+    }
+    Ok(Round { open: open.into_value(), opened: place, bound, closed })
+}
+
+fn check_commits(
+    history: &History,
+    round: &RoundId,
+    open: &Signed<RoundOpen>,
+    bound: &Inclusion,
+) -> Result<Bound, AuditError> {
+    let trust = history.at(bound.header.height)?;
+    bound.verify(trust)?;
+    let Transaction::RoundCommits(envelope) = &bound.transaction else { return wrong(round, "those are no commits") };
+    let given: Signed<RoundCommits> = signed(trust, round, envelope)?;
+    if given.round != *round || given.commits.len() != open.miners.len() {
+        return wrong(round, "the commitments are those of another round");
+    }
+    for (miner, commit) in open.miners.iter().zip(&given.commits) {
+        let Some(commit) = commit else { continue };
+        let statement = AnswerStatement { round: *round, image: open.image, commit: commit.commit };
+        if !statement.verify(miner, &trust.network(), &commit.signature) {
+            return wrong(round, format!("{miner} never signed that commitment"));
+        }
+    }
+    let commits = given.commits.iter().map(|commit| commit.map(|c| c.commit)).collect();
+    Ok(Bound { commits, place: (bound.header.height, bound.path.index) })
 }
 
 fn check_result(
     history: &History,
     round: &RoundId,
     open: &Signed<RoundOpen>,
+    commits: Option<&[Option<Digest>]>,
     closed: &Inclusion,
 ) -> Result<Closed, AuditError> {
     let trust = history.at(closed.header.height)?;
@@ -98,11 +153,14 @@ fn check_result(
     if let Err(e) = check_reveal(&result.transform, &trust.network(), round, &open.transform) {
         return wrong(round, e);
     }
-    for entry in &result.entries {
-        let Some(answer) = &entry.answer else { continue };
-        let statement = AnswerStatement { round: *round, image: open.image, answer: answer.digest };
-        if !statement.verify(&entry.miner, &trust.network(), &answer.signature) {
-            return wrong(round, format!("{} never signed that answer", entry.miner));
+    for (i, entry) in result.entries.iter().enumerate() {
+        let commit = commits.and_then(|commits| *commits.get(i)?);
+        let shown = entry.answer.map(|answer| commitment(&trust.network(), round, &entry.miner, &answer));
+        if shown.is_some() && shown != commit {
+            return wrong(round, format!("{} was never bound to that answer", entry.miner));
+        }
+        if commit.is_some() && entry.reason == Reason::BadSignature {
+            return wrong(round, format!("the signature of {} is good", entry.miner));
         }
     }
     let Effect::Scored { round: scored, counted } = &closed.receipt.receipt.effect else {
@@ -125,12 +183,19 @@ pub fn show(found: &Round) -> (Step, Value) {
         found.open.miners.len()
     );
     let mut steps = vec![Step::ok(opening)];
+    if let Some(bound) = &found.bound {
+        let (height, index) = bound.place;
+        let (all, some) = (bound.commits.len(), bound.commits.iter().flatten().count());
+        let text = format!("bound in block {height}, transaction {index}: {some} of {all} miners signed a commitment");
+        steps.push(Step::ok(text));
+    }
     let mut entries = Vec::new();
     match &found.closed {
         None => steps.push(Step::note("no result was shown; that does not prove that there is none")),
         Some(closed) => {
             let (height, index) = closed.place;
-            let text = format!("closed in block {height}, transaction {index}; every answer is signed by its miner");
+            let text =
+                format!("closed in block {height}, transaction {index}; every answer is what its miner was bound to");
             let count = |miner: &Hotkey| closed.counted.iter().any(|(m, _)| m == miner);
             let rows = closed.result.entries.iter().map(|e| {
                 let counted = if count(&e.miner) { "" } else { ", not counted" };
@@ -140,7 +205,7 @@ pub fn show(found: &Round) -> (Step, Value) {
             entries.extend(closed.result.entries.iter().map(|e| {
                 json!({
                     "miner": e.miner, "reason": e.reason, "score": e.score, "time_ms": e.time_ms,
-                    "counted": count(&e.miner), "answer": e.answer.map(|a| a.digest),
+                    "counted": count(&e.miner), "answer": e.answer,
                 })
             }));
         }
@@ -148,6 +213,7 @@ pub fn show(found: &Round) -> (Step, Value) {
     let result = json!({
         "validator": round.validator, "challenge": round.challenge, "seq": round.seq, "epoch": found.open.epoch,
         "opened": { "height": found.opened.0, "index": found.opened.1 },
+        "bound": found.bound.as_ref().map(|b| json!({ "height": b.place.0, "index": b.place.1 })),
         "closed": found.closed.as_ref().map(|c| json!({ "height": c.place.0, "index": c.place.1 })),
         "entries": entries,
     });
@@ -167,20 +233,20 @@ pub fn run(anchor: &TrustAnchor, nodes: &Nodes, round: &RoundId) -> (Report, Opt
         let Some(opened) = answer.opened.map(|o| Box::new(o.0)) else {
             return Err(AuditError::NotHeld { node: node.0.name().into(), what: "the round's opening".into() });
         };
+        let bound = answer.bound.map(|b| Box::new(b.0));
         let closed = answer.closed.map(|c| Box::new(c.0));
-        let checked = check(&history, round, &opened, closed.as_deref())?;
-        Ok((history, opened, closed, checked))
+        let checked = check(&history, round, &opened, bound.as_deref(), closed.as_deref())?;
+        Ok((history, opened, bound, closed, checked))
     });
     match found {
-        Ok((history, opened, closed, checked)) => {
-            let top = checked.closed.as_ref().map_or(checked.opened.0, |c| c.place.0);
+        Ok((history, opened, bound, closed, checked)) => {
+            let highest = closed.as_ref().or(bound.as_ref()).map_or(&opened.header, |c| &c.header);
+            let (top, digest) = (highest.height, highest.digest(&history.network()));
             steps.extend(root::trust_steps(&history, top));
             let (step, result) = show(&checked);
             steps.push(step);
-            let highest = closed.as_ref().map_or(&opened.header, |c| &c.header);
-            let at = (highest.height, highest.digest(&history.network()));
-            let verdict = root::agreed(&history, nodes, at, &mut steps);
-            let bundle = Bundle::new(&history, Claim::Round { round: *round, opened, closed });
+            let verdict = root::agreed(&history, nodes, (top, digest), &mut steps);
+            let bundle = Bundle::new(&history, Claim::Round { round: *round, opened, bound, closed });
             (Report::new(verdict, title, steps, result), Some(bundle))
         }
         Err(error) => (Report::failed(title, steps, &error), None),

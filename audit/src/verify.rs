@@ -35,7 +35,7 @@ fn verify(bytes: &[u8], known: &Known, steps: &mut Vec<Step>) -> Result<(Verdict
         }
         Finding::Round(found) => {
             let (step, value) = round::show(found);
-            (vec![step], value, found.closed.as_ref().map_or(found.opened.0, |c| c.place.0))
+            (vec![step], value, found.top())
         }
     };
     steps.extend(root::trust_steps(&history, height));

@@ -12,7 +12,9 @@ use perturb_ledger::archive::Archive;
 use perturb_ledger::tx::Order;
 use perturb_ledger::{Block, Certificate, Commit, Effect, Pulse, Receipt, Transaction};
 use perturb_types::round::TransformSecret;
-use perturb_types::{Digest, Hotkey, Millionths, NetworkId, RoundId, RoundResult, encode};
+use perturb_types::{
+    ConsensusPair, Digest, Hotkey, Millionths, NetworkId, RoundCommits, RoundId, RoundResult, Signed, encode,
+};
 use serde_json::{Value, json};
 use support::{CHALLENGE, Twisted, World, sign_as};
 
@@ -42,9 +44,9 @@ fn lied(change: impl FnOnce(&NetworkId, &mut Commit)) -> (String, Option<String>
 fn other_result(v: usize, change: impl FnOnce(&mut RoundResult)) -> (String, Option<String>) {
     lied(|network, commit| {
         let transactions = &mut commit.block.body.transactions;
-        let mut changed = result(&transactions[1]);
+        let mut changed = result(&transactions[2]);
         change(&mut changed);
-        transactions[1] = sign_as(network, v, changed);
+        transactions[2] = sign_as(network, v, changed);
     })
 }
 
@@ -78,8 +80,8 @@ fn a_result_against_the_rules_is_refused_though_a_quorum_certified_it() {
     refused(other_result(2, |_| ()), "not the member", "not the member");
     refused(
         lied(|_, commit| {
-            commit.block.body.transactions.swap(0, 1);
-            commit.receipts.swap(0, 1);
+            commit.block.body.transactions.swap(0, 2);
+            commit.receipts.swap(0, 2);
         }),
         "stands before its opening",
         "is not open",
@@ -89,9 +91,9 @@ fn a_result_against_the_rules_is_refused_though_a_quorum_certified_it() {
     let network = w.id();
     w.lie(false, |commit| {
         let transactions = &mut commit.block.body.transactions;
-        let mut changed = result(&transactions[1]);
+        let mut changed = result(&transactions[2]);
         wrong_score(&mut changed);
-        transactions[1] = sign_as(&network, 0, changed);
+        transactions[2] = sign_as(&network, 0, changed);
     });
     w.close(vec![]);
     for mode in [Mode::Exact, Mode::Fast] {
@@ -103,16 +105,26 @@ fn a_result_against_the_rules_is_refused_though_a_quorum_certified_it() {
 
 #[test]
 fn an_answer_that_no_miner_signed_and_a_foreign_receipt_are_refused() {
-    let (report, fast) = other_result(0, |r| r.entries[0].answer.as_mut().unwrap().signature[9] ^= 1);
-    assert!(report.contains("never signed that answer"), "{report}");
+    let (report, fast) = other_result(0, |r| r.entries[0].answer.as_mut().unwrap().0[9] ^= 1);
+    assert!(report.contains("never bound to that answer"), "{report}");
+    assert!(fast.is_some_and(|f| f.contains("never bound to that answer")));
+    let (report, fast) = lied(|network, commit| {
+        let Transaction::RoundCommits(e) = &commit.block.body.transactions[1] else { panic!("no commitments") };
+        let mut commits: RoundCommits = borsh::from_slice(&e.payload).unwrap();
+        commits.commits[0].as_mut().unwrap().signature[9] ^= 1;
+        let key = ConsensusPair::from_seed(&[11; 32]);
+        let forged = Signed::sign(&key, network, commits).into_envelope();
+        commit.block.body.transactions[1] = Transaction::RoundCommits(forged);
+    });
+    assert!(report.contains("never signed that commitment"), "{report}");
     assert_eq!(fast, None, "signatures are left to the quorum there");
     let (report, fast) = lied(|_, commit| {
-        let (first, second) = (commit.receipts[1].effect.clone(), commit.receipts[3].effect.clone());
-        (commit.receipts[1].effect, commit.receipts[3].effect) = (second, first);
+        let (first, second) = (commit.receipts[2].effect.clone(), commit.receipts[5].effect.clone());
+        (commit.receipts[2].effect, commit.receipts[5].effect) = (second, first);
     });
     assert!(report.contains("receipt is that of another round"), "{report}");
     assert!(fast.is_some());
-    let (report, _) = lied(|_, commit| commit.receipts[1].effect = Effect::Applied);
+    let (report, _) = lied(|_, commit| commit.receipts[2].effect = Effect::Applied);
     assert!(report.contains("none of a scored round"), "{report}");
 }
 
@@ -133,8 +145,10 @@ fn next(w: &World, transactions: Vec<Transaction>) -> Result<(), String> {
 fn the_restated_rules_know_late_and_voided_rounds_and_strangers() {
     let mut w = World::new();
     let open = w.open(0);
-    w.step(vec![Transaction::RoundOpen(open.envelope().clone())]);
+    let bound = w.bind(0, &open, &w.result(0, &open));
+    w.step(vec![Transaction::RoundOpen(open.envelope().clone()), bound.clone()]);
     let late = sign_as(&w.id(), 0, w.result(0, &open));
+    assert!(next(&w, vec![bound]).unwrap_err().contains("bound once"));
     assert_eq!(next(&w, vec![late.clone()]), Ok(()), "it executes; only the made up header's root differs");
     let again = next(&w, vec![late.clone(), late.clone()]).unwrap_err();
     assert!(again.contains("is not open"), "{again}");
@@ -144,7 +158,8 @@ fn the_restated_rules_know_late_and_voided_rounds_and_strangers() {
     ] {
         let mut w = World::new();
         let open = w.open(0);
-        w.step(vec![Transaction::RoundOpen(open.envelope().clone())]);
+        let bound = w.bind(0, &open, &w.result(0, &open));
+        w.step(vec![Transaction::RoundOpen(open.envelope().clone()), bound]);
         let late = sign_as(&w.id(), 0, w.result(0, &open));
         let order = w.order(0, order);
         assert_eq!(next(&w, vec![order.clone(), late.clone()]), Ok(()), "the order waits for its height");
@@ -170,7 +185,8 @@ fn epochs_without_a_quorum_and_with_miners_that_left_replay() {
         w.step(rounds);
     }
     let open = w.open(0);
-    w.step(vec![Transaction::RoundOpen(open.envelope().clone())]);
+    let bound = w.bind(0, &open, &w.result(0, &open));
+    w.step(vec![Transaction::RoundOpen(open.envelope().clone()), bound]);
     w.gone = vec![w.miner(1)];
     w.close(vec![]);
     let result = sign_as(&w.id(), 0, w.result(0, &open));

@@ -234,6 +234,8 @@ fn a_round_is_shown_in_its_blocks_with_what_counted() {
     let (report, bundle) = round::run(&w.anchor(), &w.nodes(), &id(4, 1));
     assert_eq!(report.verdict, Verdict::Ok, "{report}");
     assert_eq!(report.result["opened"]["height"], 6);
+    assert_eq!(report.result["bound"]["height"], 6);
+    assert!(texts(&report.steps).contains("2 of 3 miners signed a commitment"), "{report}");
     let entries = report.result["entries"].as_array().unwrap();
     assert!(entries.len() == 3 && entries.iter().all(|e| e["counted"] == true));
     let known = Known { network: Some(w.id()), point: None };

@@ -7,7 +7,7 @@
 //! measured integers is decided by [`crate::rules::judge`], here as in the ledger, so that a verdict
 //! and its re-derivation cannot differ.
 
-use perturb_types::round::{Answer, Meaning};
+use perturb_types::round::Meaning;
 use perturb_types::{Digest, Entry, Hotkey, Measurement, Millionths, Reason};
 
 use crate::classifier::{Classifier, ClassifierError, Prediction, predict};
@@ -56,7 +56,7 @@ impl Verdict {
         rules: &Rules,
         clean_label: u16,
         miner: Hotkey,
-        answer: Answer,
+        answer: Digest,
         elapsed_ms: u32,
         duplicate: bool,
     ) -> Entry {

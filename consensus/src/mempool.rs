@@ -64,6 +64,7 @@ fn author(transaction: &Transaction) -> Digest {
         Transaction::RoundOpen(e)
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
+        | Transaction::RoundCommits(e)
         | Transaction::CheckVerdict(e) => Digest(e.signer.0),
         // Not the key: a hotkey can delegate to any number of them.
         Transaction::KeyDelegation(d) => Digest(d.hotkey.0),
@@ -74,7 +75,7 @@ fn author(transaction: &Transaction) -> Digest {
     }
 }
 
-/// Keys before readiness before openings before results: what depends on what.
+/// Keys before readiness before openings before commitments before results: what depends on what.
 fn rank(transaction: &Transaction) -> u8 {
     match transaction {
         Transaction::KeyDelegation(_)
@@ -83,8 +84,9 @@ fn rank(transaction: &Transaction) -> u8 {
         | Transaction::Pulse(_) => 0,
         Transaction::Readiness(_) => 1,
         Transaction::RoundOpen(_) => 2,
-        Transaction::RoundResult(_) | Transaction::CheckVerdict(_) => 3,
-        Transaction::EpochClose { .. } => 4,
+        Transaction::RoundCommits(_) => 3,
+        Transaction::RoundResult(_) | Transaction::CheckVerdict(_) => 4,
+        Transaction::EpochClose { .. } => 5,
     }
 }
 

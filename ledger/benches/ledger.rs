@@ -17,8 +17,8 @@ use perturb_ledger::{
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
-    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, Measurement, Millionths, NetworkId, Reason, RoundId,
-    RoundOpen, RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, Entry, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
+    RoundCommits, RoundId, RoundOpen, RoundResult, Signed, encode,
 };
 
 /// Validators; each closes one round with an answer of every miner.
@@ -132,8 +132,8 @@ impl Net {
         Ledger::new(self.genesis.clone(), store).unwrap()
     }
 
-    /// Opening and result of one validator's first round, every answer a success at level 1.
-    fn round(&self, v: usize) -> [Transaction; 2] {
+    /// Opening, commitments and result of one validator's first round, every answer a success at level 1.
+    fn round(&self, v: usize) -> [Transaction; 3] {
         let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq: 0 };
         let secret = TransformSecret([7; 32]);
@@ -158,19 +158,21 @@ impl Net {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {i}").as_bytes());
-            let answer = AnswerStatement { round, image: open.image, answer: digest }.sign(miner, &net);
-            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
+            verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
-        let result = RoundResult {
-            round,
-            open: open.digest(),
-            transform: secret,
-            source_index: 0,
-            label: 3,
-            entries: entries.collect(),
-        };
+        let entries: Vec<Entry> = entries.collect();
+        let commits = self.miners.iter().zip(&entries).map(|(miner, entry)| {
+            let answer = entry.answer.unwrap();
+            Some(AnswerStatement::of(&net, round, open.image, &miner.hotkey(), &answer).sign(miner, &net))
+        });
+        let commits = Signed::sign(&self.keys[v], &net, RoundCommits { round, commits: commits.collect() });
+        let result = RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: 3, entries };
         let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
-        [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
+        [
+            Transaction::RoundOpen(open.into_envelope()),
+            Transaction::RoundCommits(commits.into_envelope()),
+            Transaction::RoundResult(result),
+        ]
     }
 
     /// Opening and result of a round to which nobody answered.
@@ -207,7 +209,7 @@ impl Net {
     fn propose(&self, ledger: &Ledger<MemoryStore>) -> (Block, perturb_ledger::Executed) {
         let transactions: Vec<_> = (0..self.keys.len()).flat_map(|v| self.round(v)).collect();
         let (block, executed) = ledger.propose(self.input(ledger, transactions)).unwrap();
-        assert_eq!(block.body.transactions.len(), 2 * usize::from(VALIDATORS), "every transaction has to execute");
+        assert_eq!(block.body.transactions.len(), 3 * usize::from(VALIDATORS), "every transaction has to execute");
         (block, executed)
     }
 
@@ -224,6 +226,30 @@ fn check_block_of_1000_results(bencher: Bencher<'_, '_>) {
     let ledger = net.ledger();
     let (block, _) = net.propose(&ledger);
     bencher.bench_local(|| ledger.check(&block).unwrap());
+}
+
+/// What binding so many miners costs everybody once: their signatures. Prints the transaction's bytes.
+#[divan::bench(args = [64, 256], sample_count = 10)]
+fn check_commits_of(bencher: Bencher<'_, '_>, miners: u16) {
+    let net = Net::new();
+    let round = RoundId { validator: net.hotkeys[0].hotkey(), challenge: ChallengeId(0), seq: 0 };
+    let (image, pairs): (_, Vec<_>) = (Digest([1; 32]), net.miners.iter().cycle().take(usize::from(miners)).collect());
+    let bind = |miner: &&HotkeyPair| {
+        let id = net.genesis.network_id();
+        Some(AnswerStatement::of(&id, round, image, &miner.hotkey(), &Digest([2; 32])).sign(miner, &id))
+    };
+    let commits = RoundCommits { round, commits: pairs.iter().map(bind).collect() };
+    let id = net.genesis.network_id();
+    let envelope = Signed::sign(&net.keys[0], &id, commits).into_envelope();
+    eprintln!("{miners} commitments: {} bytes", encode::encode(&Transaction::RoundCommits(envelope.clone())).len());
+    bencher.bench_local(|| {
+        let opened: Signed<RoundCommits> = envelope.clone().open(&id).unwrap();
+        for (miner, bound) in pairs.iter().zip(&opened.commits) {
+            let bound = bound.unwrap();
+            let statement = AnswerStatement { round, image, commit: bound.commit };
+            assert!(statement.verify(&miner.hotkey(), &id, &bound.signature));
+        }
+    });
 }
 
 #[divan::bench]

@@ -1,7 +1,7 @@
 //! What a node keeps of the past for those who check it: auditors, and nodes that begin.
 
 use jmt::storage::NodeKey;
-use perturb_types::{Digest, NetworkId, RoundId, RoundOpen, RoundResult};
+use perturb_types::{Digest, NetworkId, RoundCommits, RoundId, RoundOpen, RoundResult};
 
 use crate::block::{Block, Header};
 use crate::certificate::Certificate;
@@ -25,8 +25,22 @@ pub struct Place {
 pub struct RoundPlaces {
     /// Its opening.
     pub opened: Option<Place>,
+    /// What its miners are bound to.
+    pub bound: Option<Place>,
     /// Its result.
     pub closed: Option<Place>,
+}
+
+/// A step in the life of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RoundStep {
+    /// It was opened.
+    Opened = 0,
+    /// It was closed.
+    Closed = 1,
+    /// Its miners were bound.
+    Bound = 2,
 }
 
 /// Rows of a state in the order of their keys, and whether there are more.
@@ -148,11 +162,16 @@ impl MemoryStore {
     }
 }
 
-/// The round that a transaction opens or closes, by what it says; nothing is verified.
-fn round_of(transaction: &Transaction) -> Option<(RoundId, bool)> {
+/// The round that a transaction is a step of, by what it says; nothing is verified.
+pub fn round_of(transaction: &Transaction) -> Option<(RoundStep, RoundId)> {
     match transaction {
-        Transaction::RoundOpen(e) => Some((borsh::from_slice::<RoundOpen>(&e.payload).ok()?.round, true)),
-        Transaction::RoundResult(e) => Some((borsh::from_slice::<RoundResult>(&e.payload).ok()?.round, false)),
+        Transaction::RoundOpen(e) => Some((RoundStep::Opened, borsh::from_slice::<RoundOpen>(&e.payload).ok()?.round)),
+        Transaction::RoundCommits(e) => {
+            Some((RoundStep::Bound, borsh::from_slice::<RoundCommits>(&e.payload).ok()?.round))
+        }
+        Transaction::RoundResult(e) => {
+            Some((RoundStep::Closed, borsh::from_slice::<RoundResult>(&e.payload).ok()?.round))
+        }
         _ => None,
     }
 }
@@ -226,10 +245,11 @@ impl Archive for MemoryStore {
         for (block, _) in self.blocks() {
             for (index, transaction) in block.body.transactions.iter().enumerate() {
                 let place = Place { height: block.header.height, index };
-                match round_of(transaction) {
-                    Some((found, true)) if found == *round => places.opened = Some(place),
-                    Some((found, false)) if found == *round => places.closed = Some(place),
-                    _ => {}
+                let Some((step, _)) = round_of(transaction).filter(|(_, found)| found == round) else { continue };
+                match step {
+                    RoundStep::Opened => places.opened = Some(place),
+                    RoundStep::Bound => places.bound = Some(place),
+                    RoundStep::Closed => places.closed = Some(place),
                 }
             }
         }

@@ -4,13 +4,13 @@ use perturb_challenge::history::pushes;
 use perturb_challenge::rules::{RecordError, judge_round};
 use perturb_challenge::transform::check_reveal;
 use perturb_types::envelope::Payload;
-use perturb_types::round::AnswerStatement;
 use perturb_types::{
     Beacon, ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed,
     limits,
 };
 
 use crate::certificate::Certificate;
+use crate::commits;
 use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
@@ -75,7 +75,7 @@ impl TxError {
 /// Proofs against one validator that an epoch takes: one is enough to know, and each stays for ever.
 const MAX_EVIDENCE_PER_EPOCH: u64 = 16;
 
-fn invalid<T>(why: impl Into<String>) -> Result<T, TxError> {
+pub(crate) fn invalid<T>(why: impl Into<String>) -> Result<T, TxError> {
     Err(TxError::Invalid(why.into()))
 }
 
@@ -85,12 +85,12 @@ pub struct Executor<'a, S: ?Sized> {
     pub state: Overlay<'a, S>,
     /// What every transaction reads.
     pub frame: Frame,
-    network: NetworkId,
+    pub(crate) network: NetworkId,
     beacon: &'a Beacon,
     height: u64,
-    verified: Option<&'a Verified>,
-    /// The signatures of the transaction in progress were verified before.
-    known: bool,
+    pub(crate) verified: Option<&'a Verified>,
+    /// The signatures of the transaction in progress were verified before: those that need its bytes alone.
+    pub(crate) known: bool,
 }
 
 impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
@@ -183,12 +183,13 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
                 self.check_verdict(&v)
             }
             Transaction::Pulse(pulse) => self.pulse(pulse, self.known),
+            Transaction::RoundCommits(e) => self.commits(e.clone()),
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
         }?;
         Ok(Effect::Applied)
     }
 
-    fn open_envelope<T: Payload>(&self, envelope: Envelope) -> Result<Signed<T>, TxError> {
+    pub(crate) fn open_envelope<T: Payload>(&self, envelope: Envelope) -> Result<Signed<T>, TxError> {
         let opened = if self.known { envelope.open_again(&self.network) } else { envelope.open(&self.network) };
         Ok(opened?)
     }
@@ -198,7 +199,12 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// The member behind a signer, which has to be `hotkey`.
-    fn member(&self, what: &'static str, signer: &perturb_types::ConsensusKey, hotkey: &Hotkey) -> Result<(), TxError> {
+    pub(crate) fn member(
+        &self,
+        what: &'static str,
+        signer: &perturb_types::ConsensusKey,
+        hotkey: &Hotkey,
+    ) -> Result<(), TxError> {
         match self.frame.set.by_key(signer) {
             Some(v) if v.hotkey == *hotkey => Ok(()),
             _ => Err(TxError::NotMember { what }),
@@ -254,6 +260,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             transform: open.transform,
             miners: open.into_value().miners,
             height: self.height,
+            commits: None,
         };
         self.state.put(open_key(round.challenge, &round.validator, round.seq), &opened);
         Ok(())
@@ -264,15 +271,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let round = result.round;
         self.member("round result", &result.signer(), &round.validator)?;
         let spec = self.spec(round.challenge)?;
-        let key = open_key(round.challenge, &round.validator, round.seq);
-        let Some(opened) = self.state.get::<OpenRow>(&key)? else {
-            let row: SeqRow = self.state.get(&seq_key(round.challenge, &round.validator))?.unwrap_or_default();
-            return if round.seq < row.next {
-                Err(TxError::Used { round: Box::new(round), next: row.next })
-            } else {
-                Err(TxError::Early(format!("round {round} is not open yet")))
-            };
-        };
+        let opened = self.opened(&round)?;
         self.check_result(&result, &opened)?;
         judge_round(&spec.rules, &result)?;
 
@@ -296,6 +295,20 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         self.keep_fresh(&round, digest, opened.image);
         self.frame.meta.results += counted.len() as u64;
         Ok(Effect::Scored { round, counted })
+    }
+
+    /// The row of a round that is open.
+    pub(crate) fn opened(&self, round: &RoundId) -> Result<OpenRow, TxError> {
+        let key = open_key(round.challenge, &round.validator, round.seq);
+        if let Some(opened) = self.state.get::<OpenRow>(&key)? {
+            return Ok(opened);
+        }
+        let row: SeqRow = self.state.get(&seq_key(round.challenge, &round.validator))?.unwrap_or_default();
+        if round.seq < row.next {
+            Err(TxError::Used { round: Box::new(*round), next: row.next })
+        } else {
+            Err(TxError::Early(format!("round {round} is not open yet")))
+        }
     }
 
     /// The round is no longer open.
@@ -328,14 +341,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         }
         check_reveal(&result.transform, &self.network, &round, &opened.transform)
             .map_err(|e| TxError::Invalid(e.to_string()))?;
-        for e in &result.entries {
-            let Some(answer) = &e.answer else { continue };
-            let statement = AnswerStatement { round, image: opened.image, answer: answer.digest };
-            if !self.known && !statement.verify(&e.miner, &self.network, &answer.signature) {
-                return invalid(format!("round {round}: {} never signed that answer", e.miner));
-            }
-        }
-        Ok(())
+        commits::follow(&self.network, opened, result)
     }
 
     fn delegation(&mut self, d: &Delegation) -> Result<(), TxError> {

@@ -3,7 +3,8 @@
 //!
 //! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
-//! - [`execute`]: what each transaction does; [`epoch`]: what an epoch's close does;
+//! - [`execute`]: what each transaction does, `commits` for what miners are bound to;
+//!   [`epoch`]: what an epoch's close does;
 //!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
 //!   [`work`]: who runs no rounds; [`pulse`]: rounds of a drand beacon; [`draw`]: which rounds they
 //!   draw to be checked again; [`spot`], [`verdict`]: what members find, and what follows.
@@ -12,17 +13,19 @@
 //!   and over their results; [`receipt`]: what a transaction did.
 //! - [`parameters`]: the numbers that all share; [`bounds`]: between which they lie.
 //! - [`ledger`]: a [`Ledger`] that proposes, checks and commits blocks.
-//! - [`light`]: certified headers without the blocks; [`inclusion`]: one transaction of a block;
+//! - [`light`]: certified headers without the blocks; [`agreed`]: rows of the state for miners; [`inclusion`]: one transaction of a block;
 //!   [`archive`]: what a node keeps for those who check it; [`serve`]: how it answers them;
 //!   [`snapshot`]: a whole state in chunks that are proved one by one;
 //!   [`anchor`]: what of it is put on the Bittensor chain.
 
 pub mod aggregate;
+pub mod agreed;
 pub mod anchor;
 pub mod archive;
 pub mod block;
 pub mod bounds;
 pub mod certificate;
+mod commits;
 pub mod draw;
 pub mod epoch;
 pub mod evidence;
@@ -54,6 +57,7 @@ pub mod work;
 #[cfg(test)]
 mod tests;
 
+pub use agreed::{AgreedError, AgreedRows};
 pub use anchor::{Anchor, AnchorKind, AnchorPlace};
 pub use archive::Archive;
 pub use block::{Block, Body, ChainReference, Header};

@@ -162,6 +162,16 @@ impl Trust {
         Ok(Self { network, from: height.saturating_add(1), set: next, hash })
     }
 
+    /// Trust that was kept: the set that an earlier trust had come to. Nothing of it is checked again
+    /// but that it is a set.
+    ///
+    /// # Errors
+    /// A list of members that is no set.
+    pub fn kept(network: NetworkId, from: u64, set: ValidatorSet) -> Result<Self, SetError> {
+        set.validate()?;
+        Ok(Self { network, from, hash: set.hash(&network), set })
+    }
+
     /// The network.
     pub fn network(&self) -> NetworkId {
         self.network

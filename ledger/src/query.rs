@@ -11,7 +11,7 @@ use crate::reputation::Reputation;
 use crate::spot::FreshRow;
 use crate::state::{
     self, DRAWS, HistoryRow, KeyRow, META, Meta, OpenRow, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, all_open_prefix,
-    check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, order_height,
+    check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, open_key, order_height,
     order_nonce, order_prefix, outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key,
     work_key,
 };
@@ -140,6 +140,19 @@ pub fn challenges<S: StateStore + ?Sized>(store: &S) -> Result<Vec<ChallengeSpec
 /// The store cannot be read.
 pub fn sequence<S: StateStore + ?Sized>(store: &S, id: ChallengeId, validator: &Hotkey) -> Result<SeqRow, StoreError> {
     Ok(state::read(store, &seq_key(id, validator))?.unwrap_or_default())
+}
+
+/// A round that is open.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn open_round<S: StateStore + ?Sized>(
+    store: &S,
+    id: ChallengeId,
+    validator: &Hotkey,
+    seq: u64,
+) -> Result<Option<OpenRow>, StoreError> {
+    state::read(store, &open_key(id, validator, seq))
 }
 
 /// A hotkey's registered consensus key.

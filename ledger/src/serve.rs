@@ -20,7 +20,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
-use crate::archive::{Archive, Place};
+use crate::archive::{Archive, Place, RoundPlaces};
 use crate::block::{Block, Header};
 use crate::certificate::Certificate;
 use crate::inclusion::Inclusion;
@@ -127,6 +127,8 @@ pub struct StateAnswer {
 pub struct RoundAnswer {
     /// The opening.
     pub opened: Option<Hex<Inclusion>>,
+    /// What its miners are bound to.
+    pub bound: Option<Hex<Inclusion>>,
     /// The result.
     pub closed: Option<Hex<Inclusion>>,
 }
@@ -233,11 +235,12 @@ pub fn answer(archive: &impl Archive, method: &str, given: &Value) -> Result<Val
         "perturb_round" => {
             let (validator, challenge, seq): (Hotkey, ChallengeId, u64) = params(given)?;
             let places = archive.round_places(&RoundId { validator, challenge, seq })?;
-            if places.opened.is_none() && places.closed.is_none() {
+            if places == RoundPlaces::default() {
                 return no_round(archive, &RoundId { validator, challenge, seq });
             }
             let show = |place: Option<Place>| place.map(|p| included(archive, p)).transpose().map(Option::flatten);
-            value(RoundAnswer { opened: show(places.opened)?.map(Hex), closed: show(places.closed)?.map(Hex) })
+            let [opened, bound, closed] = [places.opened, places.bound, places.closed].map(show);
+            value(RoundAnswer { opened: opened?.map(Hex), bound: bound?.map(Hex), closed: closed?.map(Hex) })
         }
         other => Err(RpcError::Method(other.chars().take(64).collect())),
     }

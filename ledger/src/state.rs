@@ -96,6 +96,8 @@ pub struct OpenRow {
     pub miners: Vec<Hotkey>,
     /// The height it was opened at.
     pub height: u64,
+    /// What the miners are bound to, in their order; `None` until a block has it.
+    pub commits: Option<Vec<Option<Digest>>>,
 }
 
 /// One validator's scores of one miner.

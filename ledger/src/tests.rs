@@ -6,7 +6,7 @@ use perturb_challenge::verify::Verdict;
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Entry, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundId, RoundOpen, RoundResult, Signed, encode,
+    RoundCommits, RoundId, RoundOpen, RoundResult, Signed, encode,
 };
 
 use crate::block::{Block, ChainReference};
@@ -24,6 +24,7 @@ use crate::{query, state};
 
 mod bounds;
 mod checks;
+mod commits;
 mod draws;
 mod lazy;
 mod net;
@@ -46,7 +47,7 @@ fn rounds_become_scores_and_an_epoch_becomes_weights() {
     for seq in 0..2 {
         let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, seq, 0)).collect();
         let input = net.input(&ls[0], txs);
-        assert_eq!(net.step(&mut ls, input).body.transactions.len(), 8);
+        assert_eq!(net.step(&mut ls, input).body.transactions.len(), 12);
     }
     let standings = query::standings(ls[0].store(), ChallengeId(0)).unwrap();
     assert_eq!(standings[&net.miners[0].hotkey()].results, 8);
@@ -84,9 +85,10 @@ fn a_result_that_does_not_follow_its_opening_is_refused() {
     let net = Net::new();
     let mut ls = pair(&net);
     let open = net.open(0, 0, 0);
-    let input = net.input(&ls[0], vec![Transaction::RoundOpen(open.envelope().clone())]);
-    net.step(&mut ls, input);
     let good = net.result(0, &open);
+    let bound = net.bind(0, net.commits(&open, &good));
+    let input = net.input(&ls[0], vec![Transaction::RoundOpen(open.envelope().clone()), bound]);
+    net.step(&mut ls, input);
     let bad = |change: &dyn Fn(&mut RoundResult)| {
         let mut r = good.clone();
         change(&mut r);
@@ -96,7 +98,7 @@ fn a_result_that_does_not_follow_its_opening_is_refused() {
     assert!(bad(&|r| r.entries.swap(0, 1)).contains("order"));
     assert!(bad(&|r| r.entries.truncate(2)).contains("order"));
     assert!(bad(&|r| r.transform = TransformSecret([8; 32])).contains("commitment"));
-    assert!(bad(&|r| r.entries[0].answer.as_mut().unwrap().signature[3] ^= 1).contains("never signed"));
+    assert!(bad(&|r| r.entries[0].answer.as_mut().unwrap().0[3] ^= 1).contains("not the one it was bound to"));
     assert!(!bad(&|r| r.entries[0].score = Millionths(999_999)).is_empty(), "a score that does not follow");
     assert!(!bad(&|r| r.entries[2].score = Millionths(1)).is_empty());
     ls[0].check_transaction(&net.sign(0, good.clone())).unwrap();
@@ -200,9 +202,11 @@ fn a_next_key_signs_from_the_next_epoch_on_and_never_beside_the_old_one() {
     // A round that the old key opened is closed by the new one.
     let result = net.result(0, &open);
     assert!(ls[0].check_transaction(&net.sign(0, result.clone())).is_err());
+    let bound = Signed::sign(&next, &net.id(), net.commits(&open, &result));
+    let bound = Transaction::RoundCommits(bound.into_envelope());
     let again = Transaction::RoundResult(Signed::sign(&next, &net.id(), result).into_envelope());
-    let input = ProposalInput { proposer: next.public(), ..net.input(&ls[0], vec![again]) };
-    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 1);
+    let input = ProposalInput { proposer: next.public(), ..net.input(&ls[0], vec![bound, again]) };
+    assert_eq!(net.step(&mut ls, input).body.transactions.len(), 2);
 }
 
 #[test]
@@ -361,9 +365,9 @@ fn a_receipt_shows_what_counted_and_what_an_epoch_came_to() {
     let mut ls = pair(&net);
     let txs: Vec<_> = (0..4).flat_map(|v| net.whole(v, 0, 0)).collect();
     let (block, executed) = ls[0].propose(net.input(&ls[0], txs.clone())).unwrap();
-    let proof = ReceiptProof::make(&net.id(), executed.receipts(), 1).unwrap();
+    let proof = ReceiptProof::make(&net.id(), executed.receipts(), 2).unwrap();
     assert!(proof.verify(&net.id(), &block.header.results_root));
-    assert_eq!(proof.receipt.transaction, txs[1].digest(&net.id()));
+    assert_eq!(proof.receipt.transaction, txs[2].digest(&net.id()));
     let Effect::Scored { round, counted } = &proof.receipt.effect else { panic!("{:?}", proof.receipt) };
     assert_eq!(*round, net.round(0, 0));
     let standings = |ls: &[Ledger<MemoryStore>; 2]| query::standings(ls[0].store(), ChallengeId(0)).unwrap();
@@ -375,7 +379,7 @@ fn a_receipt_shows_what_counted_and_what_an_epoch_came_to() {
     let mut other = proof.clone();
     other.receipt.effect = Effect::Applied;
     assert!(!other.verify(&net.id(), &block.header.results_root));
-    assert!(ReceiptProof::make(&net.id(), executed.receipts(), 8).is_none());
+    assert!(ReceiptProof::make(&net.id(), executed.receipts(), 12).is_none());
 
     let close = net.close(&mut ls, 9, 1, vec![]);
     let record = crate::epoch::record(ls[0].store(), 0, ChallengeId(0)).unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! Transactions: one ordered enum, each re-verified on execution.
 //!
-//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 8 are in use;
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 9 are in use;
 //! upgrade plans, anchors and evaluation orders will take the next ones, in order.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -216,6 +216,8 @@ impl OwnerAction {
 
 /// What a block does.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
 pub enum Transaction {
     /// A validator binds itself to a round (tag 0).
     RoundOpen(Envelope),
@@ -240,6 +242,8 @@ pub enum Transaction {
     CheckVerdict(Envelope),
     /// A round of the beacon that draws what waits for it (tag 8).
     Pulse(Pulse),
+    /// What the miners of a round are bound to: a signed [`perturb_types::RoundCommits`] (tag 9).
+    RoundCommits(Envelope),
 }
 
 impl Transaction {
@@ -268,6 +272,7 @@ impl Transaction {
             Self::Evidence(_) => "evidence",
             Self::CheckVerdict(_) => "check verdict",
             Self::Pulse(_) => "pulse",
+            Self::RoundCommits(_) => "round commits",
         }
     }
 }

@@ -3,8 +3,9 @@
 //! A transaction is judged when it comes in, again at every height it waits, and again in the block
 //! that has it; its signatures hold or do not hold once and for all. What is remembered is its
 //! digest, which covers every byte of it, signatures included, so nothing else can pass in its name.
-//! Only signatures whose key stands in the transaction itself are spared: whose signature an owner's
-//! order needs is said by the state, which changes.
+//! Only signatures whose key and message stand in the transaction itself are spared so: whose signature
+//! an owner's order needs is said by the state, which changes. Miners' commitments are remembered together
+//! with what the state says of their round.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};

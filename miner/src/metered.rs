@@ -1,16 +1,17 @@
 //! Budget and deadline, enforced inside the model.
 //!
 //! A model may be wanted by several searches at once, each of whose clocks runs while it waits. A search
-//! that finds nothing goes on to its deadline, which would cost the others their answers: while n of them
-//! wait, it has 1/(n + 1) of its time.
+//! that finds nothing goes on to its deadline, which would cost the others their answers: while others
+//! wait, it has its asker's part of the power of them all of its time. It ends where its asker has left.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use perturb_challenge::pixels::Pixels;
 
 use crate::model::{Levels, Model, ModelError, Passes, Pull};
+use crate::turns::Waits;
 
 /// Passes spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,12 +28,21 @@ pub struct Metered<M> {
     inner: M,
     budget: u64,
     deadline: Option<Instant>,
-    /// When this search's turn began, and how many wait for theirs.
-    turn: Option<(Instant, Arc<AtomicU32>)>,
+    turn: Option<Share>,
+    /// Whether the asker still waits.
+    asked: Option<Waits>,
     clock: fn() -> Instant,
     spent: Spent,
     /// What a forward pass cost in the last call.
     forward: Option<Duration>,
+}
+
+/// A turn among others.
+struct Share {
+    began: Instant,
+    /// The asker's power, and that of those who wait.
+    power: u64,
+    waiting: Arc<AtomicU64>,
 }
 
 /// A backward pass costs about as much as two forward passes.
@@ -42,7 +52,7 @@ impl<M: Model> Metered<M> {
     /// Allows `budget` passes (forwards plus backwards) until `deadline`.
     pub fn new(inner: M, budget: u64, deadline: Option<Instant>) -> Self {
         let spent = Spent::default();
-        Self { inner, budget, deadline, turn: None, clock: Instant::now, spent, forward: None }
+        Self { inner, budget, deadline, turn: None, asked: None, clock: Instant::now, spent, forward: None }
     }
 
     /// The same, on another clock.
@@ -52,19 +62,29 @@ impl<M: Model> Metered<M> {
         self
     }
 
-    /// The same, from now on for a share of the time while others wait for the model.
+    /// The same, from now on for a share of the time while others wait for the model: the part of
+    /// `power` in it and what waits.
     #[must_use]
-    pub fn sharing(mut self, waiting: Arc<AtomicU32>) -> Self {
-        self.turn = Some(((self.clock)(), waiting));
+    pub fn sharing(mut self, power: u64, waiting: Arc<AtomicU64>) -> Self {
+        self.turn = Some(Share { began: (self.clock)(), power: power.max(1), waiting });
+        self
+    }
+
+    /// The same, for as long as the asker waits.
+    #[must_use]
+    pub fn asked(mut self, waits: Waits) -> Self {
+        self.asked = Some(waits);
         self
     }
 
     /// The moment at which it is over, as things stand.
     fn end(&self) -> Option<Instant> {
         let deadline = self.deadline?;
-        let Some((began, waiting)) = &self.turn else { return Some(deadline) };
-        let share = deadline.saturating_duration_since(*began) / waiting.load(Ordering::SeqCst).saturating_add(1);
-        Some(*began + share)
+        let Some(Share { began, power, waiting }) = &self.turn else { return Some(deadline) };
+        let left = deadline.saturating_duration_since(*began).as_nanos();
+        let all = u128::from(*power) + u128::from(waiting.load(Ordering::SeqCst));
+        let share = left.saturating_mul(u128::from(*power)) / all;
+        Some(*began + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX)))
     }
 
     /// What was spent so far.
@@ -73,7 +93,8 @@ impl<M: Model> Metered<M> {
     }
 
     fn charge(&mut self, forwards: usize, backwards: usize) -> Result<(), ModelError> {
-        if self.end().is_some_and(|end| (self.clock)() >= end) {
+        let has_left = self.asked.as_ref().is_some_and(|waits| !waits());
+        if has_left || self.end().is_some_and(|end| (self.clock)() >= end) {
             return Err(ModelError::Deadline);
         }
         let (forwards, backwards) = (forwards as u64, backwards as u64);
@@ -165,11 +186,11 @@ mod tests {
     #[test]
     fn a_search_has_its_share_of_the_time_while_others_wait() {
         let image = Pixels::new(1, 1, vec![1, 2, 3]).unwrap();
-        let waiting = Arc::new(AtomicU32::new(0));
+        let waiting = Arc::new(AtomicU64::new(0));
         // Ten milliseconds have passed before its turn, sixty are left.
         let deadline = Some(moved() + Duration::from_millis(70));
         HAND.set(10);
-        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 99, deadline).with_clock(moved).sharing(waiting.clone());
+        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 99, deadline).with_clock(moved).sharing(1, waiting.clone());
         let mut at = |hand, others| {
             HAND.set(hand);
             waiting.store(others, Ordering::SeqCst);
@@ -178,6 +199,29 @@ mod tests {
         assert!(at(69, 0) && at(39, 1) && at(29, 2));
         assert!(!at(70, 0) && !at(40, 1) && !at(30, 2));
         assert!(at(40, 0), "who no longer waits no longer counts");
+    }
+
+    #[test]
+    fn a_search_has_the_part_of_its_askers_power_and_none_once_that_has_left() {
+        let image = Pixels::new(1, 1, vec![1, 2, 3]).unwrap();
+        let (waiting, here) = (Arc::new(AtomicU64::new(1)), Arc::new(AtomicU64::new(1)));
+        HAND.set(0);
+        let waits: Waits = {
+            let here = here.clone();
+            Arc::new(move || here.load(Ordering::SeqCst) > 0)
+        };
+        let deadline = Some(moved() + Duration::from_millis(100));
+        let mut m = Metered::new(Linear::new(vec![1.0; 3]), 99, deadline).with_clock(moved);
+        m = m.sharing(3, waiting.clone()).asked(waits);
+        let mut at = |hand| {
+            HAND.set(hand);
+            m.logits(&[&image])
+        };
+        assert!(at(74).is_ok() && at(76) == Err(ModelError::Deadline), "three of four parts");
+        waiting.store(0, Ordering::SeqCst);
+        assert!(at(99).is_ok());
+        here.store(0, Ordering::SeqCst);
+        assert_eq!(at(0), Err(ModelError::Deadline));
     }
 
     /// A clock on which every look takes ten milliseconds.

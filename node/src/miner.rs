@@ -1,8 +1,9 @@
 //! `perturb miner`: finds validators through a bootnode and answers their challenges.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use color_eyre::eyre::{Result, bail};
 use perturb_chain::ChainClient;
@@ -11,20 +12,27 @@ use perturb_ledger::Genesis;
 use perturb_miner::drill::Drill;
 use perturb_miner::service::Loaded;
 use perturb_miner::tensor::TensorModel;
-use perturb_miner::{Service, attack};
+use perturb_miner::turns::Waits;
+use perturb_miner::{Follower, Service, attack};
 use perturb_model::Differentiable;
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, Protocol};
+use perturb_types::Hotkey;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::metagraph::Metagraph;
 use crate::role::{self, Role};
 
-/// Challenges worked on or waiting at once; more are declined. Several validators of a full set
-/// may ask at the same time, and every answer needs the one model.
-const MAX_CHALLENGES: usize = 32;
+/// Requests answered at once; more are declined. Whose turn it is at the model is the service's word:
+/// this bounds threads alone.
+const MAX_REQUESTS: usize = 256;
+
+/// Requests of one validator answered at once: its part of the threads.
+const MAX_PER_VALIDATOR: usize = 4;
+
+/// The file of the data folder with the newest known set.
+const SETS: &str = "validator-set";
 
 fn drill(config: &Config) -> Result<Drill> {
     Ok(match config.drill.as_deref() {
@@ -74,7 +82,8 @@ pub async fn run(config: Config) -> Result<()> {
     let metagraph = Metagraph::follow(client, netuid, min_stake_rao, None, stop.clone());
     let net = role.network(&config, p2p::Role::Miner, Some(pair.clone()), metagraph)?;
     let (network, mut events) = role::join(net).await?;
-    let service = Arc::new(Service::new(role.network, pair, attack, models, drill(&config)?));
+    let sets = Follower::open(&role.genesis, Some(config.data_dir.join(SETS)))?;
+    let service = Arc::new(Service::new(pair, attack, models, drill(&config)?, sets, unix_ms));
 
     let validators = Arc::new(AtomicU64::new(0));
     let seen = validators.clone();
@@ -87,7 +96,7 @@ pub async fn run(config: Config) -> Result<()> {
     crate::http::start(config.http_listen, ready, registry, stop.clone()).await?;
     tracing::info!(%hotkey, attack = %config.attack, "miner started");
 
-    let slots = Arc::new(Semaphore::new(MAX_CHALLENGES));
+    let slots = Slots::default();
     loop {
         let event = tokio::select! {
             () = stop.cancelled() => break,
@@ -120,25 +129,63 @@ fn count(network: &p2p::NetworkHandle) -> u64 {
     network.peers().iter().filter(|p| p.role == p2p::Role::Validator).count() as u64
 }
 
-fn answer(service: &Arc<Service>, slots: &Arc<Semaphore>, request: p2p::Request) {
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Who is being answered, and how often at once.
+#[derive(Clone, Default)]
+struct Slots(Arc<Mutex<HashMap<Hotkey, usize>>>);
+
+/// A place among those who are answered, until it is dropped.
+struct Slot(Slots, Hotkey);
+
+impl Slots {
+    fn take(&self, validator: Hotkey) -> Option<Slot> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = held.get(&validator).copied().unwrap_or(0);
+        if own >= MAX_PER_VALIDATOR || held.values().sum::<usize>() >= MAX_REQUESTS {
+            return None;
+        }
+        held.insert(validator, own + 1);
+        Some(Slot(self.clone(), validator))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.get_mut(&self.1) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => drop(held.remove(&self.1)),
+        }
+    }
+}
+
+fn answer(service: &Arc<Service>, slots: &Slots, request: p2p::Request) {
     let (Protocol::Challenge, Some(validator)) = (request.protocol, request.peer.hotkey) else {
         return request.reply.decline(Decline::NotAuthorised);
     };
-    let Ok(slot) = slots.clone().try_acquire_owned() else {
+    let Some(slot) = slots.take(validator) else {
         return request.reply.decline(Decline::Busy);
     };
     let service = service.clone();
     // The attack computes: it belongs on a blocking thread, not on the runtime's.
     tokio::task::spawn_blocking(move || {
         let _slot = slot;
-        match service.answer(&validator, &request.data) {
-            Some(bytes) => request.reply.answer(bytes),
+        let reply = Arc::new(request.reply);
+        let asker = reply.clone();
+        let waits: Waits = Arc::new(move || asker.is_open());
+        let answered = service.answer(&validator, &request.data, &waits);
+        if answered.is_none() {
             // A drill's silence: hold the reply back until the validator gives up.
-            None => {
-                while request.reply.is_open() {
-                    std::thread::sleep(Duration::from_millis(50));
-                }
+            while waits() {
+                std::thread::sleep(Duration::from_millis(50));
             }
+        }
+        drop(waits);
+        if let (Some(bytes), Some(reply)) = (answered, Arc::into_inner(reply)) {
+            reply.answer(bytes);
         }
     });
 }

@@ -161,7 +161,7 @@ impl Protocol {
         match self {
             // Two requests make a handshake.
             Self::Handshake => (2, 8),
-            // Two requests make an exchange; several rounds may run at once.
+            // Three requests make an exchange, some more where sets are followed; several rounds may run at once.
             Self::Challenge => (20, 40),
             Self::Sync => (10, 20),
             Self::Blob => (10, 40),

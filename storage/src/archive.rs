@@ -3,7 +3,7 @@
 //! | column family | key | row |
 //! |---|---|---|
 //! | `handovers` | height u64 | the set that follows, where it is another one; kept for ever |
-//! | `rounds` | kind u8 (0 opened, 1 closed), challenge u16, validator 32, seq u64 | height u64, index u32 |
+//! | `rounds` | kind u8 (0 opened, 1 closed, 2 its miners bound), challenge u16, validator 32, seq u64 | height u64, index u32 |
 //! | `epoch-rows` | height u64, key of the state | the row after the closing block of an epoch |
 //!
 //! | `headers` | height u64 | the header of a set change or an epoch's end, once its block is pruned |
@@ -16,12 +16,12 @@
 //! have to be written at every height. [`Options::kept_epochs`](crate::Options) of them stay, or fewer
 //! by [`crate::Retention`].
 
-use perturb_ledger::archive::{Archive, Oldest, Place, RoundPlaces, RowPage};
+use perturb_ledger::archive::{self, Archive, Oldest, Place, RoundPlaces, RoundStep, RowPage};
 use perturb_ledger::light::Handover;
 use perturb_ledger::proofs::StateProof;
 use perturb_ledger::state::SET;
 use perturb_ledger::{Block, Certificate, Commit, Header, Receipt, StoreError, Transaction};
-use perturb_types::{NetworkId, RoundId, RoundOpen, RoundResult, encode};
+use perturb_types::{NetworkId, RoundId, encode};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use crate::database::{Database, EPOCH_ROWS, HANDOVERS, META, ROUNDS, VALUES, height_key};
@@ -35,13 +35,9 @@ pub(crate) fn round_key(kind: u8, round: &RoundId) -> Vec<u8> {
     [&[kind][..], &round.challenge.0.to_be_bytes(), &round.validator.0, &round.seq.to_be_bytes()].concat()
 }
 
-/// The round that an executed transaction opened (0) or closed (1).
+/// The round that an executed transaction is a step of, and which.
 pub(crate) fn round_of(transaction: &Transaction) -> Option<(u8, RoundId)> {
-    match transaction {
-        Transaction::RoundOpen(e) => Some((0, borsh::from_slice::<RoundOpen>(&e.payload).ok()?.round)),
-        Transaction::RoundResult(e) => Some((1, borsh::from_slice::<RoundResult>(&e.payload).ok()?.round)),
-        _ => None,
-    }
+    archive::round_of(transaction).map(|(step, round)| (step as u8, round))
 }
 
 impl Database {
@@ -204,7 +200,8 @@ impl Archive for Database {
     }
 
     fn round_places(&self, round: &RoundId) -> Result<RoundPlaces, StoreError> {
-        let place = |kind| self.place(kind, round).map_err(store);
-        Ok(RoundPlaces { opened: place(0)?, closed: place(1)? })
+        let place = |step| self.place(step as u8, round).map_err(store);
+        let [opened, bound, closed] = [RoundStep::Opened, RoundStep::Bound, RoundStep::Closed].map(place);
+        Ok(RoundPlaces { opened: opened?, bound: bound?, closed: closed? })
     }
 }

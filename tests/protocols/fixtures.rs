@@ -12,14 +12,14 @@ use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Anchor, Pulse, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
-use perturb_types::round::{Answer, AnswerStatement, Meaning, TransformSecret};
+use perturb_types::round::{AnswerCommit, AnswerStatement, Meaning, TransformSecret};
 use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
 use perturb_types::{
     ChallengeId, ConsensusPair, Digest, Entry, Envelope, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
     RoundId, RoundOpen, RoundResult, Signed,
 };
 
-const NET: NetworkId = NetworkId([9; 32]);
+pub const NET: NetworkId = NetworkId([9; 32]);
 
 pub fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(format!("{name}.hex"))
@@ -30,25 +30,28 @@ pub fn read(name: &str) -> Vec<u8> {
     hex::decode(text.trim()).unwrap()
 }
 
-fn consensus(seed: u8) -> ConsensusPair {
+pub fn consensus(seed: u8) -> ConsensusPair {
     ConsensusPair::from_seed(&[seed; 32])
 }
 
-fn hotkey(seed: u8) -> HotkeyPair {
+pub fn hotkey(seed: u8) -> HotkeyPair {
     HotkeyPair::from_seed(&[seed; 32]).unwrap()
 }
 
-fn round() -> RoundId {
+pub fn round() -> RoundId {
     RoundId { validator: hotkey(1).hotkey(), challenge: ChallengeId(2), seq: 3 }
 }
 
-fn statement() -> AnswerStatement {
-    AnswerStatement { round: round(), image: Digest([0xaa; 32]), answer: Digest([0xbb; 32]) }
+/// SHA-256 of the answered PNG.
+const ANSWER: Digest = Digest([0xbb; 32]);
+
+pub fn statement() -> AnswerStatement {
+    AnswerStatement::of(&NET, round(), Digest([0xaa; 32]), &hotkey(8).hotkey(), &ANSWER)
 }
 
 /// sr25519 signatures differ each time they are made: the pinned one is read.
-fn answer() -> Answer {
-    Answer { digest: statement().answer, signature: read("answer-signature").try_into().unwrap() }
+pub fn bound() -> AnswerCommit {
+    AnswerCommit { commit: statement().commit, signature: read("answer-signature").try_into().unwrap() }
 }
 
 fn anchor() -> Anchor {
@@ -56,7 +59,7 @@ fn anchor() -> Anchor {
     Anchor { epoch: 3, height: 258, header: digest(7), state_root: digest(8), certificate: digest(9) }
 }
 
-fn open() -> Signed<RoundOpen> {
+pub fn open() -> Signed<RoundOpen> {
     let open = RoundOpen {
         round: round(),
         epoch: 5,
@@ -73,7 +76,7 @@ fn result() -> Signed<RoundResult> {
         Measurement { level: 1, sum_squares: 100, changed: 100, channels: 12_288, ssim: Millionths(999_000) };
     let entry = Entry {
         miner: hotkey(8).hotkey(),
-        answer: Some(answer()),
+        answer: Some(ANSWER),
         measurement,
         predicted: 4,
         margin: 500_000,
@@ -133,11 +136,11 @@ fn beacon() -> Signed<Beacon> {
     Signed::sign(&consensus(1), &NET, Beacon { height: 12, peer: Peer([4; 32]), sent_ms: 1_700_000_000_123 })
 }
 
-fn cbor<T: serde::Serialize>(message: &T) -> Vec<u8> {
+pub fn cbor<T: serde::Serialize>(message: &T) -> Vec<u8> {
     wire::to_cbor("fixture", message).unwrap()
 }
 
-fn wire_round() -> wire::WireRound {
+pub fn wire_round() -> wire::WireRound {
     round().into()
 }
 
@@ -145,15 +148,15 @@ fn wire_round() -> wire::WireRound {
 fn all() -> Vec<(&'static str, Vec<u8>)> {
     let vote = SignedVote::sign(&consensus(1), &NET, VoteKind::Precommit, 12, 0, Some(Digest([0xcc; 32])));
     let proposal = SignedProposal::sign(&consensus(1), &NET, 12, 0, Digest([0xcc; 32]), None);
-    let pinned = answer();
+    let pinned = bound();
     let delegation = encode(&(hotkey(1).hotkey(), consensus(1).public(), 0u64));
     vec![
+        ("answer-commit", signing_bytes(Domain::AnswerCommit, &NET, &encode(&(round(), hotkey(8).hotkey(), ANSWER)))),
         ("answer-statement", signing_bytes(Domain::Answer, &NET, &encode(&statement()))),
         (
             "announce",
-            cbor(&MinerResponse::Announce { answer: pinned.digest.0.to_vec(), signature: pinned.signature.to_vec() }),
+            cbor(&MinerResponse::Announce { commit: pinned.commit.0.to_vec(), signature: pinned.signature.to_vec() }),
         ),
-        ("fetch", cbor(&MinerRequest::Fetch { round: wire_round(), answer: pinned.digest.0.to_vec() })),
         ("image", cbor(&MinerResponse::Image { png: b"\x89PNG".to_vec() })),
         ("declined", cbor(&MinerResponse::Declined { code: Decline::UnknownModel, why: "demo only".into() })),
         ("transform-commitment", open().transform.0.to_vec()),
@@ -186,7 +189,7 @@ fn every_fixture_is_what_the_code_writes() {
         let made = statement().sign(&hotkey(8), &NET);
         std::fs::write(path("answer-signature"), hex::encode(made.signature) + "\n").unwrap();
     }
-    for (name, bytes) in all() {
+    for (name, bytes) in all().into_iter().chain(crate::miners::all()) {
         if update {
             std::fs::write(path(name), hex::encode(&bytes) + "\n").unwrap();
         }
@@ -200,7 +203,7 @@ fn the_pinned_messages_read_back() {
     assert!(matches!(response("announce"), MinerResponse::Announce { .. }));
     assert!(matches!(response("image"), MinerResponse::Image { .. }));
     assert!(matches!(response("declined"), MinerResponse::Declined { code: Decline::UnknownModel, .. }));
-    let fetch = wire::from_cbor::<MinerRequest>("request", &read("fetch"), 4096).unwrap();
+    let fetch = wire::from_cbor::<MinerRequest>("request", &read("fetch"), 1 << 16).unwrap();
     assert!(matches!(fetch, MinerRequest::Fetch { round, .. } if RoundId::try_from(&round).unwrap() == self::round()));
     let envelope: Envelope = borsh::from_slice(&read("round-result")).unwrap();
     assert_eq!(*envelope.open::<RoundResult>(&NET).unwrap(), *result());

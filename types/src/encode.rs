@@ -50,11 +50,15 @@ pub enum Domain {
     SpotCheck,
     /// A validator's verdict on a drawn round.
     CheckVerdict,
+    /// What a miner binds itself to before it shows its answer.
+    AnswerCommit,
+    /// A [`crate::round::RoundCommits`].
+    RoundCommits,
 }
 
 impl Domain {
     /// Every domain.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::RoundOpen,
         Self::RoundResult,
         Self::Answer,
@@ -74,6 +78,8 @@ impl Domain {
         Self::Status,
         Self::SpotCheck,
         Self::CheckVerdict,
+        Self::AnswerCommit,
+        Self::RoundCommits,
     ];
 
     /// The ASCII tag that enters the hash.
@@ -98,6 +104,8 @@ impl Domain {
             Self::Status => "perturb/status/1",
             Self::SpotCheck => "perturb/spot-check/1",
             Self::CheckVerdict => "perturb/check-verdict/1",
+            Self::AnswerCommit => "perturb/answer-commit/1",
+            Self::RoundCommits => "perturb/round-commits/1",
         }
     }
 }

@@ -27,4 +27,4 @@ pub use encode::{DecodeError, Domain};
 pub use envelope::{Envelope, EnvelopeError, Signed};
 pub use ids::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId};
 pub use keys::{ConsensusPair, HotkeyPair};
-pub use round::{Entry, Measurement, Millionths, Reason, RoundId, RoundOpen, RoundResult};
+pub use round::{Entry, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult};

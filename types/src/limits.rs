@@ -25,6 +25,9 @@ pub const MAX_ROUND_MINERS: usize = 256;
 /// Encoded bytes of a [`crate::round::RoundResult`]: 256 entries of under 256 bytes each.
 pub const MAX_ROUND_RESULT_BYTES: usize = 96 * 1024;
 
+/// Encoded bytes of a [`crate::round::RoundCommits`]: 256 digests with a signature each.
+pub const MAX_ROUND_COMMITS_BYTES: usize = 32 * 1024;
+
 /// Encoded bytes of a [`crate::round::RoundOpen`]: 256 hotkeys and a few digests.
 pub const MAX_ROUND_OPEN_BYTES: usize = 16 * 1024;
 

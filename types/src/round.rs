@@ -1,9 +1,13 @@
-//! The records of a round: what a validator signs before it asks and after it has judged.
+//! The records of a round: what a validator signs before it asks, before it sees an answer, and after
+//! it has judged.
 //!
-//! A validator opens a round with a signed [`RoundOpen`] *before* anything is sent, and closes it
-//! with one signed [`RoundResult`] that has an entry for every sampled miner, in the order of the
-//! opening. So it can neither choose among answers nor invent them. Sequence numbers are
-//! contiguous per validator and challenge, from 0.
+//! A validator opens a round with a signed [`RoundOpen`] *before* anything is sent. Miners bind
+//! themselves to answers that they do not show yet ([`AnswerCommit`]); the validator puts all of these
+//! into one signed [`RoundCommits`], and only when a certified state has it do the miners show their
+//! answers. One signed [`RoundResult`] closes the round, with an entry for every sampled miner, in the
+//! order of the opening, and every answer in it is the one that its miner was bound to. So a validator
+//! can neither choose among answers nor invent them, and nobody who sees an answer can still give it.
+//! Sequence numbers are contiguous per validator and challenge, from 0.
 
 use std::fmt;
 
@@ -142,7 +146,7 @@ pub enum Reason {
     LabelMatchWithOriginal = 9,
     /// Another miner of the round gave the same bytes.
     DuplicateResponse = 10,
-    /// No answer, or the image behind an announced digest never came or was another.
+    /// No answer, or the image behind a commitment never came or was another.
     ResponseMissing = 11,
     /// The answer came after the deadline.
     Timeout = 12,
@@ -202,13 +206,20 @@ pub enum Meaning {
     Different,
 }
 
-/// A miner's answer as it is bound into the record.
+/// What a miner is bound to before it shows its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-pub struct Answer {
-    /// SHA-256 of the answered PNG.
-    pub digest: Digest,
+pub struct AnswerCommit {
+    /// [`commitment`] to the answer.
+    pub commit: Digest,
     /// The miner's sr25519 signature over [`AnswerStatement`].
     pub signature: [u8; 64],
+}
+
+/// The commitment of a miner to its answer in a round; `answer` is the SHA-256 of the PNG.
+///
+/// The hotkey is in it: whoever learns the answer, or only repeats the commitment, has none of its own.
+pub fn commitment(network: &NetworkId, round: &RoundId, miner: &Hotkey, answer: &Digest) -> Digest {
+    encode::digest_of(Domain::AnswerCommit, network, &(round, miner, answer))
 }
 
 /// What a miner signs for its answer (domain [`Domain::Answer`]).
@@ -218,15 +229,20 @@ pub struct AnswerStatement {
     pub round: RoundId,
     /// SHA-256 of the PNG it got.
     pub image: Digest,
-    /// SHA-256 of the PNG it answers with.
-    pub answer: Digest,
+    /// [`commitment`] to the PNG it answers with.
+    pub commit: Digest,
 }
 
 impl AnswerStatement {
+    /// The statement of a miner whose answer has this digest.
+    pub fn of(network: &NetworkId, round: RoundId, image: Digest, miner: &Hotkey, answer: &Digest) -> Self {
+        Self { round, image, commit: commitment(network, &round, miner, answer) }
+    }
+
     /// The miner's signature over it.
-    pub fn sign(&self, miner: &HotkeyPair, network: &NetworkId) -> Answer {
+    pub fn sign(&self, miner: &HotkeyPair, network: &NetworkId) -> AnswerCommit {
         let signature = miner.sign(Domain::Answer, network, &encode::encode(self));
-        Answer { digest: self.answer, signature }
+        AnswerCommit { commit: self.commit, signature }
     }
 
     /// Whether `signature` is `miner`'s.
@@ -236,13 +252,28 @@ impl AnswerStatement {
     }
 }
 
+/// What the miners of a round are bound to: signed by the validator before it sees any answer.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RoundCommits {
+    /// The round.
+    pub round: RoundId,
+    /// One place per sampled miner, in the opening's order; `None` where nothing came in time.
+    pub commits: Vec<Option<AnswerCommit>>,
+}
+
+impl Payload for RoundCommits {
+    const DOMAIN: Domain = Domain::RoundCommits;
+    const NAME: &'static str = "round commits";
+    const MAX_BYTES: usize = limits::MAX_ROUND_COMMITS_BYTES;
+}
+
 /// What became of one sampled miner.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Entry {
     /// The miner.
     pub miner: Hotkey,
-    /// Its answer; `None` where none came or its signature was bad.
-    pub answer: Option<Answer>,
+    /// SHA-256 of the PNG it showed, which is the one it was bound to; `None` where it showed none.
+    pub answer: Option<Digest>,
     /// Zeros where the answer could not be measured.
     pub measurement: Measurement,
     /// The classifier's label for the answer; the clean label where it was not asked.
@@ -251,7 +282,7 @@ pub struct Entry {
     pub margin: i64,
     /// The semantic verdict.
     pub meaning: Meaning,
-    /// From the challenge's sending to the digest's arrival, rounded up to the rules' time bucket.
+    /// From the challenge's sending to the commitment's arrival, rounded up to the rules' time bucket.
     pub time_ms: u32,
     /// The verdict: follows from the fields above.
     pub reason: Reason,
@@ -307,7 +338,7 @@ mod tests {
         assert!(encode::encode(&open).len() <= RoundOpen::MAX_BYTES);
         let entry = Entry {
             miner: Hotkey([7; 32]),
-            answer: Some(Answer { digest: Digest([1; 32]), signature: [2; 64] }),
+            answer: Some(Digest([1; 32])),
             measurement: Measurement::default(),
             predicted: 1,
             margin: 1,
@@ -325,17 +356,27 @@ mod tests {
             entries: vec![entry; limits::MAX_ROUND_MINERS],
         };
         assert!(encode::encode(&result).len() <= RoundResult::MAX_BYTES);
+        let commit = AnswerCommit { commit: Digest([1; 32]), signature: [2; 64] };
+        let commits = RoundCommits { round: round(), commits: vec![Some(commit); limits::MAX_ROUND_MINERS] };
+        assert!(encode::encode(&commits).len() <= RoundCommits::MAX_BYTES);
     }
 
     #[test]
-    fn an_answer_is_bound_to_round_image_and_bytes() {
+    fn an_answer_is_bound_to_round_image_miner_and_bytes() {
         let net = NetworkId([1; 32]);
         let miner = HotkeyPair::from_seed(&[8; 32]).unwrap();
-        let s = AnswerStatement { round: round(), image: Digest([1; 32]), answer: Digest([2; 32]) };
-        let answer = s.sign(&miner, &net);
-        assert!(s.verify(&miner.hotkey(), &net, &answer.signature));
-        let replayed = AnswerStatement { round: RoundId { seq: 4, ..round() }, ..s };
-        assert!(!replayed.verify(&miner.hotkey(), &net, &answer.signature));
+        let s = AnswerStatement::of(&net, round(), Digest([1; 32]), &miner.hotkey(), &Digest([2; 32]));
+        let bound = s.sign(&miner, &net);
+        assert!(s.verify(&miner.hotkey(), &net, &bound.signature));
+        let later = RoundId { seq: 4, ..round() };
+        let replayed = AnswerStatement { round: later, ..s };
+        assert!(!replayed.verify(&miner.hotkey(), &net, &bound.signature));
+        let other = |round: &RoundId, miner: &Hotkey, answer| commitment(&net, round, miner, &Digest(answer));
+        assert_eq!(other(&round(), &miner.hotkey(), [2; 32]), bound.commit);
+        assert_ne!(other(&later, &miner.hotkey(), [2; 32]), bound.commit);
+        assert_ne!(other(&round(), &Hotkey([7; 32]), [2; 32]), bound.commit, "the same bytes of another miner");
+        assert_ne!(other(&round(), &miner.hotkey(), [3; 32]), bound.commit);
+        assert_ne!(commitment(&NetworkId([2; 32]), &round(), &miner.hotkey(), &Digest([2; 32])), bound.commit);
     }
 
     #[test]

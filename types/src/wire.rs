@@ -1,23 +1,28 @@
 //! What validators and miners say to each other on `/perturb/challenge/1`, in CBOR.
 //!
-//! One exchange takes two requests on the same connection, always from the validator:
+//! One exchange takes three requests on the same connection, always from the validator:
 //!
-//! 1. [`MinerRequest::Challenge`] → [`MinerResponse::Announce`]: the miner binds itself to the
-//!    *digest* of its answer. The clock stops when this arrives, so a big image or a thin line
-//!    costs no score.
-//! 2. [`MinerRequest::Fetch`] → [`MinerResponse::Image`]: the bytes behind the digest.
+//! 1. [`MinerRequest::Offer`] → [`MinerResponse::Ready`]: the round and the challenge's specification,
+//!    proved as agreed. A miner that does not know the set yet says from where on it needs handovers
+//!    ([`MinerResponse::Need`]), gets them ([`MinerRequest::Handovers`]), and is offered the round again.
+//! 2. [`MinerRequest::Challenge`] → [`MinerResponse::Announce`]: the miner binds itself to an answer
+//!    that it does not show. The clock stops when this arrives, so a big image or a thin line costs no
+//!    score.
+//! 3. [`MinerRequest::Fetch`] → [`MinerResponse::Image`]: the answer, on proof that the agreed state has
+//!    the miner's commitment.
 //!
 //! Messages are CBOR maps with the field names below; enums are externally tagged; digests, keys
 //! and signatures are byte strings.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::encode::DecodeError;
 use crate::ids::{ChallengeId, Digest, Hotkey};
 use crate::limits;
 use crate::round::RoundId;
 
-/// Encoded bytes of a request: a PNG, an opening and a few numbers.
+/// Encoded bytes of a request: a PNG and its frame, or proofs and handovers, which are smaller.
 pub const MAX_MINER_REQUEST_BYTES: usize = limits::MAX_PNG_BYTES + 2 * limits::MAX_ROUND_OPEN_BYTES;
 
 /// Encoded bytes of a response: a PNG and its frame.
@@ -29,6 +34,9 @@ pub const RESPONSE_FRAME_BYTES: usize = 4096;
 
 /// Characters of a text field (model name, reason) that are read.
 pub const MAX_TEXT: usize = 256;
+
+/// Handovers of one request: of 256 validators, each is some 40 kB.
+pub const MAX_HANDOVERS: usize = 16;
 
 /// Names a round on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,67 +63,45 @@ impl TryFrom<&WireRound> for RoundId {
     }
 }
 
-/// The rules an answer will be judged by; everything a miner needs to aim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WireRules {
-    /// `subnet` or `whitepaper`.
-    pub preset: String,
-    /// Norm of the perturbation: always `Linf`.
-    pub norm: String,
-    /// ε in millionths of the 0..1 pixel range.
-    pub epsilon: u32,
-    /// Smallest L∞ that counts, in millionths.
-    pub min_delta: u32,
-    /// Largest L∞ allowed, in millionths.
-    pub max_delta: u32,
-    /// SSIM gate in millionths; 0 where there is none.
-    pub min_ssim: u32,
-    /// PSNR gate in thousandths of a decibel; 0 where there is none.
-    pub min_psnr_mdb: u32,
-    /// The least margin, in millionths of a logit, by which another class must lead.
-    pub min_margin: u32,
-    /// The full time T of the rules, milliseconds.
-    pub timeout_ms: u32,
-}
-
-/// A challenge: make this image fool the model.
+/// A challenge: make this image fool the model. Model, rules and deadline are those of the specification
+/// that the offer proved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Challenge {
-    /// The round.
+    /// The round, which was offered before.
     pub round: WireRound,
-    /// The signed opening (borsh of [`crate::envelope::Envelope`]): shows that this miner was
-    /// sampled and that the image is the one the validator bound itself to.
-    #[serde(with = "serde_bytes")]
-    pub open: Vec<u8>,
-    /// The clean image, 8-bit RGB PNG.
+    /// The clean image, 8-bit RGB PNG, with the digest that the opening names.
     #[serde(with = "serde_bytes")]
     pub image: Vec<u8>,
     /// The model's own label for it.
     pub label: u16,
-    /// The model's name.
-    pub model: String,
-    /// SHA-256 of the model's weights file, 32 bytes.
-    #[serde(with = "serde_bytes")]
-    pub model_digest: Vec<u8>,
-    /// The rules.
-    pub rules: WireRules,
-    /// Milliseconds from receipt after which an answer no longer counts.
-    pub deadline_ms: u32,
 }
 
 /// What a validator asks of a miner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MinerRequest {
-    /// Attack an image, answer with the digest.
+    /// Will you work for this round?
+    Offer {
+        /// The round.
+        round: WireRound,
+        /// borsh of `perturb_ledger::AgreedRows`: the open round's row and the challenge's.
+        #[serde(with = "serde_bytes")]
+        agreed: Vec<u8>,
+    },
+    /// Sets that followed one another: at most [`MAX_HANDOVERS`], borsh of `perturb_ledger::Handover`.
+    Handovers {
+        /// By rising height.
+        handovers: Vec<ByteBuf>,
+    },
+    /// Attack an image, answer with a commitment.
     Challenge(Box<Challenge>),
-    /// Hand over the image behind an announced digest.
+    /// Show the answer.
     Fetch {
         /// The round.
         round: WireRound,
-        /// The announced digest, 32 bytes.
+        /// borsh of `perturb_ledger::AgreedRows`: the open round's row, with the miner's commitment.
         #[serde(with = "serde_bytes")]
-        answer: Vec<u8>,
+        agreed: Vec<u8>,
     },
 }
 
@@ -123,18 +109,25 @@ pub enum MinerRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MinerResponse {
-    /// The digest of the answer, bound by the miner's hotkey.
+    /// The round is agreed and will be worked for.
+    Ready,
+    /// The set that certifies it is not known here.
+    Need {
+        /// The height from which on handovers are needed.
+        from: u64,
+    },
+    /// What the answer is bound to, signed by the miner's hotkey.
     Announce {
-        /// SHA-256 of the answer's PNG, 32 bytes.
+        /// [`crate::round::commitment`], 32 bytes.
         #[serde(with = "serde_bytes")]
-        answer: Vec<u8>,
+        commit: Vec<u8>,
         /// sr25519 over [`crate::round::AnswerStatement`], 64 bytes.
         #[serde(with = "serde_bytes")]
         signature: Vec<u8>,
     },
     /// The image.
     Image {
-        /// The PNG whose digest was announced.
+        /// The PNG that the miner is bound to.
         #[serde(with = "serde_bytes")]
         png: Vec<u8>,
     },
@@ -153,7 +146,7 @@ pub enum MinerResponse {
 pub enum Decline {
     /// It does not have the model.
     UnknownModel,
-    /// The opening or the image does not verify.
+    /// The image is not the agreed one, or the round is not this miner's.
     BadChallenge,
     /// Too many challenges at once.
     Busy,
@@ -163,6 +156,10 @@ pub enum Decline {
     UnknownAnswer,
     /// Its own failure.
     Internal,
+    /// The agreed state was not shown to have it, or too long ago.
+    NotAgreed,
+    /// Others could still hand the answer in: ask again when the round's deadline has passed.
+    Early,
 }
 
 /// The fixed-length field behind a byte string.
@@ -224,23 +221,8 @@ mod tests {
     fn challenge() -> MinerRequest {
         MinerRequest::Challenge(Box::new(Challenge {
             round: WireRound { validator: vec![1; 32], challenge: 0, seq: 7 },
-            open: vec![2; 3],
             image: vec![3; 4],
             label: 5,
-            model: "demo".into(),
-            model_digest: vec![6; 32],
-            rules: WireRules {
-                preset: "subnet".into(),
-                norm: "Linf".into(),
-                epsilon: 60_000,
-                min_delta: 3_000,
-                max_delta: 30_000,
-                min_ssim: 980_000,
-                min_psnr_mdb: 38_000,
-                min_margin: 1_000,
-                timeout_ms: 20_000,
-            },
-            deadline_ms: 5_000,
         }))
     }
 

@@ -28,7 +28,10 @@ use perturb_ledger::{
 };
 use perturb_types::encode::{self, Domain};
 use perturb_types::envelope::Payload;
-use perturb_types::{ChallengeId, ConsensusKey, Digest, Envelope, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult};
+use perturb_types::{
+    ChallengeId, ConsensusKey, Digest, Envelope, Hotkey, NetworkId, Reason, RoundCommits, RoundId, RoundOpen,
+    RoundResult,
+};
 
 use super::checks::Checks;
 use super::close;
@@ -179,6 +182,7 @@ impl Fast {
         match transaction {
             Transaction::RoundOpen(envelope) => self.open(envelope).map(|()| Effect::Applied),
             Transaction::RoundResult(envelope) => self.result(envelope, transaction.digest(&self.network)),
+            Transaction::RoundCommits(envelope) => self.bind(envelope).map(|()| Effect::Applied),
             Transaction::OwnerAction(action) => {
                 match &action.order {
                     Order::Revoke(nonce) => self.orders.retain(|(_, n), _| n != nonce),
@@ -224,8 +228,37 @@ impl Fast {
             transform: open.transform,
             miners: open.miners,
             height: self.height,
+            commits: None,
         };
         self.opened.insert(round, row);
+        Ok(())
+    }
+
+    fn bind(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let given: RoundCommits = Self::payload(envelope)?;
+        let round = given.round;
+        self.member(&envelope.signer, &round.validator)?;
+        let row = self.opened.get_mut(&round).ok_or_else(|| format!("round {round} is not open"))?;
+        let someone = given.commits.iter().any(Option::is_some);
+        if row.commits.is_some() || !someone || given.commits.len() != row.miners.len() {
+            return Err(format!("round {round}: its miners are bound once, all of them, and some to something"));
+        }
+        row.commits = Some(given.commits.iter().map(|c| c.as_ref().map(|c| c.commit)).collect());
+        Ok(())
+    }
+
+    /// What each miner shows has to be what it was bound to.
+    fn bound(&self, opened: &OpenRow, result: &RoundResult) -> Result<(), String> {
+        for (i, entry) in result.entries.iter().enumerate() {
+            let commit = opened.commits.as_ref().and_then(|all| *all.get(i)?);
+            let shown = entry
+                .answer
+                .map(|a| encode::digest_of(Domain::AnswerCommit, &self.network, &(result.round, entry.miner, a)));
+            let forged = shown.is_some() && shown != commit;
+            if forged || commit.is_some() && entry.reason == Reason::BadSignature {
+                return Err(format!("round {}: {} was never bound to that answer", result.round, entry.miner));
+            }
+        }
         Ok(())
     }
 
@@ -242,6 +275,7 @@ impl Fast {
             return Err(format!("round {round}: the entries are not the opened miners in their order"));
         }
         check_reveal(&result.transform, &self.network, &round, &opened.transform).map_err(|e| e.to_string())?;
+        self.bound(&opened, &result)?;
         judge_round(&spec.rules, &result).map_err(|e| format!("round {round}: {e}"))?;
         let mut counted = Vec::with_capacity(result.entries.len());
         for (miner, score) in pushes(&spec.rules, &result.entries) {

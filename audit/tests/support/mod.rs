@@ -21,7 +21,7 @@ use perturb_ledger::{
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundId, RoundOpen, RoundResult, Signed,
+    RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
 };
 use serde_json::Value;
 
@@ -275,9 +275,7 @@ impl World {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
-            let answer =
-                AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
-            verdict.entry(rules, 3, miner.hotkey(), answer, if v == 3 { 15_000 } else { 500 + 50 * v as u32 }, false)
+            verdict.entry(rules, 3, miner.hotkey(), digest, if v == 3 { 15_000 } else { 500 + 50 * v as u32 }, false)
         });
         RoundResult {
             round: open.round,
@@ -289,13 +287,26 @@ impl World {
         }
     }
 
-    /// Opening and result of a whole round of each.
+    /// What the miners bind themselves to for the answers of a result.
+    pub fn bind(&self, v: usize, open: &Signed<RoundOpen>, result: &RoundResult) -> Transaction {
+        let commits = self.miners.iter().zip(&result.entries).map(|(miner, entry)| {
+            let (round, image) = (open.round, open.image);
+            let bind = |answer| AnswerStatement::of(&self.id(), round, image, &miner.hotkey(), &answer);
+            entry.answer.map(|answer| bind(answer).sign(miner, &self.id()))
+        });
+        let commits = RoundCommits { round: open.round, commits: commits.collect() };
+        Transaction::RoundCommits(Signed::sign(&self.keys[v], &self.id(), commits).into_envelope())
+    }
+
+    /// Opening, commitments and result of a whole round of each.
     pub fn rounds(&mut self, validators: &[usize]) -> Vec<Transaction> {
         let mut out = Vec::new();
         for v in validators {
             let open = self.open(*v);
-            let result = sign_as(&self.id(), *v, self.result(*v, &open));
-            out.extend([Transaction::RoundOpen(open.into_envelope()), result]);
+            let result = self.result(*v, &open);
+            let bound = self.bind(*v, &open, &result);
+            let result = sign_as(&self.id(), *v, result);
+            out.extend([Transaction::RoundOpen(open.into_envelope()), bound, result]);
         }
         out
     }

@@ -1,7 +1,7 @@
 //! Records at and beyond every edge of the tolerance.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use perturb_types::round::{Answer, Meaning};
+use perturb_types::round::Meaning;
 use perturb_types::{Digest, Hotkey, Millionths};
 use proptest::prelude::*;
 
@@ -87,14 +87,10 @@ fn raised(count: usize) -> Vec<u8> {
     p.encode_png().unwrap()
 }
 
-fn answer(png: &[u8]) -> Answer {
-    Answer { digest: Digest::of(png), signature: [0; 64] }
-}
-
 fn entries(rules: &Rules, pngs: &[Vec<u8>], semantics: &dyn Semantics) -> Vec<Entry> {
     let refs: Vec<&[u8]> = pngs.iter().map(Vec::as_slice).collect();
     let verdicts = verify_batch(rules, &clean(), 0, &refs, &Tied, semantics);
-    let of = |(v, png): (Verdict, &Vec<u8>)| v.entry(rules, 0, Hotkey([2; 32]), answer(png), 500, false);
+    let of = |(v, png): (Verdict, &Vec<u8>)| v.entry(rules, 0, Hotkey([2; 32]), Digest::of(png), 500, false);
     verdicts.into_iter().zip(pngs).map(of).collect()
 }
 
@@ -143,7 +139,7 @@ fn the_checker_makes_the_judges_batches() {
     let refs: Vec<&[u8]> = pngs.iter().map(Vec::as_slice).collect();
     let model = Sizes(vec![MODEL_BATCH, 3]);
     let verdicts = verify_batch(&rules, &clean(), 0, &refs, &model, &Exact);
-    let of = |(v, png): (&Verdict, &Vec<u8>)| v.entry(&rules, 0, Hotkey([2; 32]), answer(png), 500, false);
+    let of = |(v, png): (&Verdict, &Vec<u8>)| v.entry(&rules, 0, Hotkey([2; 32]), Digest::of(png), 500, false);
     let recorded: Vec<Entry> = verdicts.iter().zip(&pngs).map(of).collect();
     assert!(recorded.iter().all(|e| e.reason != Reason::ModelInferenceFailed));
     let given: Vec<_> = pngs.iter().cloned().map(Some).collect();
@@ -165,13 +161,13 @@ fn stated_zeros_are_read_again() {
     // A validator that does not like a miner states a zero for a good answer, in each way.
     for reason in reasons {
         let mut forged = honest[0].clone();
-        (forged.reason, forged.answer) = (reason, Some(answer(&raised(6))));
+        (forged.reason, forged.answer) = (reason, Some(Digest::of(&raised(6))));
         assert!(needs_image(&forged));
         assert_eq!(again(&rules, &[forged], &[raised(6)]), Outcome::Fails(Flaw::Stated), "{reason:?}");
     }
     // And a measurement for what nobody can read.
     let mut forged = entries(&rules, &[raised(6)], &Exact).remove(0);
-    forged.answer = Some(answer(b"nothing"));
+    forged.answer = Some(Digest::of(b"nothing"));
     assert_eq!(again(&rules, &[forged], &[b"nothing".to_vec()]), Outcome::Fails(Flaw::Measurement));
 }
 

@@ -4,10 +4,9 @@
 //!
 //! 1. no answer: what the validator states (missing, timeout, bad signature);
 //! 2. time above the deadline: timeout;
-//! 3. the answer's digest occurs more than once in the round: duplicate. *All* who gave it get
-//!    nothing: nobody can tell from the record who copied, and the honest miner's digest is secret
-//!    until the round closes;
-//! 4. not measured: what the validator states (decoding, shape, range, missing image);
+//! 3. the shown answer's digest occurs more than once in the round: duplicate. *All* who gave it get
+//!    nothing: each was bound to it before anybody saw it, so they made it together;
+//! 4. not measured: what the validator states (decoding, shape, range);
 //! 5. the gates: below minimum, above maximum, SSIM, PSNR;
 //! 6. a stated failure of the model;
 //! 7. the flip, by the least margin;
@@ -64,8 +63,8 @@ pub enum RecordError {
 #[must_use]
 pub fn duplicates(entries: &[Entry]) -> Vec<Digest> {
     let mut seen: BTreeMap<Digest, u32> = BTreeMap::new();
-    for answer in entries.iter().filter_map(|e| e.answer.as_ref()) {
-        *seen.entry(answer.digest).or_default() += 1;
+    for answer in entries.iter().filter_map(|e| e.answer) {
+        *seen.entry(answer).or_default() += 1;
     }
     seen.into_iter().filter(|(_, n)| *n > 1).map(|(d, _)| d).collect()
 }
@@ -96,10 +95,7 @@ fn failure(rules: &Rules, label: u16, entry: &Entry, duplicate: bool) -> Option<
         return Some(Reason::DuplicateResponse);
     }
     if entry.measurement.channels == 0 {
-        return stated(
-            &[Reason::ShapeMismatch, Reason::ValueOutOfRange, Reason::ResponseMissing],
-            Reason::DecodeFailed,
-        );
+        return stated(&[Reason::ShapeMismatch, Reason::ValueOutOfRange], Reason::DecodeFailed);
     }
     if let Some(reason) = gates::first_failure(rules, &entry.measurement) {
         return Some(reason);
@@ -181,7 +177,7 @@ pub fn judge_round(rules: &Rules, result: &RoundResult) -> Result<(), RecordErro
                 return Err(RecordError::Shape { miner, found, expected });
             }
         }
-        let duplicate = entry.answer.as_ref().is_some_and(|a| doubled.contains(&a.digest));
+        let duplicate = entry.answer.is_some_and(|a| doubled.contains(&a));
         let (derived, derived_score) = judge(rules, result.label, entry, duplicate);
         if (derived, derived_score) != (entry.reason, entry.score) {
             return Err(RecordError::Verdict {

@@ -18,7 +18,6 @@ pub mod gates;
 pub mod judge;
 pub mod score;
 mod semantic;
-mod wire;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_types::Millionths;

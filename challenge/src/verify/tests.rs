@@ -199,9 +199,8 @@ fn the_entries_of_a_verified_round_follow_from_their_fields() {
             .zip(&digests)
             .enumerate()
             .map(|(i, (v, digest))| {
-                let answer = Answer { digest: *digest, signature: [0; 64] };
                 let time = if i == 6 { 999_999 } else { 123 };
-                v.entry(&rules, 0, Hotkey([i as u8; 32]), answer, time, doubled.contains(digest))
+                v.entry(&rules, 0, Hotkey([i as u8; 32]), *digest, time, doubled.contains(digest))
             })
             .collect();
         for reason in [Reason::ResponseMissing, Reason::BadSignature, Reason::Timeout] {

@@ -23,8 +23,8 @@ pub(super) fn say(net: &Net, by: usize, round: RoundId, result: &Transaction, ve
 fn a_check_ends_with_its_window() {
     let net = checked();
     let mut ls = pair(&net);
-    let [open, result] = net.whole(0, 0, 0);
-    let input = net.input(&ls[0], vec![open, result.clone()]);
+    let [open, commits, result] = net.whole(0, 0, 0);
+    let input = net.input(&ls[0], vec![open, commits, result.clone()]);
     net.step(&mut ls, input);
     net.step_empty(&mut ls);
     net.draw(&mut ls, vec![]);

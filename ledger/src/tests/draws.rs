@@ -1,7 +1,7 @@
 //! Which rounds are checked again: drawn by pulses that nobody knew when the results were signed.
 
 use super::*;
-use crate::draw::{DrawRow, PulseRow, MAX_AWAITED, MIN_DELAY_MS, drawing_round, is_drawn};
+use crate::draw::{DrawRow, MAX_AWAITED, MIN_DELAY_MS, PulseRow, drawing_round, is_drawn};
 use crate::execute::TxError;
 use crate::genesis::SpotChecks;
 use crate::pulse::tests::published;

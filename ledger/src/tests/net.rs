@@ -156,9 +156,7 @@ impl Net {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
-            let answer =
-                AnswerStatement { round: open.round, image: open.image, answer: digest }.sign(miner, &self.id());
-            verdict.entry(rules, 3, miner.hotkey(), answer, 500, false)
+            verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
         RoundResult {
             round: open.round,
@@ -170,15 +168,30 @@ impl Net {
         }
     }
 
+    /// What the miners bind themselves to for the answers of a result.
+    pub(super) fn commits(&self, open: &Signed<RoundOpen>, result: &RoundResult) -> RoundCommits {
+        let commits = self.miners.iter().zip(&result.entries).map(|(miner, entry)| {
+            let (round, image) = (open.round, open.image);
+            let bind = |answer| AnswerStatement::of(&self.id(), round, image, &miner.hotkey(), &answer);
+            entry.answer.map(|answer| bind(answer).sign(miner, &self.id()))
+        });
+        RoundCommits { round: open.round, commits: commits.collect() }
+    }
+
+    pub(super) fn bind(&self, v: usize, commits: RoundCommits) -> Transaction {
+        Transaction::RoundCommits(Signed::sign(&self.keys[v], &self.id(), commits).into_envelope())
+    }
+
     pub(super) fn sign(&self, v: usize, result: RoundResult) -> Transaction {
         Transaction::RoundResult(Signed::sign(&self.keys[v], &self.id(), result).into_envelope())
     }
 
-    /// Opening and result of a whole round.
-    pub(super) fn whole(&self, v: usize, seq: u64, epoch: u64) -> [Transaction; 2] {
+    /// Opening, commitments and result of a whole round.
+    pub(super) fn whole(&self, v: usize, seq: u64, epoch: u64) -> [Transaction; 3] {
         let open = self.open(v, seq, epoch);
         let result = self.result(v, &open);
-        [Transaction::RoundOpen(open.into_envelope()), self.sign(v, result)]
+        let commits = self.bind(v, self.commits(&open, &result));
+        [Transaction::RoundOpen(open.into_envelope()), commits, self.sign(v, result)]
     }
 
     pub(super) fn ready(&self, v: usize, epoch: u64) -> Transaction {

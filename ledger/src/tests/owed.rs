@@ -9,7 +9,7 @@ fn a_round_is_owed_while_it_is_open_waits_for_its_draw_or_is_checked() {
         let mut net = Net::new();
         net.genesis.parameters.spot_checks = SpotChecks { rate, window_blocks: 3, margin_tolerance: 0 };
         let mut ls = pair(&net);
-        let [open, result] = net.whole(0, 0, 0);
+        let [open, commits, result] = net.whole(0, 0, 0);
         let round = net.round(0, 0);
         let owed =
             |l: &Ledger<MemoryStore>| (query::owed(l.store()).unwrap(), query::unchecked_from(l.store()).unwrap());
@@ -22,7 +22,7 @@ fn a_round_is_owed_while_it_is_open_waits_for_its_draw_or_is_checked() {
         step(&mut ls, vec![open]);
         assert_eq!(owed(&ls[0]), ([round].into(), Some(2)), "open since height 2");
         (0..3).for_each(|_| step(&mut ls, vec![]));
-        step(&mut ls, vec![result]);
+        step(&mut ls, vec![commits, result]);
         let longest = net.genesis.parameters.open_round_blocks;
         assert_eq!(owed(&ls[0]), ([round].into(), Some(6 - longest)), "its opening is at or after that height");
         step(&mut ls, vec![]);

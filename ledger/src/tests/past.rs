@@ -125,6 +125,7 @@ fn a_round_and_a_row_are_shown_to_somebody_without_state() {
     let closed = shown.closed.unwrap().0;
     shown.opened.unwrap().0.verify(&trust).unwrap();
     closed.verify(&trust).unwrap();
+    shown.bound.unwrap().0.verify(&trust).unwrap();
     let mut other = closed.clone();
     other.receipt.receipt.effect = Effect::Applied;
     assert!(other.verify(&trust).is_err());

@@ -22,8 +22,8 @@ fn drawn(net: &Net, founders: usize) -> ([Ledger<MemoryStore>; 2], Transaction) 
     let mut ls = pair(net);
     let mut first = None;
     for seq in 0..2 {
-        let rounds: Vec<[Transaction; 2]> = (0..founders).map(|v| net.whole(v, seq, 0)).collect();
-        first = first.or_else(|| rounds.first().map(|[_, result]| result.clone()));
+        let rounds: Vec<[Transaction; 3]> = (0..founders).map(|v| net.whole(v, seq, 0)).collect();
+        first = first.or_else(|| rounds.first().map(|[.., result]| result.clone()));
         let input = net.input(&ls[0], rounds.into_iter().flatten().collect());
         net.step(&mut ls, input);
     }
@@ -121,8 +121,8 @@ fn the_accused_has_no_voice_and_each_member_one() {
 fn a_verdict_counts_as_work_once_a_pulse_has_drawn_its_round() {
     let net = of(4);
     let mut ls = pair(&net);
-    let [open, result] = net.whole(0, 0, 0);
-    let input = net.input(&ls[0], vec![open, result.clone()]);
+    let [open, commits, result] = net.whole(0, 0, 0);
+    let input = net.input(&ls[0], vec![open, commits, result.clone()]);
     net.step(&mut ls, input);
     let (round, by) = (net.round(0, 0), net.hotkeys[1].hotkey());
     let worked = |l: &Ledger<MemoryStore>| query::work(l.store(), &by).unwrap().verdicts;
@@ -257,8 +257,9 @@ fn the_order_of_transactions_decides_nothing() {
     let net = of(4);
     let (mut ls, result) = drawn(&net, 4);
     let open = net.open(0, 2, 0);
-    let late = net.sign(0, net.result(0, &open));
-    let input = net.input(&ls[0], vec![Transaction::RoundOpen(open.into_envelope())]);
+    let late = net.result(0, &open);
+    let (bound, late) = (net.bind(0, net.commits(&open, &late)), net.sign(0, late));
+    let input = net.input(&ls[0], vec![Transaction::RoundOpen(open.into_envelope()), bound]);
     net.step(&mut ls, input);
     let round = net.round(0, 0);
     let mut txs: Vec<_> = (1..4).map(|v| say(&net, v, round, &result, FAILS)).collect();

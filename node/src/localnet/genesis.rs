@@ -18,8 +18,9 @@ use perturb_types::{Beacon, ChallengeId, Digest, Hotkey, NetworkId};
 use super::plan::{NETUID, Plan, seeded};
 use crate::metagraph;
 
-/// Scores in a history: an epoch of 45 s has room for it.
-const HISTORY: u32 = 10;
+/// Scores in a history: an epoch of 45 s has room for it, with rounds that wait for two blocks and their
+/// deadline.
+const HISTORY: u32 = 4;
 
 /// Time from one round's start to the next one's: fills a history well within an epoch.
 const ROUND_INTERVAL_MS: u32 = 2500;

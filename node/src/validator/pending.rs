@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use perturb_consensus::Verdict;
 use perturb_ledger::query;
-use perturb_ledger::state::open_key;
-use perturb_ledger::{StateStore, StoreError, Transaction};
+use perturb_ledger::{StoreError, Transaction};
 use perturb_storage::{Database, StorageError};
 use perturb_types::envelope::Payload;
 use perturb_types::{
-    ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed, encode,
+    ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
+    encode,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +30,14 @@ const MOST: usize = 512;
 /// What the names of the rows begin with.
 const PENDING: &str = "pending/";
 
+/// What a round's transactions are stored as: they are submitted again in the order of these names.
+pub const OPEN: &str = "1-open";
+/// What its miners are bound to.
+pub const COMMITS: &str = "2-commits";
+/// Its result.
+pub const RESULT: &str = "3-result";
+
 fn key(challenge: ChallengeId, seq: u64, what: &str) -> String {
-    // "open" sorts before "result": they are submitted again in that order.
     format!("{PENDING}{:05}/{seq:020}/{what}", challenge.0)
 }
 
@@ -64,10 +70,12 @@ fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
     let Some(RoundId { challenge, seq, .. }) = round_of(name, *me) else { return Ok(true) };
     let row = query::sequence(db, challenge, me)?;
     let opened = seq < row.next;
-    Ok(match name.rsplit('/').next() {
-        Some("open") => opened,
-        _ => opened && db.value(&open_key(challenge, me, seq))?.is_none(),
-    })
+    let what = name.rsplit('/').next();
+    if what == Some(OPEN) || !opened {
+        return Ok(opened);
+    }
+    let row = query::open_round(db, challenge, me, seq)?;
+    Ok(row.is_none_or(|row| what == Some(COMMITS) && row.commits.is_some()))
 }
 
 /// The transaction of a round as the key in use signs it; as it is where that needs nothing new.
@@ -78,6 +86,7 @@ pub(super) fn signed_now(bytes: Vec<u8>, pair: &ConsensusPair, network: &Network
     }
     let renewed = match Transaction::decode(&bytes) {
         Ok(Transaction::RoundOpen(e)) => again::<RoundOpen>(e, pair, network).map(Transaction::RoundOpen),
+        Ok(Transaction::RoundCommits(e)) => again::<RoundCommits>(e, pair, network).map(Transaction::RoundCommits),
         Ok(Transaction::RoundResult(e)) => again::<RoundResult>(e, pair, network).map(Transaction::RoundResult),
         _ => None,
     };

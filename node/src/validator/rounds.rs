@@ -1,4 +1,8 @@
-//! The validator's rounds: draw, transform, open, ask, verify, close.
+//! The validator's rounds: draw, transform, open, offer, ask, bind, fetch, verify, close.
+//!
+//! Miners work only for what is agreed and show their answers only once others can do nothing with them.
+//! So a round waits for two blocks, the one that has its opening and the one that has what the miners are
+//! bound to, and for its deadline.
 //!
 //! What must not be lost is stored before it is told: the traversal after each draw, and each own
 //! transaction until the agreed state shows its effect. After a crash an opened round stays open
@@ -22,6 +26,7 @@ use perturb_challenge::source::ImageSource;
 use perturb_challenge::traversal::Traversal;
 use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
+use perturb_ledger::state::OpenRow;
 use perturb_ledger::{Transaction, query};
 use perturb_p2p::NetworkHandle;
 use perturb_storage::{Database, Room};
@@ -29,18 +34,23 @@ use perturb_types::envelope::Signed;
 use perturb_types::round::TransformSecret;
 use perturb_types::wire::{self, Challenge, MinerRequest};
 use perturb_types::{
-    ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundId, RoundOpen, RoundResult, encode, limits,
+    ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, encode,
+    limits,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::agreed::Agreed;
 use super::driver::DriverHandle;
 use super::evidence::Rooms;
-use super::exchange::{self, Exchange, Question};
+use super::exchange::{Asking, Exchange};
+use super::pending;
 use crate::keys::{Signer, random_seed};
 
 /// Pause after a round that could not be run.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Time between two looks whether a block has what a round waits for.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Pause before a judge of meaning that is away is asked again about a round's answers.
 const JUDGE_RETRY: Duration = Duration::from_secs(5);
@@ -217,11 +227,12 @@ impl Rounds {
         let open = Signed::sign(&self.signer.pair()?, &self.id, open);
         room.begin(&round, state.epoch, self.driver.status().borrow().height);
         keep(&mut room, &drawn.png)?;
-        self.submit(seq, "open", Transaction::RoundOpen(open.envelope().clone())).await?;
+        self.submit(seq, pending::OPEN, Transaction::RoundOpen(open.envelope().clone())).await?;
         *next = seq + 1;
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
 
-        let outcomes = self.ask(&open, &drawn, &miners).await?;
+        self.agreed_row(&round, |_| true).await?;
+        let outcomes = self.ask(&round, &drawn, &miners).await?;
         for png in outcomes.iter().filter_map(|o| o.png.as_deref()) {
             keep(&mut room, png)?;
         }
@@ -237,7 +248,7 @@ impl Rounds {
             entries,
         };
         let result = Signed::sign(&self.signer.pair()?, &self.id, result);
-        self.submit(seq, "result", Transaction::RoundResult(result.into_envelope())).await?;
+        self.submit(seq, pending::RESULT, Transaction::RoundResult(result.into_envelope())).await?;
         self.counters.closed.fetch_add(1, Ordering::Relaxed);
         self.counters.answers.fetch_add(asked as u64, Ordering::Relaxed);
         tracing::info!(%round, asked, solved, "round closed");
@@ -256,10 +267,10 @@ impl Rounds {
     /// Stores an own transaction, then submits it. A refusal is an error; what is merely early is
     /// submitted again by [`super::pending`].
     async fn submit(&self, seq: u64, what: &str, transaction: Transaction) -> Result<()> {
-        let bytes = encode::encode(&transaction);
-        super::pending::store(&self.database, self.challenge, seq, what, &bytes)?;
+        let (bytes, name) = (encode::encode(&transaction), transaction.name());
+        pending::store(&self.database, self.challenge, seq, what, &bytes)?;
         match self.driver.submit(bytes).await {
-            Admission::Reject(why) => bail!("the {what} of round {seq} was refused: {why}"),
+            Admission::Reject(why) => bail!("the {name} of round {seq} was refused: {why}"),
             Admission::Accept | Admission::Ignore(_) => Ok(()),
         }
     }
@@ -284,29 +295,56 @@ impl Rounds {
         Ok(Drawn { index: made.index, secret: made.secret, pixels, png, image, label })
     }
 
-    async fn ask(&self, open: &Signed<RoundOpen>, drawn: &Drawn, miners: &[Hotkey]) -> Result<Vec<Exchange>> {
-        let message = MinerRequest::Challenge(Box::new(Challenge {
-            round: open.round.into(),
-            open: encode::encode(open.envelope()),
-            image: drawn.png.clone(),
-            label: drawn.label,
-            model: self.classifier.name().to_owned(),
-            model_digest: self.classifier.digest().0.to_vec(),
-            rules: self.rules.to_wire(open.round.seq),
-            deadline_ms: self.rules.deadline_ms,
-        }));
-        let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
-        let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
-        let question = Question {
+    /// Waits until the agreed state shows a round as it has to be.
+    async fn agreed_row(&self, round: &RoundId, shows: impl Fn(&OpenRow) -> bool) -> Result<OpenRow> {
+        let mut status = self.driver.status();
+        let begun = status.borrow().height;
+        let last = begun + query::parameters(&self.database)?.open_round_blocks;
+        loop {
+            match query::open_round(&self.database, round.challenge, &round.validator, round.seq)? {
+                Some(row) if shows(&row) => return Ok(row),
+                None if round.seq < query::sequence(&self.database, round.challenge, &round.validator)?.next => {
+                    bail!("round {round} is no longer open")
+                }
+                _ if status.borrow_and_update().height > last => bail!("no block has what round {round} waits for"),
+                _ => {}
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => bail!("stopped"),
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Offers, challenges, binds and fetches.
+    async fn ask(&self, round: &RoundId, drawn: &Drawn, miners: &[Hotkey]) -> Result<Vec<Exchange>> {
+        let asking = Asking {
             network: &self.network,
+            database: &self.database,
             id: &self.id,
-            round: open.round,
+            round: *round,
             image: drawn.image,
-            challenge: &message,
-            deadline,
             answer_bytes: limits::answer_bytes(drawn.pixels.width, drawn.pixels.height),
         };
-        Ok(join_all(miners.iter().map(|m| exchange::ask(&question, *m))).await)
+        let ready = join_all(miners.iter().map(|m| asking.ready(m))).await;
+        let challenge = Challenge { round: (*round).into(), image: drawn.png.clone(), label: drawn.label };
+        let message = MinerRequest::Challenge(Box::new(challenge));
+        let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
+        let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
+        let sent = tokio::time::Instant::now();
+        let asked = miners.iter().zip(ready).map(|(m, peer)| asking.challenge(*m, peer, &message, deadline));
+        let mut outcomes = join_all(asked).await;
+        if outcomes.iter().all(|o| o.bound.is_none()) {
+            return Ok(outcomes);
+        }
+        let commits = outcomes.iter().map(|o| o.bound).collect();
+        let commits = Signed::sign(&self.signer.pair()?, &self.id, RoundCommits { round: *round, commits });
+        self.submit(round.seq, pending::COMMITS, Transaction::RoundCommits(commits.into_envelope())).await?;
+        self.agreed_row(round, |row| row.commits.is_some()).await?;
+        // Before it no miner shows anything.
+        tokio::time::sleep_until(sent + deadline).await;
+        join_all(outcomes.iter_mut().map(|o| asking.fetch(o))).await;
+        Ok(outcomes)
     }
 
     /// Verifies answers. A result without verdicts that count waits, for as long as it could still be
@@ -331,29 +369,23 @@ impl Rounds {
     }
 
     async fn judge(&self, drawn: &Drawn, outcomes: Vec<Exchange>) -> Result<Vec<Entry>> {
-        let announced: Vec<Digest> = outcomes.iter().filter_map(|o| o.answer.map(|a| a.digest)).collect();
-        let doubled = duplicate_digests(&announced);
         let pngs: Vec<&[u8]> = outcomes.iter().filter_map(|o| o.png.as_deref()).collect();
+        let shown: Vec<Digest> = pngs.iter().map(|png| Digest::of(png)).collect();
+        let doubled = duplicate_digests(&shown);
         let verdicts = self.verdicts(drawn, &pngs).await?;
-        let mut by_miner: HashMap<Hotkey, Verdict> =
-            outcomes.iter().filter(|o| o.png.is_some()).map(|o| o.miner).zip(verdicts).collect();
+        let answers = outcomes.iter().filter(|o| o.png.is_some()).map(|o| o.miner).zip(shown.into_iter().zip(verdicts));
+        let mut by_miner: HashMap<Hotkey, (Digest, Verdict)> = answers.collect();
         let mut entries = Vec::with_capacity(outcomes.len());
         for o in outcomes {
             let label = drawn.label;
-            entries.push(match (o.answer, by_miner.remove(&o.miner)) {
-                (Some(answer), Some(verdict)) => {
-                    let duplicate = doubled.contains(&answer.digest);
-                    verdict.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, duplicate)
+            entries.push(match by_miner.remove(&o.miner) {
+                Some((answer, verdict)) => {
+                    verdict.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, doubled.contains(&answer))
                 }
-                (Some(answer), None) => {
-                    let missing = Verdict::unmeasured(Reason::ResponseMissing, label);
-                    let duplicate = doubled.contains(&answer.digest);
-                    missing.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, duplicate)
-                }
-                (None, _) => {
+                None => {
                     let reason = if o.forged {
                         Reason::BadSignature
-                    } else if o.elapsed_ms >= self.rules.deadline_ms {
+                    } else if o.bound.is_none() && o.elapsed_ms >= self.rules.deadline_ms {
                         Reason::Timeout
                     } else {
                         Reason::ResponseMissing

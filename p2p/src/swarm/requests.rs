@@ -1,5 +1,7 @@
 //! Requests in both directions: who may ask what, how often, and how the answer finds its way.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use libp2p::PeerId;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
@@ -12,6 +14,9 @@ use crate::events::{NetworkEvent, ReplyChannel, Request};
 use crate::handle::RequestError;
 use crate::metrics::add;
 use crate::protocols::{Decline, Protocol};
+
+/// Time between two looks whether a peer that asked is still there.
+const GONE_LOOK: Duration = Duration::from_millis(250);
 
 impl Task {
     /// Sends a request of the application.
@@ -111,8 +116,21 @@ impl Task {
         match self.events.try_send(NetworkEvent::Request(request)) {
             Ok(()) => self.replies.push(
                 async move {
-                    // The engine gives up on the channel after the same time.
-                    let answer = tokio::time::timeout(protocol.timeout(), answer).await;
+                    // The engine gives up on the channel after the same time, and when the peer is gone:
+                    // then nobody waits, and whoever works on the answer can stop.
+                    let gone = async {
+                        while channel.is_open() {
+                            tokio::time::sleep(GONE_LOOK).await;
+                        }
+                        Ok(Err(Decline::Internal))
+                    };
+                    let answered = async {
+                        tokio::select! {
+                            answer = answer => answer,
+                            gone = gone => gone,
+                        }
+                    };
+                    let answer = tokio::time::timeout(protocol.timeout(), answered).await;
                     let answer = match answer {
                         Ok(Ok(answer)) => answer,
                         Ok(Err(_)) => Err(Decline::Internal),

@@ -63,6 +63,25 @@ async fn an_answer_longer_than_was_asked_for_is_not_read_and_the_session_stays()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_asker_that_is_gone_no_longer_waits() {
+    let (v, mut m) = validator_and_miner().await;
+    let ask = v.net.request(m.id(), Protocol::Challenge, vec![1], SOON);
+    let work = async {
+        let request = m.request().await;
+        assert!(request.reply.is_open());
+        v.net.shutdown().await;
+        let left = async {
+            while request.reply.is_open() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        assert!(tokio::time::timeout(Duration::from_secs(5), left).await.is_ok(), "whoever works for it can stop");
+    };
+    let (got, ()) = tokio::join!(ask, work);
+    assert!(got.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unanswered_or_declined_request_ends() {
     let (v, mut m) = validator_and_miner().await;
     let ask = v.net.request(m.id(), Protocol::Challenge, vec![1], SOON);

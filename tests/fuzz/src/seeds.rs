@@ -126,8 +126,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "sync" => syncs(w),
         "beacon" => beacons().iter().map(|b| encode::encode(b.envelope())).chain([fixture("beacon")]).collect(),
         "log_record" => records(w),
-        "miner_request" => ["challenge", "fetch"].map(fixture).to_vec(),
-        "miner_response" => ["announce", "declined", "image"].map(fixture).to_vec(),
+        "miner_request" => ["challenge", "fetch", "offer", "handovers"].map(fixture).to_vec(),
+        "miner_response" => ["announce", "declined", "image", "need", "ready"].map(fixture).to_vec(),
         "png" => pngs(),
         "verdict" => verdicts(w),
         "picture" => pictures(),
@@ -182,12 +182,17 @@ fn transactions(w: &World) -> Vec<Transaction> {
 fn envelopes(w: &World) -> Vec<Vec<u8>> {
     let of = |t: &Transaction| match t {
         Transaction::RoundOpen(e)
+        | Transaction::RoundCommits(e)
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
         | Transaction::CheckVerdict(e) => Some(encode::encode(e)),
         _ => None,
     };
-    transactions(w).iter().filter_map(of).chain(["round-open", "round-result", "beacon"].map(fixture)).collect()
+    transactions(w)
+        .iter()
+        .filter_map(of)
+        .chain(["round-open", "round-commits", "round-result", "beacon"].map(fixture))
+        .collect()
 }
 
 fn state_proofs(w: &World) -> Vec<StateProof> {
@@ -221,7 +226,7 @@ fn inclusion(w: &World, height: usize, index: usize) -> Inclusion {
 }
 
 fn inclusions(w: &World) -> Vec<Inclusion> {
-    [(1, 0), (1, 4), (2, 6), (3, 5), (4, 1), (5, 4)].map(|(height, index)| inclusion(w, height, index)).to_vec()
+    [(1, 0), (1, 4), (2, 9), (3, 5), (4, 1), (5, 4)].map(|(height, index)| inclusion(w, height, index)).to_vec()
 }
 
 /// The handover at a height where the set changes.
@@ -243,19 +248,20 @@ fn bundles(w: &World) -> Vec<Vec<u8>> {
         Claim::Score { header, certificate, epoch, challenge: CHALLENGE, miner: w.miners[miner].hotkey(), record }
     };
     let root = |height| Claim::Root { header: header(height).0, certificate: header(height).1 };
-    let round = |opened: (usize, usize), closed: (usize, usize)| {
-        let (opened, closed) = (inclusion(w, opened.0, opened.1), inclusion(w, closed.0, closed.1));
+    let round = |height: usize, first: usize| {
+        let [opened, bound, closed] = [0, 1, 2].map(|i| inclusion(w, height, first + i));
         let Transaction::RoundResult(e) = &closed.transaction else { panic!("not a result") };
         let round = encode::decode::<RoundResult>("result", &e.payload, 1 << 20).unwrap().round;
-        Claim::Round { round, opened: Box::new(opened), closed: Some(Box::new(closed)) }
+        let (bound, closed) = (Some(Box::new(bound)), Some(Box::new(closed)));
+        Claim::Round { round, opened: Box::new(opened), bound, closed }
     };
     let all = [
         Bundle::new(&whole, root(6)),
         Bundle::new(&later, root(5)),
         Bundle::new(&whole, score(6, 0, 0)),
         Bundle::new(&later, score(6, 1, 2)),
-        Bundle::new(&whole, round((1, 1), (1, 2))),
-        Bundle::new(&later, round((4, 2), (4, 3))),
+        Bundle::new(&whole, round(1, 1)),
+        Bundle::new(&later, round(4, 3)),
     ];
     let fixtures = ["score-bundle", "absence-bundle", "round-bundle"].map(fixture);
     all.iter().map(Bundle::to_bytes).chain(fixtures).collect()

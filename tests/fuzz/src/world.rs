@@ -10,10 +10,10 @@ use perturb_ledger::{
     Block, Certificate, ChainReference, DoubleVote, Equivocation, Executed, Genesis, Ledger, MemoryStore,
     ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, vote_sign_bytes,
 };
-use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::round::{Meaning, TransformSecret};
 use perturb_types::{
-    ChallengeId, ConsensusPair, Digest, Measurement, Millionths, NetworkId, Reason, RoundId, RoundOpen, RoundResult,
-    Signed,
+    ChallengeId, ConsensusPair, Digest, Measurement, Millionths, NetworkId, Reason, RoundCommits, RoundId, RoundOpen,
+    RoundResult, Signed,
 };
 
 use crate::origin;
@@ -137,8 +137,7 @@ impl World {
                 semantic: Meaning::NotAsked,
             };
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
-            let statement = AnswerStatement { round: open.round, image: open.image, answer: digest };
-            verdict.entry(rules, 3, miner.hotkey(), miner.answer(&self.network, &statement), 500, false)
+            verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
         RoundResult {
             round: open.round,
@@ -150,16 +149,30 @@ impl World {
         }
     }
 
+    /// What the miners bind themselves to for the answers of a result.
+    pub fn commits(&self, open: &RoundOpen, result: &RoundResult) -> RoundCommits {
+        let commits = self.miners.iter().zip(&result.entries).map(|(miner, entry)| {
+            entry.answer.map(|answer| miner.bind(&self.network, open.round, open.image, &answer))
+        });
+        RoundCommits { round: open.round, commits: commits.collect() }
+    }
+
+    /// Commitments, signed.
+    pub fn sign_commits(&self, v: usize, commits: RoundCommits) -> Transaction {
+        Transaction::RoundCommits(Signed::sign(&self.keys[v], &self.network, commits).into_envelope())
+    }
+
     /// A result, signed.
     pub fn sign_result(&self, v: usize, result: RoundResult) -> Transaction {
         Transaction::RoundResult(Signed::sign(&self.keys[v], &self.network, result).into_envelope())
     }
 
-    /// Opening and result of a round.
+    /// Opening, commitments and result of a round.
     pub fn whole(&self, v: usize, seq: u64, epoch: u64) -> Vec<Transaction> {
         let open = self.open(v, seq, epoch);
         let result = self.result(v, &open);
-        vec![Transaction::RoundOpen(open.into_envelope()), self.sign_result(v, result)]
+        let bound = self.sign_commits(v, self.commits(&open, &result));
+        vec![Transaction::RoundOpen(open.into_envelope()), bound, self.sign_result(v, result)]
     }
 
     /// A validator's readiness.

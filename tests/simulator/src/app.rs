@@ -9,8 +9,10 @@ use perturb_ledger::state::open_key;
 use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Ledger, StateStore, Transaction, query};
-use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
-use perturb_types::{Digest, Entry, Measurement, Millionths, Reason, RoundId, RoundOpen, RoundResult, Signed, encode};
+use perturb_types::round::{Meaning, TransformSecret};
+use perturb_types::{
+    Digest, Entry, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, Signed, encode,
+};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -76,6 +78,8 @@ impl Checking {
 
 struct Round {
     open: Vec<u8>,
+    /// None where no miner answered.
+    commits: Option<Vec<u8>>,
     result: Vec<u8>,
     told: u32,
 }
@@ -128,6 +132,7 @@ impl App {
                 out.push(round.open.clone());
             }
             if round.told > 0 && round.told % 4 == 1 && style != Style::NeverCloses {
+                out.extend(round.commits.clone());
                 out.push(round.result.clone());
             }
             round.told += 1;
@@ -219,11 +224,14 @@ impl App {
         {
             first.score = Millionths(first.score.0 / 2 + 500_000);
         }
+        let commits = commits(cast, &open, &entries);
+        let commits = commits.map(|c| Signed::sign(&cast.pairs[me], &cast.network, c).into_envelope());
         let result =
             RoundResult { round: id, open: open.digest(), transform: secret, source_index: seq, label, entries };
         let result = Signed::sign(&cast.pairs[me], &cast.network, result);
         Round {
             open: encode::encode(&Transaction::RoundOpen(open.into_envelope())),
+            commits: commits.map(|envelope| encode::encode(&Transaction::RoundCommits(envelope))),
             result: encode::encode(&Transaction::RoundResult(result.into_envelope())),
             told: 0,
         }
@@ -269,6 +277,15 @@ fn entry(
         semantic: Meaning::NotAsked,
     };
     let digest = Digest::of(format!("{} {miner} {changed}", open.round).as_bytes());
-    let statement = AnswerStatement { round: open.round, image: open.image, answer: digest };
-    verdict.entry(rules, label, signer.hotkey(), signer.answer(&cast.network, &statement), 500, false)
+    verdict.entry(rules, label, signer.hotkey(), digest, 500, false)
+}
+
+/// What the miners bound themselves to, where one of them did.
+fn commits(cast: &Cast, open: &RoundOpen, entries: &[Entry]) -> Option<RoundCommits> {
+    let bound =
+        cast.miners.iter().zip(entries).map(|(miner, entry)| {
+            entry.answer.map(|answer| miner.bind(&cast.network, open.round, open.image, &answer))
+        });
+    let commits: Vec<_> = bound.collect();
+    commits.iter().any(Option::is_some).then_some(RoundCommits { round: open.round, commits })
 }

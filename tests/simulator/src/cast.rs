@@ -11,8 +11,8 @@ use perturb_ledger::tx::{Delegation, Neuron, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{ChainReference, Transaction};
 use perturb_types::encode::{self, Domain};
-use perturb_types::round::{Answer, AnswerStatement};
-use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId};
+use perturb_types::round::{AnswerCommit, AnswerStatement};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId, RoundId};
 use rand_core_06::{CryptoRng, RngCore};
 
 use crate::plan::Plan;
@@ -92,10 +92,11 @@ impl Signer {
         self.0.sign(schnorrkel::context::attach_rng(transcript, NoRandomness)).to_bytes()
     }
 
-    /// A signed answer.
-    pub fn answer(&self, network: &NetworkId, statement: &AnswerStatement) -> Answer {
-        let signature = self.sign(Domain::Answer, network, &encode::encode(statement));
-        Answer { digest: statement.answer, signature }
+    /// What it binds itself to for an answer.
+    pub fn bind(&self, network: &NetworkId, round: RoundId, image: Digest, answer: &Digest) -> AnswerCommit {
+        let statement = AnswerStatement::of(network, round, image, &self.hotkey(), answer);
+        let signature = self.sign(Domain::Answer, network, &encode::encode(&statement));
+        AnswerCommit { commit: statement.commit, signature }
     }
 }
 

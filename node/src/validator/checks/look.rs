@@ -88,8 +88,7 @@ impl Looker {
             Ok(clean) => clean,
             Err(outcome) => return Ok(outcome),
         };
-        let answers = result.entries.iter().filter(|e| needs_image(e)).filter_map(|e| e.answer.map(|a| a.digest));
-        let wanted: Vec<Digest> = answers.collect();
+        let wanted: Vec<Digest> = result.entries.iter().filter(|e| needs_image(e)).filter_map(|e| e.answer).collect();
         let most = answer_bytes(clean.width, clean.height);
         let fetched = gather(evidence, &wanted, round, most, patience.image);
         // Whoever withholds by being slow withholds.

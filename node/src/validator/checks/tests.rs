@@ -11,7 +11,7 @@ use perturb_challenge::verify::{Verdict, verify_batch};
 use perturb_ledger::genesis::Aggregation;
 use perturb_ledger::spot::FreshRow;
 use perturb_ledger::verdict::Finding;
-use perturb_types::round::{Answer, TransformSecret};
+use perturb_types::round::TransformSecret;
 use perturb_types::{ChallengeId, Digest, Hotkey, Reason, RoundResult};
 
 use super::evidence::Evidence;
@@ -121,8 +121,7 @@ impl Given {
         let refs: Vec<&[u8]> = pngs.iter().map(Vec::as_slice).collect();
         let verdicts = verify_batch(&looker.spec.rules, &clean, label, &refs, &Odd, &Exact);
         let entry = |(i, (v, png)): (usize, (Verdict, &Vec<u8>))| {
-            let answer = Answer { digest: Digest::of(png), signature: [0; 64] };
-            v.entry(&looker.spec.rules, label, Hotkey([100 + i as u8; 32]), answer, 500, false)
+            v.entry(&looker.spec.rules, label, Hotkey([100 + i as u8; 32]), Digest::of(png), 500, false)
         };
         let entries = verdicts.into_iter().zip(&pngs).enumerate().map(entry).collect();
         let (open, transform, source_index) = (Digest([0; 32]), TransformSecret([0; 32]), round.seq);
@@ -134,7 +133,7 @@ impl Given {
     }
 
     fn answer(&self, round: &RoundId, i: usize) -> Digest {
-        self.results[round].entries[i].answer.unwrap().digest
+        self.results[round].entries[i].answer.unwrap()
     }
 }
 

@@ -18,7 +18,7 @@ use super::liars::Everybody;
 use super::world::{commit, genesis, history};
 use crate::localnet::plan::Plan;
 use crate::validator::evidence::{Evidence, Rooms};
-use crate::validator::exchange::{Exchange, Question, ask};
+use crate::validator::exchange::Asking;
 use crate::validator::pending;
 
 const NET: NetworkId = NetworkId([9; 32]);
@@ -48,11 +48,12 @@ async fn play(pair: HotkeyPair, round: RoundId, bytes: usize, known: Vec<p2p::Mu
         let NetworkEvent::Request(request) = event else { continue };
         let response = match wire::from_cbor("request", &request.data, wire::MAX_MINER_REQUEST_BYTES).unwrap() {
             MinerRequest::Challenge(_) => {
-                let answer = Digest::of(&png);
-                let signature = AnswerStatement { round, image: IMAGE, answer }.sign(&pair, &NET).signature.to_vec();
-                MinerResponse::Announce { answer: answer.0.to_vec(), signature }
+                let statement = AnswerStatement::of(&NET, round, IMAGE, &pair.hotkey(), &Digest::of(&png));
+                let bound = statement.sign(&pair, &NET);
+                MinerResponse::Announce { commit: bound.commit.0.to_vec(), signature: bound.signature.to_vec() }
             }
             MinerRequest::Fetch { .. } => MinerResponse::Image { png: png.clone() },
+            MinerRequest::Offer { .. } | MinerRequest::Handovers { .. } => MinerResponse::Ready,
         };
         request.reply.answer(wire::to_cbor("response", &response).unwrap());
     }
@@ -62,6 +63,9 @@ async fn play(pair: HotkeyPair, round: RoundId, bytes: usize, known: Vec<p2p::Mu
 async fn a_miner_that_pads_its_answers_is_bound_by_them_and_none_of_them_is_read() {
     let pair = |seed: u8| HotkeyPair::from_seed(&[seed; 32]).unwrap();
     let (validator, most) = (pair(1), answer_bytes(SIDE, SIDE));
+    let dir = tempfile::tempdir().unwrap();
+    let plan = Plan::new(&dir.path().join("net"), 9, 4, 0, 2).unwrap();
+    let database = history(&dir.path().join("node"), &plan, &genesis(&plan), 1);
     let round = RoundId { validator: validator.hotkey(), challenge: ChallengeId(0), seq: 7 };
     let (network, mut events) = join(p2p::Role::Validator, &validator, vec![]).await;
     // The old limit; the bound to the byte; one more.
@@ -81,15 +85,15 @@ async fn a_miner_that_pads_its_answers_is_bound_by_them_and_none_of_them_is_read
     }
     let challenge = wire::to_cbor("challenge", &challenge(round)).unwrap();
     let deadline = Duration::from_secs(20);
-    let (network_ref, challenge) = (&network, challenge.as_slice());
-    let question =
-        Question { network: network_ref, id: &NET, round, image: IMAGE, challenge, deadline, answer_bytes: most };
-    let mut came: Vec<Exchange> = Vec::new();
+    let asking = Asking { network: &network, database: &database, id: &NET, round, image: IMAGE, answer_bytes: most };
+    let mut read = Vec::new();
     for (pair, _) in &miners {
-        came.push(ask(&question, pair.hotkey()).await);
+        let peer = network.peer_of(&pair.hotkey());
+        let mut outcome = asking.challenge(pair.hotkey(), peer, &challenge, deadline).await;
+        assert!(outcome.bound.is_some(), "each is bound by its announcement");
+        asking.fetch(&mut outcome).await;
+        read.push(outcome.png.map(|png| png.len()));
     }
-    assert!(came.iter().all(|outcome| outcome.answer.is_some()), "each is bound by its announcement");
-    let read: Vec<Option<usize>> = came.iter().map(|outcome| outcome.png.as_ref().map(Vec::len)).collect();
     assert_eq!(read, [None, Some(most), None]);
     let bytes = network.metrics().responses_in_bytes;
     assert!(bytes < 3 * (most as u64 + 4096), "{bytes} bytes were read");
@@ -98,16 +102,7 @@ async fn a_miner_that_pads_its_answers_is_bound_by_them_and_none_of_them_is_read
 }
 
 fn challenge(round: RoundId) -> MinerRequest {
-    MinerRequest::Challenge(Box::new(wire::Challenge {
-        round: round.into(),
-        open: vec![],
-        image: vec![],
-        label: 0,
-        model: String::new(),
-        model_digest: vec![],
-        rules: perturb_challenge::rules::Rules::subnet().to_wire(0),
-        deadline_ms: 1000,
-    }))
+    MinerRequest::Challenge(Box::new(wire::Challenge { round: round.into(), image: vec![], label: 0 }))
 }
 
 #[test]
@@ -149,11 +144,11 @@ fn a_round_is_owed_from_before_its_opening_is_agreed_and_without_room_there_is_n
     assert!(rooms.before_draw().is_err(), "no image is drawn for what has no room");
     drop((room, second));
     // A proposer leaves the opening out for long; the node dies and comes back.
-    pending::store(&db, ChallengeId(0), 0, "open", &encode::encode(&open)).unwrap();
+    pending::store(&db, ChallengeId(0), 0, pending::OPEN, &encode::encode(&open)).unwrap();
     for agreed in [false, true] {
         if agreed {
             commit(&mut ledger, &pairs, vec![open.clone()], false);
-            db.delete_row(&format!("pending/00000/{:020}/open", 0)).unwrap();
+            db.delete_row(&format!("pending/00000/{:020}/{}", 0, pending::OPEN)).unwrap();
         }
         assert_eq!(evidence.pinned().unwrap(), [round(0)].into());
         evidence.prune().unwrap();

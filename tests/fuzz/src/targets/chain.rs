@@ -5,7 +5,7 @@ use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{Block, Certificate, Header, LightError, Transaction, Trust, ValidatorSet};
 use perturb_types::envelope::Payload;
-use perturb_types::{Envelope, RoundOpen, RoundResult, encode, limits};
+use perturb_types::{Envelope, RoundCommits, RoundOpen, RoundResult, encode, limits};
 
 use super::canonical;
 use crate::world::world;
@@ -33,6 +33,7 @@ pub fn envelope(bytes: &[u8]) {
     let envelope = read.unwrap_or(none);
     let payload = if envelope.payload.is_empty() { bytes } else { &envelope.payload };
     opens::<RoundOpen>(&envelope, payload);
+    opens::<RoundCommits>(&envelope, payload);
     opens::<RoundResult>(&envelope, payload);
     opens::<Readiness>(&envelope, payload);
     opens::<CheckVerdict>(&envelope, payload);

@@ -4,7 +4,7 @@ use perturb_ledger::proofs::StateProof;
 use perturb_ledger::state::META;
 use perturb_ledger::tx::{Order, Snapshot};
 use perturb_ledger::{Block, Ledger, MemoryStore, Pulse, StateStore, Transaction, receipt};
-use perturb_types::{Digest, Envelope, RoundResult, encode};
+use perturb_types::{Digest, Envelope, RoundCommits, RoundResult, encode};
 
 use crate::bytes::Reader;
 use crate::world::{World, world};
@@ -148,13 +148,19 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
             // Any payload, signed.
             let pair = &world.keys[v];
             let payload = r.piece().to_vec();
-            let domain = [encode::Domain::RoundOpen, encode::Domain::RoundResult, encode::Domain::CheckVerdict];
-            let kind = r.below(3);
+            let domain = [
+                encode::Domain::RoundOpen,
+                encode::Domain::RoundResult,
+                encode::Domain::RoundCommits,
+                encode::Domain::CheckVerdict,
+            ];
+            let kind = r.below(4);
             let signature = pair.sign(&encode::signing_bytes(domain[kind], &network, &payload));
             let envelope = Envelope { signer: pair.public(), signature, payload };
             match kind {
                 0 => Transaction::RoundOpen(envelope),
                 1 => Transaction::RoundResult(envelope),
+                2 => Transaction::RoundCommits(envelope),
                 _ => Transaction::CheckVerdict(envelope),
             }
         }
@@ -165,6 +171,14 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
             let mut bytes = encode::encode(&Pulse::of_development(round).unwrap());
             r.damage(&mut bytes);
             Transaction::Pulse(encode::decode("pulse", &bytes, 64).ok()?)
+        }
+        9 => {
+            // The commitments of the round opened last, honest or with some bytes changed.
+            let open = world.open(v, next_seq(ledger, world, v, r).saturating_sub(1), epoch);
+            let commits = world.commits(&open, &world.result(v, &open));
+            let mut bytes = encode::encode(&commits);
+            r.damage(&mut bytes);
+            world.sign_commits(v, encode::decode::<RoundCommits>("commits", &bytes, 1 << 16).unwrap_or(commits))
         }
         _ => verdict(world, v, r)?,
     })

@@ -1,10 +1,10 @@
 //! The protocol between validators and miners, in CBOR.
 
-use perturb_challenge::Rules;
+use perturb_ledger::{AgreedRows, Handover, StateStore, Trust, agreed};
 use perturb_types::wire::{
     self, MAX_MINER_REQUEST_BYTES, MAX_MINER_RESPONSE_BYTES, MinerRequest, MinerResponse, WireRound,
 };
-use perturb_types::{Envelope, RoundId, RoundOpen, encode, limits};
+use perturb_types::{RoundId, encode};
 
 use crate::world::world;
 
@@ -25,25 +25,37 @@ fn round(round: &WireRound) {
     }
 }
 
+/// What is proved to a miner: nothing but what the state of a certified header has.
+fn rows(id: &WireRound, bytes: &[u8], keys: impl Fn(&RoundId) -> [Vec<u8>; 2]) {
+    round(id);
+    let world = world();
+    let trust = Trust::genesis(&world.genesis).unwrap();
+    let Ok(rows) = encode::decode::<AgreedRows>("agreed rows", bytes, MAX_MINER_REQUEST_BYTES) else { return };
+    let Ok(id) = RoundId::try_from(id) else { return };
+    let keys: Vec<Vec<u8>> = keys(&id).into_iter().filter(|key| !key.is_empty()).collect();
+    if rows.check(&keys, &trust).is_err() {
+        return;
+    }
+    let height = usize::try_from(rows.header.height).unwrap();
+    assert!(rows.header == world.blocks[height - 1].0.header, "a header that no quorum certified");
+    for (proof, key) in rows.rows.iter().zip(&keys) {
+        let store = &world.stores[height];
+        assert!(proof.key == *key && proof.value == store.value(key).unwrap(), "a row that is not the state's");
+    }
+}
+
 /// What a miner reads.
 pub fn request(bytes: &[u8]) {
     match again::<MinerRequest>(bytes, MAX_MINER_REQUEST_BYTES) {
-        Some(MinerRequest::Challenge(challenge)) => {
-            round(&challenge.round);
-            let _ = wire::digest(&challenge.model_digest);
-            if let Some(rules) = Rules::from_wire(&challenge.rules)
-                && rules.validate().is_ok()
-            {
-                let _ = rules.to_wire(7);
-            }
-            let envelope = encode::decode::<Envelope>("opening", &challenge.open, limits::MAX_ROUND_OPEN_BYTES + 128);
-            if let Ok(envelope) = envelope {
-                let _ = envelope.open::<RoundOpen>(&world().network);
+        Some(MinerRequest::Offer { round: id, agreed }) => rows(&id, &agreed, agreed::offer_keys),
+        Some(MinerRequest::Handovers { handovers }) => {
+            for bytes in &handovers {
+                let _ = encode::decode::<Handover>("handover", bytes, bytes.len());
             }
         }
-        Some(MinerRequest::Fetch { round: id, answer }) => {
-            round(&id);
-            assert!(wire::digest(&answer).is_ok() == (answer.len() == 32));
+        Some(MinerRequest::Challenge(challenge)) => round(&challenge.round),
+        Some(MinerRequest::Fetch { round: id, agreed }) => {
+            rows(&id, &agreed, |round| [agreed::offer_keys(round)[0].clone(), Vec::new()]);
         }
         None => {}
     }
@@ -52,11 +64,11 @@ pub fn request(bytes: &[u8]) {
 /// What a validator reads.
 pub fn response(bytes: &[u8]) {
     match again::<MinerResponse>(bytes, MAX_MINER_RESPONSE_BYTES) {
-        Some(MinerResponse::Announce { answer, signature }) => {
-            assert!(wire::digest(&answer).is_ok() == (answer.len() == 32));
+        Some(MinerResponse::Announce { commit, signature }) => {
+            assert!(wire::digest(&commit).is_ok() == (commit.len() == 32));
             assert!(wire::fixed::<64>("signature", &signature).is_ok() == (signature.len() == 64));
         }
         Some(MinerResponse::Image { png }) => assert!(png.len() <= MAX_MINER_RESPONSE_BYTES),
-        Some(MinerResponse::Declined { .. }) | None => {}
+        Some(MinerResponse::Ready | MinerResponse::Need { .. } | MinerResponse::Declined { .. }) | None => {}
     }
 }

@@ -7,7 +7,7 @@ use perturb_challenge::semantics::Exact;
 use perturb_challenge::verify::{verify, verify_batch};
 use perturb_challenge::{Classifier, ClassifierError, Pixels, PngLimits, Rules};
 use perturb_types::limits::answer_bytes;
-use perturb_types::round::{Answer, TransformSecret};
+use perturb_types::round::TransformSecret;
 use perturb_types::{Digest, Hotkey, Reason, RoundId, RoundResult};
 
 use crate::world::CHALLENGE;
@@ -125,8 +125,7 @@ fn judged(bytes: &[u8]) {
         assert!(all.len() == 3 && all[0] == one && all[2] == one);
         assert!(all[1].reason == Reason::BelowMinDelta, "the clean image itself: {:?}", all[1]);
         // The record that a validator makes of it is one that everyone derives again.
-        let answer = Answer { digest: Digest::of(bytes), signature: [0; 64] };
-        let entry = one.entry(&rules, 0, Hotkey([1; 32]), answer, 500, false);
+        let entry = one.entry(&rules, 0, Hotkey([1; 32]), Digest::of(bytes), 500, false);
         let result = RoundResult {
             round: RoundId { validator: Hotkey([2; 32]), challenge: CHALLENGE, seq: 0 },
             open: Digest([0; 32]),

@@ -67,7 +67,10 @@ impl Bent {
                 Self::at(scene, block, parent_ms + 1, |t| !matches!(t, Transaction::EpochClose { .. }))
             }
             Bend::Censored => Self::another(scene, block, |t| match t {
-                Transaction::RoundOpen(e) | Transaction::RoundResult(e) | Transaction::Readiness(e) => e.signer == me,
+                Transaction::RoundOpen(e)
+                | Transaction::RoundCommits(e)
+                | Transaction::RoundResult(e)
+                | Transaction::Readiness(e) => e.signer == me,
                 _ => false,
             }),
             Bend::Roots => {

@@ -111,8 +111,8 @@ pub fn play(setting: &Setting, seed: u64) -> Result<Yield, Fault> {
     let mut out = Yield { shares: vec![0.0; setting.miners.len()], ..Yield::default() };
     let mut paid = 0u32;
     for number in 0..setting.epochs {
-        for step in 0..setting.rounds {
-            rounds.step(setting, &mut stage, number, step, &mut rng)?;
+        for _ in 0..setting.rounds {
+            rounds.step(setting, &mut stage, number, &mut rng)?;
         }
         stage.close()?;
         let record = epoch::record(stage.ledger.store(), number, CHALLENGE).map_err(Fault::new)?;

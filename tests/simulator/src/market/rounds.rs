@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Pulse, Transaction, query};
-use perturb_types::round::{Answer, AnswerStatement, TransformSecret};
-use perturb_types::{Digest, Hotkey, RoundId, RoundOpen, RoundResult, Signed};
+use perturb_types::round::TransformSecret;
+use perturb_types::{Digest, Entry, RoundCommits, RoundId, RoundOpen, RoundResult, Signed};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -13,7 +13,7 @@ use super::miner::{Given, Image};
 use super::stage::Stage;
 use super::validator::LABEL;
 use super::{Conduct, Fault, Setting};
-use crate::cast::CHALLENGE;
+use crate::cast::{CHALLENGE, Signer};
 
 /// What the rounds so far came to.
 pub(super) struct Rounds {
@@ -37,21 +37,22 @@ impl Rounds {
         setting: &Setting,
         stage: &mut Stage,
         epoch: u64,
-        _step: u32,
         rng: &mut ChaCha8Rng,
     ) -> Result<(), Fault> {
-        let (mut openings, mut results) = (Vec::new(), Vec::new());
+        let (mut openings, mut commits, mut results) = (Vec::new(), Vec::new(), Vec::new());
         for validator in 0..setting.validators.len() {
             let image = Image { difficulty: rng.random_range(600..1600) };
             let hotkey = stage.validators[validator].0.hotkey();
             let is_member = stage.ledger.validators().by_hotkey(&hotkey).is_some();
             if is_member && setting.validators[validator].works() {
-                let (open, result) = self.round(setting, stage, validator, epoch, &image, rng);
+                let (open, bound, result) = self.round(setting, stage, validator, epoch, &image, rng);
                 openings.push(open);
+                commits.extend(bound);
                 results.push(result);
             }
         }
         stage.block(openings)?;
+        stage.block(commits)?;
         stage.block(results)?;
         // The next block puts what was closed down to a pulse, which draws among it.
         stage.block(Vec::new())?;
@@ -73,7 +74,7 @@ impl Rounds {
         epoch: u64,
         image: &Image,
         rng: &mut ChaCha8Rng,
-    ) -> (Transaction, Transaction) {
+    ) -> (Transaction, Option<Transaction>, Transaction) {
         let member = &setting.validators[validator];
         let (hotkey, pair) = &stage.validators[validator];
         let round = RoundId { validator: hotkey.hotkey(), challenge: CHALLENGE, seq: self.next[validator] };
@@ -92,14 +93,20 @@ impl Rounds {
         let given: Vec<Option<Given>> =
             setting.miners.iter().map(|m| m.answer(image, validator, epoch, members, rng)).collect();
         let rules = stage.ledger.genesis().challenges[0].rules.clone();
-        let (entries, forged) = member.record(&rules, &given, &signed(stage, &open), rng);
+        let answers: Vec<_> = stage.miners.iter().map(|m| (m.hotkey(), answer(&round, m))).collect();
+        let (entries, forged) = member.record(&rules, &given, &answers, rng);
         if forged {
             self.forged.insert(round);
         }
+        let bound = bind(stage, &open, &entries).map(|c| Signed::sign(pair, &stage.network, c).into_envelope());
         let result =
             RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: LABEL, entries };
         let result = Signed::sign(pair, &stage.network, result);
-        (Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result.into_envelope()))
+        (
+            Transaction::RoundOpen(open.into_envelope()),
+            bound.map(Transaction::RoundCommits),
+            Transaction::RoundResult(result.into_envelope()),
+        )
     }
 
     /// What every working member says of the drawn rounds of the others. What a node finds by fetching
@@ -126,12 +133,16 @@ impl Rounds {
     }
 }
 
-/// An answer of every miner to an opening, should its validator record one.
-fn signed(stage: &Stage, open: &Signed<RoundOpen>) -> Vec<(Hotkey, Answer)> {
-    let answer = |signer: &crate::cast::Signer| {
-        let digest = Digest::of(format!("{} {}", open.round, signer.hotkey()).as_bytes());
-        let statement = AnswerStatement { round: open.round, image: open.image, answer: digest };
-        (signer.hotkey(), signer.answer(&stage.network, &statement))
+/// A miner's answer in a round.
+fn answer(round: &RoundId, miner: &Signer) -> Digest {
+    Digest::of(format!("{round} {}", miner.hotkey()).as_bytes())
+}
+
+/// What the miners are bound to whose answers their validator records.
+fn bind(stage: &Stage, open: &RoundOpen, entries: &[Entry]) -> Option<RoundCommits> {
+    let of = |(miner, entry): (&Signer, &Entry)| {
+        entry.answer.map(|answer| miner.bind(&stage.network, open.round, open.image, &answer))
     };
-    stage.miners.iter().map(answer).collect()
+    let commits: Vec<_> = stage.miners.iter().zip(entries).map(of).collect();
+    commits.iter().any(Option::is_some).then_some(RoundCommits { round: open.round, commits })
 }

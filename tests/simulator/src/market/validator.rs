@@ -2,8 +2,8 @@
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
-use perturb_types::round::{Answer, Meaning};
-use perturb_types::{Entry, Hotkey, Measurement, Millionths, Reason};
+use perturb_types::round::Meaning;
+use perturb_types::{Digest, Entry, Hotkey, Measurement, Millionths, Reason};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -64,12 +64,12 @@ impl Member {
         &self,
         rules: &Rules,
         given: &[Option<Given>],
-        signed: &[(Hotkey, Answer)],
+        answers: &[(Hotkey, Digest)],
         rng: &mut ChaCha8Rng,
     ) -> (Vec<Entry>, bool) {
         let forged = matches!(self.conduct, Conduct::Forges { rate, .. } if rng.random_ratio(rate, 1_000_000));
         let seen = given.iter().enumerate().map(|(miner, given)| self.sees(miner, *given, forged));
-        let entries = seen.zip(signed).map(|(given, (miner, answer))| entry(rules, given, *miner, *answer)).collect();
+        let entries = seen.zip(answers).map(|(given, (miner, answer))| entry(rules, given, *miner, *answer)).collect();
         (entries, forged)
     }
 
@@ -87,7 +87,7 @@ impl Member {
     }
 }
 
-fn entry(rules: &Rules, given: Option<Given>, miner: Hotkey, answer: Answer) -> Entry {
+fn entry(rules: &Rules, given: Option<Given>, miner: Hotkey, answer: Digest) -> Entry {
     let Some(given) = given else {
         return Verdict::absent(rules, LABEL, miner, Reason::ResponseMissing, 0);
     };

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::epoch::{self, MinerRecord};
 use perturb_ledger::verdict::CheckVerdict;
-use perturb_ledger::{Block, MemoryStore, Transaction, query};
-use perturb_types::round::{RoundOpen, RoundResult};
-use perturb_types::{Hotkey, encode};
+use perturb_ledger::{Block, MemoryStore, Snapshot, Transaction, query};
+use perturb_types::encode::Domain;
+use perturb_types::round::{RoundCommits, RoundOpen, RoundResult};
+use perturb_types::{Digest, Hotkey, RoundId, encode};
 
 use super::checks::CheckOracle;
 use super::{Judged, Powers, broken};
@@ -22,6 +23,8 @@ pub(super) struct StateOracle {
     next: BTreeMap<Hotkey, u64>,
     /// Miners of the rounds that are open.
     open: BTreeMap<(Hotkey, u64), Vec<Hotkey>>,
+    /// What they were bound to, each at most once.
+    bound: BTreeMap<RoundId, Vec<Option<Digest>>>,
     /// Verdicts on drawn rounds.
     pub checks: CheckOracle,
     /// Aggregates judged.
@@ -42,6 +45,7 @@ impl StateOracle {
             liars,
             next: BTreeMap::new(),
             open: BTreeMap::new(),
+            bound: BTreeMap::new(),
             checks: CheckOracle::default(),
             aggregates: 0,
             standing: BTreeMap::new(),
@@ -74,6 +78,17 @@ impl StateOracle {
                     *next += 1;
                     self.open.insert((open.round.validator, open.round.seq), open.miners);
                 }
+                Transaction::RoundCommits(e) => {
+                    let Ok(given) = encode::decode::<RoundCommits>("commits", &e.payload, e.payload.len()) else {
+                        return broken("rounds", "a block holds commitments that cannot be read");
+                    };
+                    let commits = given.commits.iter().map(|c| c.map(|c| c.commit)).collect();
+                    if !self.open.contains_key(&(given.round.validator, given.round.seq))
+                        || self.bound.insert(given.round, commits).is_some()
+                    {
+                        return broken("rounds", format!("round {} is bound twice or not open", given.round));
+                    }
+                }
                 Transaction::RoundResult(e) => {
                     let Ok(result) = encode::decode::<RoundResult>("result", &e.payload, e.payload.len()) else {
                         return broken("rounds", "a block holds a result that cannot be read");
@@ -84,6 +99,7 @@ impl StateOracle {
                     if asked.as_ref() != Some(&answered) {
                         return broken("rounds", format!("round {} closes with other miners than asked", result.round));
                     }
+                    self.answers(cast, &result)?;
                     *self.worked[0].entry(result.round.validator).or_default() += 1;
                 }
                 Transaction::CheckVerdict(e) => {
@@ -92,12 +108,26 @@ impl StateOracle {
                     };
                     *self.worked[1].entry(v.hotkey).or_default() += 1;
                 }
-                Transaction::EpochClose { epoch, .. } => {
+                Transaction::EpochClose { epoch, snapshot } => {
                     self.epoch(cast, set, store, *epoch)?;
-                    self.work(cast, set, store)?;
+                    self.work(cast, set, snapshot, store)?;
                     self.take_standing(cast, store);
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer is what its miner was bound to before it was shown.
+    fn answers(&mut self, cast: &Cast, result: &RoundResult) -> Judged {
+        let bound = self.bound.remove(&result.round).unwrap_or_default();
+        for (i, entry) in result.entries.iter().enumerate() {
+            let Some(answer) = entry.answer else { continue };
+            let payload = encode::encode(&(result.round, entry.miner, answer));
+            let shown = encode::digest(Domain::AnswerCommit, &cast.network, &payload);
+            if bound.get(i).copied().flatten() != Some(shown) {
+                return broken("rounds", format!("round {} has an answer that nobody was bound to", result.round));
             }
         }
         Ok(())
@@ -168,8 +198,9 @@ impl StateOracle {
     }
 
     /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts (there
-    /// without its own drawn rounds, which are not its to judge), has no place in the next set, unless the others are no quorum of this one; nobody else loses it for that.
-    fn work(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore) -> Judged {
+    /// without its own drawn rounds, which are not its to judge), has no place in the next set, unless the
+    /// others are no quorum of those that keep their permit; nobody else loses it for that.
+    fn work(&mut self, cast: &Cast, set: &Powers, snapshot: &Snapshot, store: &MemoryStore) -> Judged {
         let Ok(next) = query::validators(store) else { return broken("work", "there is no next set") };
         let all: u128 = set.values().sum();
         let mut lazy: BTreeMap<usize, String> = BTreeMap::new();
@@ -184,7 +215,10 @@ impl StateOracle {
                 lazy.insert(*i, format!("{} {what}, the median is {median}", of(i)));
             }
         }
-        let busy: u128 = set.iter().filter(|(i, _)| !lazy.contains_key(i)).map(|(_, power)| power).sum();
+        let keeps = |i: &usize| snapshot.neuron(&cast.hotkeys[*i].hotkey()).is_some_and(|n| n.permit);
+        let kept = || set.iter().filter(|(i, _)| keeps(i));
+        let all: u128 = kept().map(|(_, power)| power).sum();
+        let busy: u128 = kept().filter(|(i, _)| !lazy.contains_key(i)).map(|(_, power)| power).sum();
         let stays = |i: &usize| next.by_hotkey(&cast.hotkeys[*i].hotkey()).is_some();
         match lazy.iter().find(|(i, _)| stays(i)) {
             Some((i, did)) if busy * 3 > all * 2 => broken("work", format!("validator {i} did {did}, and it stays")),
