@@ -156,7 +156,7 @@ impl Candidates {
     }
 
     /// When a proposal came, where that is not logged yet; it counts as logged from now on.
-    pub fn to_log(&mut self, digest: &Digest, round: u32, fresh: bool) -> Option<Millis> {
+    pub fn take_for_log(&mut self, digest: &Digest, round: u32, fresh: bool) -> Option<Millis> {
         let proposals = &mut self.all.get_mut(digest)?.proposals;
         let seen = proposals.iter_mut().find(|s| (s.round, s.fresh, s.logged) == (round, fresh, false))?;
         seen.logged = true;

@@ -55,22 +55,25 @@ pub struct Outlier {
     pub count: OutlierRow,
 }
 
+/// Coldkeys.
+type Owners = BTreeSet<[u8; 32]>;
+
 /// Counts everybody who contributed to a miner that was scored in this epoch, by rising hotkey.
 pub(crate) fn count(miners: &[MinerRecord], snapshot: &Snapshot) -> Vec<Outlier> {
-    let mut owners: BTreeMap<Hotkey, (BTreeSet<[u8; 32]>, BTreeSet<[u8; 32]>)> = BTreeMap::new();
+    let mut owners: BTreeMap<Hotkey, [Owners; 2]> = BTreeMap::new();
     for miner in miners.iter().filter(|m| m.kept.is_none()) {
         let Some(aggregate) = &miner.aggregate else { continue };
         let Some(neuron) = snapshot.neuron(&miner.hotkey) else { continue };
         for c in &miner.contributions {
-            let (rejected, all) = owners.entry(c.validator).or_default();
+            let [rejected, all] = owners.entry(c.validator).or_default();
             all.insert(neuron.coldkey);
             if aggregate.rejected.contains(&c.validator) {
                 rejected.insert(neuron.coldkey);
             }
         }
     }
-    let size = |set: BTreeSet<[u8; 32]>| u32::try_from(set.len()).unwrap_or(u32::MAX);
-    let row = |(rejected, all)| OutlierRow { rejected: size(rejected), owners: size(all) };
+    let size = |set: Owners| u32::try_from(set.len()).unwrap_or(u32::MAX);
+    let row = |[rejected, all]: [Owners; 2]| OutlierRow { rejected: size(rejected), owners: size(all) };
     owners.into_iter().map(|(validator, sets)| Outlier { validator, count: row(sets) }).collect()
 }
 

@@ -246,10 +246,13 @@ impl Held {
     }
 }
 
+/// Rounds with their bytes.
+type Rounds<'a> = Vec<(&'a Place, u64)>;
+
 /// Takes from the validator with most bytes its oldest round, until `over` bytes are found or it is the
 /// asker itself that has most; returns what is missing.
 fn heaviest_first(held: &[(&Place, u64)], asker: Option<(Hotkey, u64)>, mut over: u64, out: &mut Vec<Place>) -> u64 {
-    let mut rows: BTreeMap<Hotkey, (u64, Vec<(&Place, u64)>)> = BTreeMap::new();
+    let mut rows: BTreeMap<Hotkey, (u64, Rounds<'_>)> = BTreeMap::new();
     // Newest first, so that the oldest is taken from the end.
     for (place, bytes) in held.iter().rev() {
         let (sum, rounds) = rows.entry(place.validator).or_default();

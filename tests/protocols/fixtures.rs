@@ -222,7 +222,7 @@ fn the_pinned_pulse_is_quicknets_and_draws_by_its_digest() {
     let drawn = |rate| perturb_ledger::draw::is_drawn(rate, &NET, &pulse.signature, &round(), &Digest([0xcc; 32]));
     let lot = u64::from_be_bytes(read("draw")[..8].try_into().unwrap());
     // The least rate, in millionths, that draws it.
-    let least = u32::try_from((u128::from(lot) * 1_000_000 >> 64) + 1).unwrap();
+    let least = u32::try_from(((u128::from(lot) * 1_000_000) >> 64) + 1).unwrap();
     assert!(drawn(least) && !drawn(least - 1));
 }
 

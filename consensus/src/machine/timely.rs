@@ -90,7 +90,7 @@ impl<S: StateStore> Machine<S> {
             return false;
         };
         let fresh = proposal.pol_round.is_none();
-        let arrived = self.candidates.to_log(&proposal.digest, proposal.round, fresh);
+        let arrived = self.candidates.take_for_log(&proposal.digest, proposal.round, fresh);
         if let Some(at_ms) = arrived {
             self.append(&Record::Arrived { round: proposal.round, digest: proposal.digest, fresh, at_ms });
         }

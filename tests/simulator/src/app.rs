@@ -67,7 +67,7 @@ impl Checking {
     fn verdict(self, me: usize, round: &RoundId, invented: bool) -> Option<Checked> {
         let fails = Checked::Fails(Finding::Measurement);
         match (self, invented) {
-            (Self::Honest, _) if (round.seq + me as u64) % CANNOT_TELL == 0 => Some(Checked::Unknown),
+            (Self::Honest, _) if (round.seq + me as u64).is_multiple_of(CANNOT_TELL) => Some(Checked::Unknown),
             (Self::Honest, true) | (Self::Lies, false) => Some(fails),
             (Self::Honest, false) | (Self::Lies, true) => Some(Checked::Holds),
             (Self::Shrugs, _) => Some(Checked::Unknown),
