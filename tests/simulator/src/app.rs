@@ -276,16 +276,20 @@ fn entry(
         margin_millionths: 500_000,
         semantic: Meaning::NotAsked,
     };
-    let digest = Digest::of(format!("{} {miner} {changed}", open.round).as_bytes());
-    verdict.entry(rules, label, signer.hotkey(), digest, 500, false)
+    verdict.entry(rules, label, signer.hotkey(), answer(&open.round, miner), 500, false)
+}
+
+/// What a miner answers in a round.
+pub fn answer(round: &RoundId, miner: usize) -> Digest {
+    Digest::of(format!("{round} {miner}").as_bytes())
 }
 
 /// What the miners bound themselves to, where one of them did.
 fn commits(cast: &Cast, open: &RoundOpen, entries: &[Entry]) -> Option<RoundCommits> {
-    let bound =
-        cast.miners.iter().zip(entries).map(|(miner, entry)| {
-            entry.answer.map(|answer| miner.bind(&cast.network, open.round, open.image, &answer))
-        });
+    let bound = cast.miners.iter().zip(entries).map(|(miner, entry)| {
+        let answer = cast.broken.bound(entry.answer?);
+        Some(miner.bind(&cast.network, open.round, open.image, &answer))
+    });
     let commits: Vec<_> = bound.collect();
     commits.iter().any(Option::is_some).then_some(RoundCommits { round: open.round, commits })
 }

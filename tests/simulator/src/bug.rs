@@ -1,8 +1,9 @@
-//! Every rule that can be broken on purpose, in the machine or in its driver.
+//! Every rule that can be broken on purpose: in the machine, in its driver, in everybody's ledger.
 
 use clap::ValueEnum;
 use perturb_consensus::Planted;
 
+use crate::bent::LedgerBug;
 use crate::host::HostBug;
 
 /// A planted bug.
@@ -33,11 +34,25 @@ pub enum Bug {
     SpeaksFirst,
     /// Driver: the log is empty after a restart.
     LogCleared,
+    /// Ledger: see [`LedgerBug::KnownPulse`].
+    KnownPulse,
+    /// Ledger: see [`LedgerBug::ResultIgnored`].
+    ResultIgnored,
+    /// Ledger: see [`LedgerBug::UnknownShields`].
+    UnknownShields,
+    /// Ledger: see [`LedgerBug::OneAccuser`].
+    OneAccuser,
+    /// Ledger: see [`LedgerBug::IdleStays`].
+    IdleStays,
+    /// Ledger: see [`LedgerBug::OnlyTheBusiest`].
+    OnlyTheBusiest,
+    /// Ledger: see [`LedgerBug::UnboundAnswers`].
+    UnboundAnswers,
 }
 
 impl Bug {
     /// All that are bugs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::SkippedSync,
         Self::LowQuorum,
         Self::DroppedLocks,
@@ -49,6 +64,13 @@ impl Bug {
         Self::TornCommit,
         Self::SpeaksFirst,
         Self::LogCleared,
+        Self::KnownPulse,
+        Self::ResultIgnored,
+        Self::UnknownShields,
+        Self::OneAccuser,
+        Self::IdleStays,
+        Self::OnlyTheBusiest,
+        Self::UnboundAnswers,
     ];
 
     /// What it breaks in the machine.
@@ -73,6 +95,20 @@ impl Bug {
             Self::SpeaksFirst => HostBug::SpeaksFirst,
             Self::LogCleared => HostBug::LogCleared,
             _ => HostBug::None,
+        }
+    }
+
+    /// What it breaks in everybody's ledger.
+    pub fn ledger_bug(self) -> LedgerBug {
+        match self {
+            Self::KnownPulse => LedgerBug::KnownPulse,
+            Self::ResultIgnored => LedgerBug::ResultIgnored,
+            Self::UnknownShields => LedgerBug::UnknownShields,
+            Self::OneAccuser => LedgerBug::OneAccuser,
+            Self::IdleStays => LedgerBug::IdleStays,
+            Self::OnlyTheBusiest => LedgerBug::OnlyTheBusiest,
+            Self::UnboundAnswers => LedgerBug::UnboundAnswers,
+            _ => LedgerBug::None,
         }
     }
 }

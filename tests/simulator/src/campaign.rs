@@ -36,7 +36,12 @@ pub struct Found {
 impl Campaign {
     /// The plan of a seed.
     pub fn plan(&self, seed: u64) -> Plan {
-        Plan { planted: self.bug.planted(), host_bug: self.bug.host_bug(), ..Plan::draw(seed, self.founders) }
+        Plan {
+            planted: self.bug.planted(),
+            host_bug: self.bug.host_bug(),
+            ledger_bug: self.bug.ledger_bug(),
+            ..Plan::draw(seed, self.founders)
+        }
     }
 
     /// Runs until the seeds are used up or a rule is broken. `progress` is told after each seed.

@@ -15,6 +15,7 @@ use perturb_types::round::{AnswerCommit, AnswerStatement};
 use perturb_types::{Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, NetworkId, RoundId};
 use rand_core_06::{CryptoRng, RngCore};
 
+use crate::bent::LedgerBug;
 use crate::plan::Plan;
 
 /// The one challenge.
@@ -94,15 +95,36 @@ impl Signer {
 
     /// What it binds itself to for an answer.
     pub fn bind(&self, network: &NetworkId, round: RoundId, image: Digest, answer: &Digest) -> AnswerCommit {
-        let statement = AnswerStatement::of(network, round, image, &self.hotkey(), answer);
+        self.bind_to(network, AnswerStatement::of(network, round, image, &self.hotkey(), answer))
+    }
+
+    /// Signs a statement as it is, whosever commitment it names.
+    pub fn bind_to(&self, network: &NetworkId, statement: AnswerStatement) -> AnswerCommit {
         let signature = self.sign(Domain::Answer, network, &encode::encode(&statement));
         AnswerCommit { commit: statement.commit, signature }
     }
 }
 
+/// What two networks that are played differ in.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Stakes of the validators, TAO.
+    pub stakes: Vec<u64>,
+    /// How many of them, from the first on, are founders.
+    pub founders: usize,
+    /// Miners of the network.
+    pub miners: usize,
+    /// Who loses its permit with the first epoch that closes.
+    pub leaver: Option<usize>,
+    /// Scores of a history.
+    pub history: u32,
+    /// The numbers.
+    pub parameters: Parameters,
+}
+
 /// The players of one run.
 pub struct Cast {
-    /// Validators' hotkeys; the last one joins later.
+    /// Validators' hotkeys; who is no founder joins later.
     pub hotkeys: Vec<Signer>,
     /// Their consensus keys.
     pub pairs: Vec<ConsensusPair>,
@@ -118,29 +140,48 @@ pub struct Cast {
     pub genesis: Genesis,
     /// Its id.
     pub network: NetworkId,
+    /// The rule of the ledger that is broken for everybody.
+    pub broken: LedgerBug,
 }
 
 impl Cast {
     /// The cast of a plan: its founders and one that joins.
     pub fn new(plan: &Plan) -> Self {
-        let count = plan.founders + 1;
-        let hotkeys: Vec<Signer> = (0..count).map(|i| Signer::of(1, i)).collect();
-        let pairs: Vec<ConsensusPair> = (0..count).map(|i| ConsensusPair::from_seed(&pair_seed(i))).collect();
-        let mut cast = Self {
-            hotkeys,
-            pairs,
-            miners: (0..MINERS).map(|i| Signer::of(3, i)).collect(),
-            owner: Signer::of(4, 0),
+        let mut parameters = parameters(check_rate(plan.founders));
+        if !plan.by_stake {
+            parameters.power = PowerRule::Equal;
+        }
+        plan.ledger_bug.plant(&mut parameters);
+        let setup = Setup {
             stakes: plan.stakes.clone(),
+            founders: plan.founders,
+            miners: MINERS,
             leaver: plan.leaver,
-            genesis: blank_genesis(plan),
+            history: 2,
+            parameters,
+        };
+        Self { broken: plan.ledger_bug, ..Self::of(setup) }
+    }
+
+    /// The cast of a setup.
+    pub fn of(setup: Setup) -> Self {
+        let count = setup.stakes.len();
+        let mut cast = Self {
+            hotkeys: (0..count).map(|i| Signer::of(1, i)).collect(),
+            pairs: (0..count).map(|i| ConsensusPair::from_seed(&pair_seed(i))).collect(),
+            miners: (0..setup.miners).map(|i| Signer::of(3, i)).collect(),
+            owner: Signer::of(4, 0),
+            stakes: setup.stakes.clone(),
+            leaver: setup.leaver,
+            genesis: blank_genesis(&setup),
             network: NetworkId([0; 32]),
+            broken: LedgerBug::None,
         };
         cast.genesis.owner = cast.owner.hotkey();
         cast.genesis.snapshot = cast.snapshot(reference(1, 0));
         let zero = NetworkId([0; 32]);
         cast.genesis.delegations =
-            (0..plan.founders).map(|i| GenesisDelegation::of(&cast.delegation(&zero, i))).collect();
+            (0..setup.founders).map(|i| GenesisDelegation::of(&cast.delegation(&zero, i))).collect();
         cast.network = cast.genesis.network_id();
         cast
     }
@@ -217,7 +258,37 @@ fn check_rate(founders: usize) -> u32 {
     (1_600_000 / founders.max(1) as u32).min(CHECK_RATE)
 }
 
-fn blank_genesis(plan: &Plan) -> Genesis {
+/// The numbers of a network that checks so many of a million rounds.
+pub fn parameters(check_rate: u32) -> Parameters {
+    Parameters {
+        min_stake_rao: 1_000_000_000_000,
+        power: PowerRule::Stake { max_share: 250_000 },
+        block_interval_ms: BLOCK_INTERVAL_MS,
+        max_block_transactions: 100,
+        max_block_bytes: 1 << 20,
+        max_rounds_per_epoch: 200,
+        max_open_rounds: 4,
+        open_round_blocks: 20,
+        burn_uid: 0,
+        timeouts: Timeouts {
+            propose_ms: 1000,
+            propose_delta_ms: 200,
+            prevote_ms: 500,
+            prevote_delta_ms: 200,
+            precommit_ms: 500,
+            precommit_delta_ms: 200,
+        },
+        spot_checks: SpotChecks { rate: check_rate, window_blocks: 20, margin_tolerance: 50_000 },
+        reputation: Default::default(),
+        min_work: MIN_WORK as u32,
+        proposal_age_ms: PROPOSAL_AGE_MS,
+        order_delay_blocks: 3,
+        // A draw some heights after a result, and one every two seconds.
+        draws: Draws { delay_ms: DRAW_DELAY_MS, pulse_stride: DRAW_STRIDE, retention_blocks: DRAW_RETENTION_BLOCKS },
+    }
+}
+
+fn blank_genesis(setup: &Setup) -> Genesis {
     Genesis {
         chain_genesis: Digest([1; 32]),
         netuid: 2,
@@ -237,46 +308,17 @@ fn blank_genesis(plan: &Plan) -> Genesis {
         challenges: vec![ChallengeSpec {
             id: CHALLENGE,
             mechanism: 0,
-            rules: Rules::subnet().with_history_len(2),
+            rules: Rules::subnet().with_history_len(setup.history),
             model: "simulated".into(),
             model_digest: Digest([2; 32]),
             source: "demo:1:100".into(),
             source_fingerprint: Digest([3; 32]),
             interval_ms: 1000,
-            miners_per_round: MINERS as u16,
+            miners_per_round: setup.miners as u16,
             aggregation: Aggregation::Quantile,
             min_confidence: 50_000,
         }],
-        parameters: Parameters {
-            min_stake_rao: 1_000_000_000_000,
-            power: if plan.by_stake { PowerRule::Stake { max_share: 250_000 } } else { PowerRule::Equal },
-            block_interval_ms: BLOCK_INTERVAL_MS,
-            max_block_transactions: 100,
-            max_block_bytes: 1 << 20,
-            max_rounds_per_epoch: 200,
-            max_open_rounds: 4,
-            open_round_blocks: 20,
-            burn_uid: 0,
-            timeouts: Timeouts {
-                propose_ms: 1000,
-                propose_delta_ms: 200,
-                prevote_ms: 500,
-                prevote_delta_ms: 200,
-                precommit_ms: 500,
-                precommit_delta_ms: 200,
-            },
-            spot_checks: SpotChecks { rate: check_rate(plan.founders), window_blocks: 20, margin_tolerance: 50_000 },
-            reputation: Default::default(),
-            min_work: MIN_WORK as u32,
-            proposal_age_ms: PROPOSAL_AGE_MS,
-            order_delay_blocks: 3,
-            // A draw some heights after a result, and one every two seconds.
-            draws: Draws {
-                delay_ms: DRAW_DELAY_MS,
-                pulse_stride: DRAW_STRIDE,
-                retention_blocks: DRAW_RETENTION_BLOCKS,
-            },
-        },
+        parameters: setup.parameters.clone(),
         beacon: Beacon { genesis_ms: 0, period_ms: 1000, ..Beacon::DEVELOPMENT },
     }
 }

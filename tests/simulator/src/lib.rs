@@ -7,6 +7,7 @@
 //! same way from its seed.
 
 pub mod app;
+pub mod bent;
 pub mod bug;
 pub mod byzantine;
 pub mod campaign;

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use perturb_consensus::Planted;
 
 use crate::app::APP_MS;
+use crate::bent::LedgerBug;
 use crate::byzantine::Kind;
 use crate::host::HostBug;
 
@@ -176,6 +177,8 @@ pub struct Plan {
     pub planted: Planted,
     /// A rule broken in the host.
     pub host_bug: HostBug,
+    /// A rule broken in everybody's ledger.
+    pub ledger_bug: LedgerBug,
 }
 
 impl Plan {
@@ -209,6 +212,7 @@ impl Plan {
             heal_ms: 0,
             planted: Planted::Nothing,
             host_bug: HostBug::None,
+            ledger_bug: LedgerBug::None,
         };
         plan.draw_liars(&mut rng);
         plan.draw_faults(&mut rng);

@@ -9,6 +9,8 @@ use jmt::{KeyHash, OwnedValue, Version};
 use perturb_ledger::store::{Row, StoreError};
 use perturb_ledger::{Block, Certificate, Commit, Header, MemoryStore, StateStore};
 
+use crate::bent::LedgerBug;
+
 /// The memory store of the ledger under one roof with what is wrong with it.
 #[derive(Clone, Default)]
 pub struct Store(Rc<RefCell<Inner>>);
@@ -18,12 +20,14 @@ struct Inner {
     rows: MemoryStore,
     /// Rows as a failing disk reads them.
     damaged: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The broken rule by which everybody reads.
+    broken: LedgerBug,
 }
 
 impl Store {
-    /// A store that holds one commit.
-    pub fn of(genesis: &Commit) -> Self {
-        let store = Self::default();
+    /// A store that holds one commit, and is read by a rule that may be broken.
+    pub fn of(genesis: &Commit, broken: LedgerBug) -> Self {
+        let store = Self(Rc::new(RefCell::new(Inner { broken, ..Inner::default() })));
         store.commit(genesis);
         store
     }
@@ -92,10 +96,11 @@ impl TreeReader for Store {
 impl StateStore for Store {
     fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let inner = self.0.borrow();
-        match inner.damaged.get(key) {
-            Some(bytes) => Ok(Some(bytes.clone())),
-            None => inner.rows.value(key),
-        }
+        let row = match inner.damaged.get(key) {
+            Some(bytes) => Some(bytes.clone()),
+            None => inner.rows.value(key)?,
+        };
+        inner.broken.value(&inner.rows, key, row)
     }
 
     fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
@@ -106,7 +111,7 @@ impl StateStore for Store {
                 value.clone_from(bytes);
             }
         }
-        Ok(rows)
+        inner.broken.scan(&inner.rows, prefix, rows)
     }
 
     fn newest(&self) -> Result<Option<(Header, Option<Certificate>)>, StoreError> {

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use perturb_simulator::bent::LedgerBug;
 use perturb_simulator::bug::Bug;
 use perturb_simulator::byzantine::Kind;
 use perturb_simulator::campaign::{Campaign, run, shrink};
@@ -62,12 +63,26 @@ fn clocks_that_differ_by_more_than_the_age_bound_cost_rounds_and_not_the_network
     }
 }
 
+/// The rule that a bug in everybody's ledger breaks. All nodes agree on what it does, so that no other rule
+/// has anything to say.
+fn rule(bug: LedgerBug) -> Option<&'static str> {
+    match bug {
+        LedgerBug::None => None,
+        LedgerBug::KnownPulse | LedgerBug::ResultIgnored => Some("draws"),
+        LedgerBug::UnknownShields | LedgerBug::OneAccuser => Some("checks"),
+        LedgerBug::IdleStays | LedgerBug::OnlyTheBusiest => Some("work"),
+        LedgerBug::UnboundAnswers => Some("rounds"),
+    }
+}
+
 #[test]
 fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
         let (stats, found) = campaign(1, 400, 4, bug).run(|_| {});
         let found = found.unwrap_or_else(|| panic!("{bug:?} was not found in {} seeds", stats.seeds));
         println!("{bug:?}: found by \"{}\" after {} seeds (seed {})", found.violation.rule, stats.seeds, found.seed);
+        let rule = rule(bug.ledger_bug()).unwrap_or(found.violation.rule);
+        assert_eq!(found.violation.rule, rule, "{bug:?}: {}", found.violation.what);
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::state::round_after;
 use perturb_ledger::verdict::{CheckVerdict, Checked};
-use perturb_ledger::{Block, MemoryStore, StateStore, Transaction, query};
+use perturb_ledger::{Block, StateStore, Transaction, query};
 use perturb_types::{Digest, RoundId, encode};
 
 use super::{Powers, Violation};
 use crate::cast::Cast;
+use crate::store::Store;
 
 struct Open {
     result: Digest,
@@ -32,7 +33,7 @@ impl CheckOracle {
         &mut self,
         cast: &Cast,
         block: &Block,
-        store: &MemoryStore,
+        store: &Store,
         set: &Powers,
     ) -> Result<BTreeSet<RoundId>, Violation> {
         let before = self.struck.clone();

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::state::{self, check_prefix, round_after};
 use perturb_ledger::verdict::CheckRow;
-use perturb_ledger::{Block, MemoryStore, Pulse, StateStore, Transaction, query};
+use perturb_ledger::{Block, Pulse, StateStore, Transaction, query};
 use perturb_types::encode::{self, Domain};
 use perturb_types::round::RoundResult;
 use perturb_types::{Digest, Hotkey, RoundId};
 
 use super::{Judged, broken};
 use crate::cast::{CHALLENGE, Cast, DRAW_DELAY_MS, DRAW_RETENTION_BLOCKS, DRAW_STRIDE};
+use crate::store::Store;
 
 /// A result that is agreed and not drawn yet.
 struct Fresh {
@@ -42,7 +43,7 @@ impl DrawOracle {
     }
 
     /// A block was agreed; the store is the state after it.
-    pub fn block(&mut self, cast: &Cast, block: &Block, store: &MemoryStore) -> Judged {
+    pub fn block(&mut self, cast: &Cast, block: &Block, store: &Store) -> Judged {
         let height = block.header.height;
         let old = |row: &Vec<Fresh>| row.iter().any(|f| f.height + DRAW_RETENTION_BLOCKS <= height);
         let late: Vec<u64> = self.waiting.iter().filter(|(_, row)| old(row)).map(|(round, _)| *round).collect();
@@ -117,7 +118,7 @@ impl DrawOracle {
         Ok(drawn)
     }
 
-    fn compare(&self, height: u64, drawn: &BTreeSet<RoundId>, store: &MemoryStore) -> Judged {
+    fn compare(&self, height: u64, drawn: &BTreeSet<RoundId>, store: &Store) -> Judged {
         let rows = store.scan(check_prefix()).unwrap_or_default();
         let now = rows.iter().filter_map(|(key, row)| {
             let row: CheckRow = state::parse(key, row).ok()?;

@@ -13,7 +13,7 @@
 //! | proposer | only the round's proposer is followed |
 //! | rounds | round numbers are contiguous, each closed round has an entry for each miner |
 //! | scores | with liars under a third of the set, every aggregate lies within the honest contributions, or is kept for four epochs |
-//! | work | who runs next to no rounds, or checks next to none, loses its place, if the others are a quorum |
+//! | work | who runs next to no rounds, or checks next to none, loses its place, if the others are a quorum; nobody else does |
 //! | checks | only liars fail spot checks, by verdicts of more than a third of all power that outweigh the others two to one |
 //! | draws | a round is checked if, and only if, a pulse draws it that was signed after its result was agreed |
 //! | inclusion | what an honest validator closes gets into a block |
@@ -36,11 +36,12 @@ use perturb_consensus::record::Record;
 use perturb_consensus::wire::{Gossip, SignedProposal, SignedVote};
 use perturb_consensus::{GuardMark, Load};
 use perturb_ledger::ledger::genesis_commit;
-use perturb_ledger::{Commit, Ledger, MemoryStore, StateStore, VoteKind};
+use perturb_ledger::{Commit, Ledger, StateStore, VoteKind};
 use perturb_types::Digest;
 
 use crate::cast::Cast;
 use crate::disk::Disk;
+use crate::store::Store;
 use votes::Votes;
 
 /// A rule that was broken.
@@ -64,7 +65,7 @@ pub(crate) type Powers = BTreeMap<usize, u128>;
 
 /// The judge.
 pub struct Oracle {
-    referee: Ledger<MemoryStore>,
+    referee: Ledger<Store>,
     by_stake: bool,
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
@@ -82,8 +83,7 @@ pub struct Oracle {
 impl Oracle {
     /// A judge who knows who lies. `None` where the cast's genesis makes no network.
     pub fn new(cast: &Cast, by_stake: bool, liars: BTreeSet<usize>) -> Option<Self> {
-        let mut store = MemoryStore::default();
-        store.commit(&genesis_commit(&cast.genesis).ok()?);
+        let store = Store::of(&genesis_commit(&cast.genesis).ok()?, cast.broken);
         let referee = Ledger::new(cast.genesis.clone(), store).ok()?;
         let mut oracle = Self {
             referee,
@@ -102,7 +102,7 @@ impl Oracle {
     }
 
     /// The agreed history so far.
-    pub fn referee(&self) -> &Ledger<MemoryStore> {
+    pub fn referee(&self) -> &Ledger<Store> {
         &self.referee
     }
 
@@ -266,7 +266,7 @@ impl Oracle {
         if own.values != commit.values || own.receipts != commit.receipts {
             return broken("validity", format!("actor {actor} writes other rows at height {height} than the referee"));
         }
-        self.referee.store_mut().commit(&own);
+        self.referee.store().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
         self.state.block(cast, set, &commit.block, self.referee.store())?;
         self.draws.block(cast, &commit.block, self.referee.store())?;

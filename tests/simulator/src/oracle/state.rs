@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_ledger::epoch::{self, MinerRecord};
+use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::CheckVerdict;
-use perturb_ledger::{Block, MemoryStore, Snapshot, Transaction, query};
+use perturb_ledger::{Block, Snapshot, Transaction, query};
 use perturb_types::encode::Domain;
 use perturb_types::round::{RoundCommits, RoundOpen, RoundResult};
 use perturb_types::{Digest, Hotkey, RoundId, encode};
@@ -12,6 +13,7 @@ use perturb_types::{Digest, Hotkey, RoundId, encode};
 use super::checks::CheckOracle;
 use super::{Judged, Powers, broken};
 use crate::cast::{CHALLENGE, Cast, MIN_WORK};
+use crate::store::Store;
 
 /// Closed epochs after which a score that nobody measured again is gone.
 const KEPT: u64 = 4;
@@ -35,6 +37,8 @@ pub(super) struct StateOracle {
     measured: BTreeMap<Hotkey, (u64, u32)>,
     /// Rounds closed, and verdicts given, in the open epoch.
     worked: [BTreeMap<Hotkey, u64>; 2],
+    /// Who said in the open epoch that it is there.
+    ready: BTreeSet<Hotkey>,
     /// Rounds of each validator that were drawn in the open epoch.
     drawn: BTreeMap<Hotkey, u64>,
 }
@@ -51,12 +55,13 @@ impl StateOracle {
             standing: BTreeMap::new(),
             measured: BTreeMap::new(),
             worked: Default::default(),
+            ready: BTreeSet::new(),
             drawn: BTreeMap::new(),
         }
     }
 
     /// A block was agreed, by this set; the store is the state after it.
-    pub fn block(&mut self, cast: &Cast, set: &Powers, block: &Block, store: &MemoryStore) -> Judged {
+    pub fn block(&mut self, cast: &Cast, set: &Powers, block: &Block, store: &Store) -> Judged {
         let struck = self.checks.block(cast, block, store, set)?;
         if let Some(round) = struck.iter().find(|round| !self.is_liar(cast, &round.validator)) {
             return broken("checks", format!("round {round} of an honest validator failed its check"));
@@ -108,6 +113,12 @@ impl StateOracle {
                     };
                     *self.worked[1].entry(v.hotkey).or_default() += 1;
                 }
+                Transaction::Readiness(e) => {
+                    let Ok(ready) = encode::decode::<Readiness>("readiness", &e.payload, e.payload.len()) else {
+                        return broken("work", "a block holds a readiness that cannot be read");
+                    };
+                    self.ready.insert(ready.hotkey);
+                }
                 Transaction::EpochClose { epoch, snapshot } => {
                     self.epoch(cast, set, store, *epoch)?;
                     self.work(cast, set, snapshot, store)?;
@@ -137,7 +148,7 @@ impl StateOracle {
         self.liars.iter().any(|i| cast.hotkeys[*i].hotkey() == *hotkey)
     }
 
-    fn take_standing(&mut self, cast: &Cast, store: &MemoryStore) {
+    fn take_standing(&mut self, cast: &Cast, store: &Store) {
         let of = |h: Hotkey| Some((h, query::reputation(store, &h).ok()?.standing));
         self.standing = cast.hotkeys.iter().filter_map(|h| of(h.hotkey())).collect();
     }
@@ -150,7 +161,7 @@ impl StateOracle {
     /// Property of the aggregation: with liars under a third of the *set's* power times standing, absent
     /// members included, a measured score lies between the lowest and the highest honest contribution.
     /// What is not measured is what was, for four epochs.
-    fn epoch(&mut self, cast: &Cast, set: &Powers, store: &MemoryStore, number: u64) -> Judged {
+    fn epoch(&mut self, cast: &Cast, set: &Powers, store: &Store, number: u64) -> Judged {
         let record = match epoch::record(store, number, CHALLENGE) {
             Ok(Some(record)) => record,
             _ => return broken("scores", format!("epoch {number} has no record")),
@@ -199,8 +210,9 @@ impl StateOracle {
 
     /// Who did less than half of what half of the power did not exceed, of rounds or of verdicts (there
     /// without its own drawn rounds, which are not its to judge), has no place in the next set, unless the
-    /// others are no quorum of those that keep their permit; nobody else loses it for that.
-    fn work(&mut self, cast: &Cast, set: &Powers, snapshot: &Snapshot, store: &MemoryStore) -> Judged {
+    /// others are no quorum of those that keep their permit. Who did its part, keeps its permit and said that
+    /// it is there has one.
+    fn work(&mut self, cast: &Cast, set: &Powers, snapshot: &Snapshot, store: &Store) -> Judged {
         let Ok(next) = query::validators(store) else { return broken("work", "there is no next set") };
         let all: u128 = set.values().sum();
         let mut lazy: BTreeMap<usize, String> = BTreeMap::new();
@@ -220,6 +232,11 @@ impl StateOracle {
         let all: u128 = kept().map(|(_, power)| power).sum();
         let busy: u128 = kept().filter(|(i, _)| !lazy.contains_key(i)).map(|(_, power)| power).sum();
         let stays = |i: &usize| next.by_hotkey(&cast.hotkeys[*i].hotkey()).is_some();
+        let ready = std::mem::take(&mut self.ready);
+        let is_ready = |i: &usize| ready.contains(&cast.hotkeys[*i].hotkey());
+        if let Some((i, _)) = kept().find(|(i, _)| is_ready(i) && !lazy.contains_key(i) && !stays(i)) {
+            return broken("work", format!("validator {i} did its part and has no place"));
+        }
         match lazy.iter().find(|(i, _)| stays(i)) {
             Some((i, did)) if busy * 3 > all * 2 => broken("work", format!("validator {i} did {did}, and it stays")),
             _ => Ok(()),

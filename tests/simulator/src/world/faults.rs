@@ -229,7 +229,7 @@ impl World {
     fn rebuild(&mut self, i: usize, why: &'static str) -> Result<(), Violation> {
         Stats::count(&mut self.stats.remedies, why);
         let Ok(genesis) = genesis_commit(&self.cast.genesis) else { return Ok(()) };
-        self.actors[i].disk.replace(Store::of(&genesis));
+        self.actors[i].disk.replace(Store::of(&genesis, self.cast.broken));
         self.actors[i].damaged = false;
         self.actors[i].log_damaged = false;
         self.actors[i].backups.clear();

@@ -184,7 +184,7 @@ impl World {
                 liar: plan.liars.iter().any(|(liar, _)| liar == key),
                 twin: plan.twin == Some(*key),
                 machine: None,
-                disk: Disk::new(Store::of(&genesis)),
+                disk: Disk::new(Store::of(&genesis, cast.broken)),
                 timers: BTreeMap::new(),
                 app: App::default(),
                 skew_ms: plan.skews.get(*key).copied().unwrap_or(0),
