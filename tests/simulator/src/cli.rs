@@ -94,7 +94,7 @@ fn gains(first: u64, seeds: u64, threads: usize) -> ExitCode {
     match table::campaign(scheme::ALL, first, seeds, threads) {
         Ok(gains) => {
             print!("{}", table::table(&gains));
-            let broken: Vec<String> = gains.iter().filter_map(table::Gain::broken).collect();
+            let broken: Vec<String> = gains.iter().flat_map(table::Gain::broken).collect();
             broken.iter().for_each(|what| println!("broken: {what}"));
             if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

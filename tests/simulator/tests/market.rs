@@ -12,10 +12,13 @@ fn threads() -> usize {
 fn no_strategy_gains_more_than_its_bound_or_costs_an_honest_validator_standing() {
     let gains = campaign(scheme::ALL, 1, 2, threads()).unwrap();
     println!("{}", table(&gains));
-    let broken: Vec<String> = gains.iter().filter_map(Gain::broken).collect();
+    let broken: Vec<String> = gains.iter().flat_map(Gain::broken).collect();
     assert!(broken.is_empty(), "{broken:#?}");
     let forged: u64 = gains.iter().map(|g| g.forged.0).sum();
     assert!(forged > 100, "somebody forges: {forged} rounds");
+    for gain in gains.iter().filter(|g| g.name.contains("best one's") || g.name.contains("ask others")) {
+        assert!(gain.late.0 > 100, "\"{}\" comes late {} times", gain.name, gain.late.0);
+    }
 }
 
 #[test]
@@ -33,12 +36,21 @@ fn one_seed_gives_one_market() {
 }
 
 #[test]
-fn a_gain_above_its_bound_is_said() {
+fn the_market_would_see_what_another_ones_answers_are_worth() {
+    let gain = measure(&scheme::FORESIGHT, 1, 1).unwrap();
+    assert!(gain.gain() > 20.0, "who knew the best answers would come next to the best: {:.2}", gain.gain());
+}
+
+#[test]
+fn a_broken_rule_is_said() {
     let mut gain = measure(&scheme::ALL[0], 1, 1).unwrap();
+    assert!(gain.broken().is_empty(), "{:?}", gain.broken());
     (gain.before, gain.after, gain.bound) = (3.0, 9.0, 5.9);
-    assert!(gain.broken().is_some_and(|what| what.contains("gains 6.00 points")));
+    assert!(gain.broken()[0].contains("gains 6.00 points"));
     (gain.bound, gain.least_standing) = (6.1, 999_999);
-    assert!(gain.broken().is_some_and(|what| what.contains("standing")));
+    assert!(gain.broken()[0].contains("standing"));
     (gain.least_standing, gain.outside) = (1_000_000, (1, 5));
-    assert!(gain.broken().is_some_and(|what| what.contains("honest contributions")));
+    assert!(gain.broken()[0].contains("honest contributions"));
+    (gain.outside, gain.late) = ((0, 0), (7, 1));
+    assert!(gain.broken()[0].contains("late"));
 }

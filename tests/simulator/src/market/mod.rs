@@ -10,12 +10,14 @@
 //! |---|---|
 //! | `miner` | how good an answer is, and whom a miner answers |
 //! | `validator` | what a validator records of the answers |
-//! | `stage` | keys, genesis, blocks |
-//! | `rounds` | openings, results, checks as transactions |
+//! | `stage` | genesis and blocks |
+//! | `round` | one round as transactions |
+//! | `rounds` | the order in which rounds and checks get into blocks |
 //! | `scheme` | every strategy, what it needs, and the bound on what it may gain |
 //! | `table` | the campaign over seeds, and its table |
 
 mod miner;
+mod round;
 mod rounds;
 pub mod scheme;
 mod stage;
@@ -50,7 +52,7 @@ impl Fault {
 }
 
 /// Who plays, and for how long.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The validators, all founders.
     pub validators: Vec<Member>,
@@ -94,7 +96,11 @@ pub struct Yield {
     pub forged: u64,
     /// Of these, the ones that a check found.
     pub found: u64,
-    /// Aggregates of miners beyond the honest contributions, with how far (millionths) at the most.
+    /// Transactions by which validators tried to help those who came with bytes after the commitments, and
+    /// how many of them were taken.
+    pub late: (u64, u64),
+    /// Aggregates of miners beyond the honest contributions, with how far (millionths) at the most, in
+    /// epochs in which liars had less than a third of the power.
     pub outside: (u64, u32),
     /// Aggregates judged.
     pub aggregates: u64,
@@ -114,10 +120,14 @@ pub fn play(setting: &Setting, seed: u64) -> Result<Yield, Fault> {
         for _ in 0..setting.rounds {
             rounds.step(setting, &mut stage, number, &mut rng)?;
         }
-        stage.close()?;
+        let promised = lies_are_few(setting, &stage);
+        stage.close(Vec::new())?;
         let record = epoch::record(stage.ledger.store(), number, CHALLENGE).map_err(Fault::new)?;
         let record = record.ok_or_else(|| Fault::new(format!("epoch {number} has no record")))?;
-        paid += u32::from(collect(setting, &stage, &record, &mut out));
+        paid += u32::from(pay(&stage, &record, &mut out));
+        if promised {
+            judge(setting, &stage, &record, &mut out);
+        }
     }
     for share in &mut out.shares {
         *share /= f64::from(paid.max(1));
@@ -125,25 +135,35 @@ pub fn play(setting: &Setting, seed: u64) -> Result<Yield, Fault> {
     out.standing = standing(&stage)?;
     out.forged = rounds.forged.len() as u64;
     out.found = found(&stage, &rounds.forged)?;
+    out.late = rounds.late;
     Ok(out)
 }
 
-/// Adds an epoch's shares and judges its aggregates; whether it paid anybody.
-fn collect(setting: &Setting, stage: &Stage, record: &EpochRecord, out: &mut Yield) -> bool {
+/// Whether liars have less than a third of the power, so that the rules promise something.
+fn lies_are_few(setting: &Setting, stage: &Stage) -> bool {
+    let set = stage.ledger.validators();
+    let liars = setting.validators.iter().zip(&stage.cast.hotkeys).filter(|(member, _)| member.lies());
+    let power = liars.filter_map(|(_, hotkey)| set.by_hotkey(&hotkey.hotkey())).map(|v| u128::from(v.power));
+    power.sum::<u128>() * 3 < u128::from(set.total())
+}
+
+/// Adds an epoch's shares; whether it paid anybody.
+fn pay(stage: &Stage, record: &EpochRecord, out: &mut Yield) -> bool {
     let whole = perturb_challenge::shares::WHOLE as f64;
-    let honest: BTreeSet<Hotkey> = setting
-        .validators
-        .iter()
-        .zip(&stage.validators)
-        .filter(|(member, _)| member.conduct == Conduct::Honest)
-        .map(|(_, (hotkey, _))| hotkey.hotkey())
-        .collect();
-    let mut any = false;
     for miner in &record.miners {
-        if let Some(i) = stage.miners.iter().position(|m| m.hotkey() == miner.hotkey) {
+        if let Some(i) = stage.cast.miners.iter().position(|m| m.hotkey() == miner.hotkey) {
             out.shares[i] += miner.share as f64 / whole * 1e6;
-            any |= miner.share > 0;
         }
+    }
+    record.miners.iter().any(|miner| miner.share > 0)
+}
+
+/// Counts the aggregates of an epoch that lie outside its honest contributions.
+fn judge(setting: &Setting, stage: &Stage, record: &EpochRecord, out: &mut Yield) {
+    let members = setting.validators.iter().zip(&stage.cast.hotkeys);
+    let honest: BTreeSet<Hotkey> =
+        members.filter(|(member, _)| member.conduct == Conduct::Honest).map(|(_, hotkey)| hotkey.hotkey()).collect();
+    for miner in record.miners.iter().filter(|miner| miner.kept.is_none()) {
         let Some(aggregate) = &miner.aggregate else { continue };
         let means = miner.contributions.iter().filter(|c| honest.contains(&c.validator)).map(|c| c.mean.0);
         let (Some(low), Some(high)) = (means.clone().min(), means.max()) else { continue };
@@ -153,12 +173,11 @@ fn collect(setting: &Setting, stage: &Stage, record: &EpochRecord, out: &mut Yie
             out.outside = (out.outside.0 + 1, out.outside.1.max(beyond));
         }
     }
-    any
 }
 
 fn standing(stage: &Stage) -> Result<Vec<u32>, Fault> {
     let of = |hotkey: Hotkey| query::reputation(stage.ledger.store(), &hotkey).map(|r| r.standing);
-    stage.validators.iter().map(|(hotkey, _)| of(hotkey.hotkey()).map_err(Fault::new)).collect()
+    stage.cast.hotkeys.iter().map(|hotkey| of(hotkey.hotkey()).map_err(Fault::new)).collect()
 }
 
 /// How many of these rounds stand in the state as failed checks.

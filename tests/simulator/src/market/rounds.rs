@@ -1,19 +1,24 @@
-//! A market's rounds and checks as transactions.
+//! A market's rounds and checks, block by block.
+//!
+//! Openings, then commitments, then results, as in a node: when answers are shown, the state has the
+//! commitments. Who comes with bytes later finds validators here that put whatever it hands them into
+//! a block, so that the ledger alone refuses it.
 
 use std::collections::BTreeSet;
 
-use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
+use perturb_ledger::execute::TxError;
+use perturb_ledger::verdict::{CheckVerdict, Checked};
 use perturb_ledger::{Pulse, Transaction, query};
 use perturb_types::round::TransformSecret;
-use perturb_types::{Digest, Entry, RoundCommits, RoundId, RoundOpen, RoundResult, Signed};
+use perturb_types::{Digest, RoundId, Signed};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use super::miner::{Given, Image};
+use super::miner::{Asked, Image, answers, regrets};
+use super::round::Round;
 use super::stage::Stage;
-use super::validator::LABEL;
 use super::{Conduct, Fault, Setting};
-use crate::cast::{CHALLENGE, Signer};
+use crate::cast::CHALLENGE;
 
 /// What the rounds so far came to.
 pub(super) struct Rounds {
@@ -23,15 +28,18 @@ pub(super) struct Rounds {
     pub forged: BTreeSet<RoundId>,
     /// Checks that were answered.
     checked: BTreeSet<RoundId>,
+    /// Transactions with bytes that came late, and how many of them a block has.
+    pub late: (u64, u64),
 }
 
 impl Rounds {
     /// None yet.
     pub fn new(setting: &Setting) -> Self {
-        Self { next: vec![0; setting.validators.len()], forged: BTreeSet::new(), checked: BTreeSet::new() }
+        let next = vec![0; setting.validators.len()];
+        Self { next, forged: BTreeSet::new(), checked: BTreeSet::new(), late: (0, 0) }
     }
 
-    /// One round of every validator that works, and the checks that were drawn meanwhile.
+    /// One round of every validator that runs any, and the checks that were drawn meanwhile.
     pub fn step(
         &mut self,
         setting: &Setting,
@@ -39,31 +47,49 @@ impl Rounds {
         epoch: u64,
         rng: &mut ChaCha8Rng,
     ) -> Result<(), Fault> {
-        let (mut openings, mut commits, mut results) = (Vec::new(), Vec::new(), Vec::new());
-        for validator in 0..setting.validators.len() {
-            let image = Image { difficulty: rng.random_range(600..1600) };
-            let hotkey = stage.validators[validator].0.hotkey();
-            let is_member = stage.ledger.validators().by_hotkey(&hotkey).is_some();
-            if is_member && setting.validators[validator].works() {
-                let (open, bound, result) = self.round(setting, stage, validator, epoch, &image, rng);
-                openings.push(open);
-                commits.extend(bound);
-                results.push(result);
-            }
-        }
-        stage.block(openings)?;
-        stage.block(commits)?;
-        stage.block(results)?;
+        let mut first = self.open(setting, stage, epoch, rng);
+        let second = self.proxy(setting, stage, &mut first, rng);
+        stage.block(first.iter().map(Round::opening).collect())?;
+        let commits = first.iter().filter_map(|round| round.commits(&stage.cast));
+        let block = second.iter().map(Round::opening).chain(commits).collect();
+        stage.block(block)?;
+        stage.block(second.iter().filter_map(|round| round.commits(&stage.cast)).collect())?;
+        first.extend(second);
+        self.close(stage, &first)?;
         // The next block puts what was closed down to a pulse, which draws among it.
         stage.block(Vec::new())?;
-        let awaited = query::awaited_pulses(stage.ledger.store()).map_err(Fault::new)?;
-        stage.block(awaited.into_iter().filter_map(Pulse::of_development).map(Transaction::Pulse).collect())?;
-        let verdicts = self.check(setting, stage)?;
-        if !verdicts.is_empty() {
-            // What is decided already takes no more of them.
-            stage.offer(verdicts)?;
+        draw(stage)?;
+        self.check(setting, stage)
+    }
+
+    /// The rounds of those who have images of their own.
+    fn open(&mut self, setting: &Setting, stage: &Stage, epoch: u64, rng: &mut ChaCha8Rng) -> Vec<Round> {
+        let mut out = Vec::new();
+        for (validator, member) in setting.validators.iter().enumerate() {
+            let difficulty = rng.random_range(600..1600);
+            let proxies = matches!(member.conduct, Conduct::Proxies(_));
+            if !proxies && member.conduct != Conduct::Lazy && is_member(stage, validator) {
+                let image = Image { digest: Digest(rng.random()), difficulty };
+                out.push(self.round(setting, stage, validator, epoch, image, rng));
+            }
         }
-        Ok(())
+        out
+    }
+
+    /// The rounds of proxies on images of others, whose rounds they are to help their miners in.
+    fn proxy(&mut self, setting: &Setting, stage: &Stage, first: &mut [Round], rng: &mut ChaCha8Rng) -> Vec<Round> {
+        let mut out = Vec::new();
+        for (validator, member) in setting.validators.iter().enumerate() {
+            let Conduct::Proxies(own) = member.conduct else { continue };
+            let from = (self.next[validator] as usize + validator) % first.len().max(1);
+            let Some(victim) = first.get_mut(from).filter(|_| is_member(stage, validator)) else { continue };
+            let round = self.round(setting, stage, validator, victim.asked.epoch, victim.asked.image, rng);
+            let others = round.seen.iter().enumerate().filter(|(miner, _)| *miner != own);
+            let best = others.filter_map(|(_, given)| *given).min_by_key(|given| given.changed);
+            victim.late.extend(best.map(|given| (own, given.altered(own))));
+            out.push(round);
+        }
+        out
     }
 
     fn round(
@@ -72,77 +98,89 @@ impl Rounds {
         stage: &Stage,
         validator: usize,
         epoch: u64,
-        image: &Image,
+        image: Image,
         rng: &mut ChaCha8Rng,
-    ) -> (Transaction, Option<Transaction>, Transaction) {
-        let member = &setting.validators[validator];
-        let (hotkey, pair) = &stage.validators[validator];
-        let round = RoundId { validator: hotkey.hotkey(), challenge: CHALLENGE, seq: self.next[validator] };
+    ) -> Round {
+        let hotkey = stage.cast.hotkeys[validator].hotkey();
+        let round = RoundId { validator: hotkey, challenge: CHALLENGE, seq: self.next[validator] };
         self.next[validator] += 1;
         let secret = TransformSecret(rng.random());
-        let open = RoundOpen {
-            round,
-            epoch,
-            image: Digest(rng.random()),
-            transform: secret.commitment(&stage.network, &round),
-            miners: stage.miners.iter().map(|m| m.hotkey()).collect(),
-            opened_ms: 0,
-        };
-        let open = Signed::sign(pair, &stage.network, open);
-        let members = setting.validators.len();
-        let given: Vec<Option<Given>> =
-            setting.miners.iter().map(|m| m.answer(image, validator, epoch, members, rng)).collect();
-        let rules = stage.ledger.genesis().challenges[0].rules.clone();
-        let answers: Vec<_> = stage.miners.iter().map(|m| (m.hotkey(), answer(&round, m))).collect();
-        let (entries, forged) = member.record(&rules, &given, &answers, rng);
-        if forged {
+        let (members, deadline_ms) = (setting.validators.len(), stage.cast.genesis.challenges[0].rules.deadline_ms);
+        let asked = Asked { round, image, validator, epoch, members, deadline_ms };
+        let given = answers(&setting.miners, &asked, rng);
+        let member = &setting.validators[validator];
+        let invented = member.invents(rng);
+        if invented {
             self.forged.insert(round);
         }
-        let bound = bind(stage, &open, &entries).map(|c| Signed::sign(pair, &stage.network, c).into_envelope());
-        let result =
-            RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: LABEL, entries };
-        let result = Signed::sign(pair, &stage.network, result);
-        (
-            Transaction::RoundOpen(open.into_envelope()),
-            bound.map(Transaction::RoundCommits),
-            Transaction::RoundResult(result.into_envelope()),
-        )
+        let seen = given.iter().enumerate().map(|(miner, given)| member.sees(&round, miner, *given, invented));
+        let mut out = Round::new(stage, asked, secret, seen.collect());
+        out.late = regrets(&setting.miners, &given);
+        out
     }
 
-    /// What every working member says of the drawn rounds of the others. What a node finds by fetching
-    /// images is known here: which rounds were invented. Who has a miner of its own says that all hold: a
-    /// verdict is work, and whoever forges has friends among its like.
-    fn check(&mut self, setting: &Setting, stage: &Stage) -> Result<Vec<Transaction>, Fault> {
-        let mut out = Vec::new();
-        for (round, row) in query::checks(stage.ledger.store()).map_err(Fault::new)? {
-            if !self.checked.insert(round) {
-                continue;
-            }
-            for (member, (hotkey, pair)) in setting.validators.iter().zip(&stage.validators) {
-                let hotkey = hotkey.hotkey();
-                if !member.works() || hotkey == round.validator {
-                    continue;
-                }
-                let fails = member.conduct == Conduct::Honest && self.forged.contains(&round);
-                let verdict = if fails { Checked::Fails(Finding::Measurement) } else { Checked::Holds };
-                let v = CheckVerdict { hotkey, round, result: row.fresh.result, verdict };
-                out.push(Transaction::CheckVerdict(Signed::sign(pair, &stage.network, v).into_envelope()));
+    /// Closes all rounds, after a try to close them with what came late. Whatever is taken is what
+    /// counts: a round closes once.
+    fn close(&mut self, stage: &mut Stage, rounds: &[Round]) -> Result<(), Fault> {
+        let attempts: Vec<Transaction> = rounds.iter().flat_map(|round| round.attempts(&stage.cast)).collect();
+        for attempt in &attempts {
+            match stage.ledger.check_transaction(attempt) {
+                Err(TxError::Invalid(why)) if why.contains("bound") => {}
+                Err(why) => return Err(Fault::new(format!("late bytes are refused for something else: {why}"))),
+                Ok(()) => self.late.1 += 1,
             }
         }
-        Ok(out)
+        self.late.0 += attempts.len() as u64;
+        let honest = rounds.iter().map(|round| round.result(&stage.cast));
+        let taken = stage.offer(attempts.into_iter().chain(honest).collect())?;
+        let closed = taken.iter().filter(|t| matches!(t, Transaction::RoundResult(_))).count();
+        if closed == rounds.len() {
+            return Ok(());
+        }
+        Err(Fault::new(format!("{closed} of {} rounds were closed", rounds.len())))
+    }
+
+    /// What members say of the drawn rounds of the others. What a node finds by fetching images is known
+    /// here: which rounds were invented.
+    fn check(&mut self, setting: &Setting, stage: &mut Stage) -> Result<(), Fault> {
+        let mut verdicts = Vec::new();
+        for (round, row) in query::checks(stage.ledger.store()).map_err(Fault::new)? {
+            if self.checked.insert(round) {
+                let invented = self.forged.contains(&round);
+                let says = |member: usize| setting.validators[member].says(invented);
+                verdicts.extend(verdicts_on(stage, &round, row.fresh.result, says));
+            }
+        }
+        if !verdicts.is_empty() {
+            stage.block(verdicts)?;
+        }
+        Ok(())
     }
 }
 
-/// A miner's answer in a round.
-fn answer(round: &RoundId, miner: &Signer) -> Digest {
-    Digest::of(format!("{round} {}", miner.hotkey()).as_bytes())
+fn is_member(stage: &Stage, validator: usize) -> bool {
+    stage.ledger.validators().by_hotkey(&stage.cast.hotkeys[validator].hotkey()).is_some()
 }
 
-/// What the miners are bound to whose answers their validator records.
-fn bind(stage: &Stage, open: &RoundOpen, entries: &[Entry]) -> Option<RoundCommits> {
-    let of = |(miner, entry): (&Signer, &Entry)| {
-        entry.answer.map(|answer| miner.bind(&stage.network, open.round, open.image, &answer))
+/// One more block, with the pulses that are waited for.
+pub(super) fn draw(stage: &mut Stage) -> Result<(), Fault> {
+    let awaited = query::awaited_pulses(stage.ledger.store()).map_err(Fault::new)?;
+    stage.block(awaited.into_iter().filter_map(Pulse::of_development).map(Transaction::Pulse).collect())
+}
+
+/// What the members other than its validator say of a drawn round.
+pub(super) fn verdicts_on(
+    stage: &Stage,
+    round: &RoundId,
+    result: Digest,
+    says: impl Fn(usize) -> Option<Checked>,
+) -> Vec<Transaction> {
+    let cast = &stage.cast;
+    let verdict = |member: usize| {
+        let hotkey = cast.hotkeys[member].hotkey();
+        let verdict = says(member).filter(|_| hotkey != round.validator && is_member(stage, member))?;
+        let v = CheckVerdict { hotkey, round: *round, result, verdict };
+        Some(Transaction::CheckVerdict(Signed::sign(&cast.pairs[member], &cast.network, v).into_envelope()))
     };
-    let commits: Vec<_> = stage.miners.iter().zip(entries).map(of).collect();
-    commits.iter().any(Option::is_some).then_some(RoundCommits { round: open.round, commits })
+    (0..cast.hotkeys.len()).filter_map(verdict).collect()
 }

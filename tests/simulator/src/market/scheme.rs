@@ -7,6 +7,10 @@
 
 use super::{Aim, Conduct, Member, Miner, Setting};
 
+/// All that the third best miner does not have anyway: where a third is dropped as idle, liars that were
+/// under a third of the power are over it, and the rules promise nothing.
+const THE_REST: f64 = 97.0;
+
 /// A strategy.
 #[derive(Clone, Copy, Debug)]
 pub struct Scheme {
@@ -37,7 +41,7 @@ impl Played {
     pub fn power(&self) -> f64 {
         let stake = |v: &Member| v.stake as f64;
         let total: f64 = self.scheming.validators.iter().map(stake).sum();
-        self.validators.iter().map(|v| stake(&self.scheming.validators[*v])).sum::<f64>() / total * 100.0
+        self.validators.iter().fold(0.0, |sum, v| sum + stake(&self.scheming.validators[*v])) / total * 100.0
     }
 }
 
@@ -58,16 +62,56 @@ fn aimed(miner: usize, aim: Aim) -> Played {
 
 /// A market in which some validators behave otherwise, for the third best miner.
 fn conducted(count: usize, conduct: impl Fn(usize) -> Conduct) -> Played {
+    among(Setting::usual(), 0..count, conduct)
+}
+
+/// In another market, some validators that behave otherwise.
+fn among(honest: Setting, who: std::ops::Range<usize>, conduct: impl Fn(usize) -> Conduct) -> Played {
+    let mut scheming = honest.clone();
+    scheming.validators[who.clone()].iter_mut().for_each(|member| member.conduct = conduct(THEIRS));
+    Played { honest, scheming, miners: vec![THEIRS], validators: who.collect() }
+}
+
+/// A market in which a third of the power, less a thousandth of it, keeps still in one way, and of the
+/// seven equal others some behave otherwise.
+fn beside(third: Conduct, count: usize, conduct: impl Fn(usize) -> Conduct) -> Played {
+    let mut honest = Setting::usual();
+    honest.validators[..3].iter_mut().for_each(|member| member.stake = 1162);
+    let mut played = among(honest, 3..3 + count, conduct);
+    played.scheming.validators[..3].iter_mut().for_each(|member| member.conduct = third);
+    played.validators.extend(0..3);
+    played
+}
+
+/// A market in which a third of all rounds is checked.
+fn much_checked() -> Setting {
+    Setting { check_rate: 300_000, ..Setting::usual() }
+}
+
+/// The third best miner takes three more places with answers of its own.
+fn sybil() -> Played {
     let honest = Setting::usual();
     let mut scheming = honest.clone();
-    for member in scheming.validators.iter_mut().take(count) {
-        member.conduct = conduct(THEIRS);
-    }
-    Played { honest, scheming, miners: vec![THEIRS], validators: (0..count).collect() }
+    let first = scheming.miners.len();
+    scheming.miners.extend((0..3).map(|_| Miner::of_rank(THEIRS as u32)));
+    let miners = std::iter::once(THEIRS).chain(first..first + 3).collect();
+    Played { honest, scheming, miners, validators: Vec::new() }
 }
 
 /// The schemers' miner: the third best, so that there is something to gain and something to lose.
 const THEIRS: usize = 2;
+
+/// The best miner.
+const BEST: usize = 0;
+
+/// What [`Aim::Swaps`] would be worth if miners showed their answers before they are bound: no strategy,
+/// since nobody can play it, but it shows that the market would see the gain.
+pub const FORESIGHT: Scheme = Scheme {
+    name: "a miner knows the best one's answers beforehand",
+    cost: "what is impossible",
+    bound: 0.0,
+    build: || aimed(THEIRS, Aim::Foresees(BEST)),
+};
 
 /// All strategies of the table, in its order.
 pub const ALL: &[Scheme] = &[
@@ -84,12 +128,42 @@ pub const ALL: &[Scheme] = &[
         build: || aimed(THEIRS, Aim::Targets { spares: vec![0, 1] }),
     },
     Scheme { name: "a miner answers late", cost: "nothing", bound: 0.0, build: || aimed(THEIRS, Aim::Late) },
+    Scheme {
+        name: "a miner answers at the deadline's edge",
+        cost: "the passes of all that time",
+        bound: 0.0,
+        build: || aimed(THEIRS, Aim::Edge),
+    },
     Scheme { name: "a miner hands in garbage", cost: "nothing", bound: 0.0, build: || aimed(THEIRS, Aim::Garbage) },
+    Scheme {
+        name: "a miner pads its answers beyond what is read",
+        cost: "bytes",
+        bound: 0.0,
+        build: || aimed(THEIRS, Aim::Pads((0..10).collect())),
+    },
+    Scheme {
+        name: "a miner pads them for a third of the validators",
+        cost: "bytes",
+        bound: 0.5,
+        build: || aimed(THEIRS, Aim::Pads(vec![7, 8, 9])),
+    },
     Scheme {
         name: "a miner makes wrong classes tie",
         cost: "passes of the model",
         bound: 0.5,
         build: || aimed(THEIRS, Aim::Ties),
+    },
+    Scheme {
+        name: "a miner repeats the best one's commitments",
+        cost: "saves its work",
+        bound: 0.0,
+        build: || aimed(THEIRS, Aim::Repeats(BEST)),
+    },
+    Scheme {
+        name: "a miner swaps its answers for the best one's",
+        cost: "nothing",
+        bound: 0.0,
+        build: || aimed(THEIRS, Aim::Swaps(BEST)),
     },
     Scheme { name: "a miner registers three hotkeys more", cost: "three registrations", bound: 100.0, build: sybil },
     Scheme {
@@ -117,6 +191,18 @@ pub const ALL: &[Scheme] = &[
         build: || conducted(3, Conduct::Previews),
     },
     Scheme {
+        name: "a validator asks others about another's images",
+        cost: "its images",
+        bound: 1.0,
+        build: || conducted(1, Conduct::Proxies),
+    },
+    Scheme {
+        name: "three of ten ask others about others' images",
+        cost: "their images",
+        bound: 5.0,
+        build: || conducted(3, Conduct::Proxies),
+    },
+    Scheme {
         name: "a validator forges every fifth round",
         cost: "its standing",
         bound: 1.0,
@@ -134,14 +220,40 @@ pub const ALL: &[Scheme] = &[
         bound: 0.5,
         build: || conducted(3, |_| Conduct::Lazy),
     },
+    Scheme {
+        name: "three of ten say that every checked round fails",
+        cost: "a line on the record each time",
+        bound: 0.5,
+        build: || among(much_checked(), 0..3, |_| Conduct::Accuses),
+    },
+    Scheme {
+        name: "a third contributes nothing",
+        cost: "nothing",
+        bound: 0.5,
+        build: || beside(Conduct::Absent, 0, |_| Conduct::Honest),
+    },
+    Scheme {
+        name: "… beside one that favours its miner",
+        cost: "nothing",
+        bound: 1.0,
+        build: || beside(Conduct::Absent, 1, Conduct::Favours),
+    },
+    Scheme {
+        name: "… beside three that favour a miner",
+        cost: "nothing",
+        bound: 5.0,
+        build: || beside(Conduct::Absent, 3, Conduct::Favours),
+    },
+    Scheme {
+        name: "… beside three that forge every round",
+        cost: "nothing",
+        bound: 5.0,
+        build: || beside(Conduct::Absent, 3, |own| Conduct::Forges { own, rate: 1_000_000 }),
+    },
+    Scheme {
+        name: "a third is dropped as idle, beside the three",
+        cost: "nothing",
+        bound: THE_REST,
+        build: || beside(Conduct::Lazy, 3, Conduct::Favours),
+    },
 ];
-
-/// The third best miner takes three more places with answers of its own.
-fn sybil() -> Played {
-    let honest = Setting::usual();
-    let mut scheming = honest.clone();
-    let first = scheming.miners.len();
-    scheming.miners.extend((0..3).map(|_| Miner::of_rank(THEIRS as u32)));
-    let miners = std::iter::once(THEIRS).chain(first..first + 3).collect();
-    Played { honest, scheming, miners, validators: Vec::new() }
-}

@@ -29,6 +29,8 @@ pub struct Gain {
     pub forged: (u64, u64),
     /// The least standing that an honest validator ended with, millionths.
     pub least_standing: u32,
+    /// Transactions with bytes that came after the commitments, and taken.
+    pub late: (u64, u64),
     /// Aggregates outside the honest contributions, and how far at most.
     pub outside: (u64, u32),
     /// Seeds.
@@ -41,22 +43,38 @@ impl Gain {
         self.after - self.before
     }
 
-    /// What of the rules it breaks, if anything.
-    pub fn broken(&self) -> Option<String> {
-        if self.gain() > self.bound {
-            return Some(format!("\"{}\" gains {:.2} points, its bound is {:.2}", self.name, self.gain(), self.bound));
+    /// What of the rules it breaks.
+    pub fn broken(&self) -> Vec<String> {
+        let (gain, bound, standing) = (self.gain(), self.bound, self.least_standing);
+        let (outside, far) = self.outside;
+        let rules = [
+            (gain > bound, format!("gains {gain:.2} points, its bound is {bound:.2}")),
+            (standing < 1_000_000, format!("costs an honest validator standing: {standing}")),
+            (outside > 0, format!("moves {outside} aggregates outside the honest contributions, by up to {far}")),
+            (self.late.1 > 0, format!("gets {} transactions taken with bytes that came late", self.late.1)),
+        ];
+        rules.into_iter().filter(|(broken, _)| *broken).map(|(_, what)| format!("\"{}\" {what}", self.name)).collect()
+    }
+}
+
+/// Honest markets that were played, each with its seed.
+#[derive(Default)]
+struct Honest(Mutex<Vec<(Setting, u64, Yield)>>);
+
+impl Honest {
+    /// What everybody's honesty comes to. Two threads may find out the same at once.
+    fn play(&self, setting: &Setting, seed: u64) -> Result<Yield, Fault> {
+        let known = |all: &Vec<(Setting, u64, Yield)>| {
+            all.iter().find(|(of, number, _)| *number == seed && of == setting).map(|(_, _, got)| got.clone())
+        };
+        if let Some(got) = self.0.lock().ok().and_then(|all| known(&all)) {
+            return Ok(got);
         }
-        if self.least_standing < 1_000_000 {
-            return Some(format!("\"{}\" costs an honest validator standing: {}", self.name, self.least_standing));
+        let got = play(setting, seed)?;
+        if let Ok(mut all) = self.0.lock() {
+            all.push((setting.clone(), seed, got.clone()));
         }
-        if self.outside.0 > 0 {
-            let (count, far) = self.outside;
-            return Some(format!(
-                "\"{}\" moves {count} aggregates outside the honest contributions, by up to {far}",
-                self.name
-            ));
-        }
-        None
+        Ok(got)
     }
 }
 
@@ -65,6 +83,10 @@ impl Gain {
 /// # Errors
 /// A market that cannot be played.
 pub fn measure(scheme: &Scheme, first: u64, seeds: u64) -> Result<Gain, Fault> {
+    measure_beside(&Honest::default(), scheme, first, seeds)
+}
+
+fn measure_beside(honest: &Honest, scheme: &Scheme, first: u64, seeds: u64) -> Result<Gain, Fault> {
     let played = scheme.build();
     let (mut before, mut gains) = (0.0, Vec::new());
     let mut gain = Gain {
@@ -76,14 +98,14 @@ pub fn measure(scheme: &Scheme, first: u64, seeds: u64) -> Result<Gain, Fault> {
         spread: 0.0,
         bound: scheme.bound,
         forged: (0, 0),
+        late: (0, 0),
         least_standing: 1_000_000,
         outside: (0, 0),
         seeds,
     };
     for seed in first..first + seeds {
-        let honest = play(&played.honest, seed)?;
         let scheming = play(&played.scheming, seed)?;
-        let base = theirs(&played, &honest);
+        let base = theirs(&played, &honest.play(&played.honest, seed)?);
         before += base;
         gains.push(theirs(&played, &scheming) - base);
         note(&mut gain, &played.scheming, &scheming);
@@ -101,7 +123,7 @@ pub fn measure(scheme: &Scheme, first: u64, seeds: u64) -> Result<Gain, Fault> {
 /// # Errors
 /// The first market that cannot be played.
 pub fn campaign(schemes: &[Scheme], first: u64, seeds: u64, threads: usize) -> Result<Vec<Gain>, Fault> {
-    let next = AtomicUsize::new(0);
+    let (next, honest) = (AtomicUsize::new(0), Honest::default());
     let done = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
@@ -110,7 +132,7 @@ pub fn campaign(schemes: &[Scheme], first: u64, seeds: u64, threads: usize) -> R
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     schemes.get(i).map(|scheme| (i, scheme))
                 } {
-                    let gain = measure(scheme, first, seeds);
+                    let gain = measure_beside(&honest, scheme, first, seeds);
                     if let Ok(mut done) = done.lock() {
                         done.insert(i, gain);
                     }
@@ -128,6 +150,7 @@ fn theirs(played: &Played, got: &Yield) -> f64 {
 
 fn note(gain: &mut Gain, setting: &Setting, got: &Yield) {
     gain.forged = (gain.forged.0 + got.forged, gain.forged.1 + got.found);
+    gain.late = (gain.late.0 + got.late.0, gain.late.1 + got.late.1);
     gain.outside = (gain.outside.0 + got.outside.0, gain.outside.1.max(got.outside.1));
     let honest = setting.validators.iter().zip(&got.standing).filter(|(v, _)| v.conduct == Conduct::Honest);
     gain.least_standing = honest.map(|(_, s)| *s).min().unwrap_or(1_000_000).min(gain.least_standing);
@@ -138,16 +161,24 @@ pub fn table(gains: &[Gain]) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
-        "{:<50} {:>6} {:>8} {:>8} {:>16} {:>7} {:>13}  costs",
-        "strategy", "power", "honest", "with it", "gain (sd)", "bound", "forged/found"
+        "{:<50} {:>6} {:>8} {:>8} {:>16} {:>7} {:>13} {:>11}  costs",
+        "strategy", "power", "honest", "with it", "gain (sd)", "bound", "forged/found", "late/taken"
     );
+    let of = |(all, some): (u64, u64)| if all == 0 { "-".to_owned() } else { format!("{all}/{some}") };
     for g in gains {
-        let forged = if g.forged.0 == 0 { "-".to_owned() } else { format!("{}/{}", g.forged.0, g.forged.1) };
         let change = format!("{:+.2} ({:.2})", g.gain(), g.spread);
         let _ = writeln!(
             out,
-            "{:<50} {:>5.0}% {:>7.2}% {:>7.2}% {:>16} {:>7.2} {:>13}  {}",
-            g.name, g.power, g.before, g.after, change, g.bound, forged, g.cost
+            "{:<50} {:>5.0}% {:>7.2}% {:>7.2}% {:>16} {:>7.2} {:>13} {:>11}  {}",
+            g.name,
+            g.power,
+            g.before,
+            g.after,
+            change,
+            g.bound,
+            of(g.forged),
+            of(g.late),
+            g.cost
         );
     }
     if let Some(seeds) = gains.first().map(|g| g.seeds) {

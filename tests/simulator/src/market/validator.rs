@@ -1,19 +1,11 @@
 //! Validators with a miner of their own, and those that do not work.
 
-use perturb_challenge::rules::Rules;
-use perturb_challenge::verify::Verdict;
-use perturb_types::round::Meaning;
-use perturb_types::{Digest, Entry, Hotkey, Measurement, Millionths, Reason};
+use perturb_ledger::verdict::{Checked, Finding};
+use perturb_types::RoundId;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::miner::Given;
-
-/// Channel values of every image: 64 by 64 pixels.
-const CHANNELS: u32 = 12_288;
-
-/// The model's label for every clean image.
-pub(super) const LABEL: u16 = 3;
 
 /// How a validator behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +15,17 @@ pub enum Conduct {
     Honest,
     /// It votes, and runs neither rounds nor checks.
     Lazy,
+    /// It contributes nothing and looks busy: it closes its rounds without asking anybody, as if all had
+    /// been silent, and says of every drawn round that it cannot tell.
+    Absent,
     /// Within the rules, its own miner always answers at once, and the others only ever in time to
     /// earn little: time and non-delivery are its word.
     Favours(usize),
     /// It shows its own miner each image before the clock starts, and judges fairly.
     Previews(usize),
+    /// It asks good miners about another validator's image, so that its own miner could hand their best
+    /// answer to that one; in its own rounds that miner has the image early.
+    Proxies(usize),
     /// In so many of a million rounds it invents the measurements: its own miner's are perfect, and
     /// nobody else's exist.
     Forges {
@@ -36,10 +34,12 @@ pub enum Conduct {
         /// Of a million rounds.
         rate: u32,
     },
+    /// It says of every drawn round of another that it fails.
+    Accuses,
 }
 
 /// A validator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its stake in TAO.
     pub stake: u64,
@@ -53,61 +53,46 @@ impl Member {
         Self { stake, conduct: Conduct::Honest }
     }
 
-    /// Whether it runs rounds and checks.
-    pub fn works(&self) -> bool {
-        self.conduct != Conduct::Lazy
+    /// Whether it works against the others, and does not only keep still.
+    pub fn lies(&self) -> bool {
+        !matches!(self.conduct, Conduct::Honest | Conduct::Lazy | Conduct::Absent)
     }
 
-    /// What it records of what the miners handed in, and whether that is invented. An answer is what
-    /// stands in its entry if it has one.
-    pub fn record(
-        &self,
-        rules: &Rules,
-        given: &[Option<Given>],
-        answers: &[(Hotkey, Digest)],
-        rng: &mut ChaCha8Rng,
-    ) -> (Vec<Entry>, bool) {
-        let forged = matches!(self.conduct, Conduct::Forges { rate, .. } if rng.random_ratio(rate, 1_000_000));
-        let seen = given.iter().enumerate().map(|(miner, given)| self.sees(miner, *given, forged));
-        let entries = seen.zip(answers).map(|(given, (miner, answer))| entry(rules, given, *miner, *answer)).collect();
-        (entries, forged)
+    /// Whether it invents what it records of a round.
+    pub fn invents(&self, rng: &mut ChaCha8Rng) -> bool {
+        matches!(self.conduct, Conduct::Forges { rate, .. } if rng.random_ratio(rate, 1_000_000))
     }
 
     /// What it says that a miner handed in.
-    fn sees(&self, miner: usize, given: Option<Given>, forged: bool) -> Option<Given> {
+    pub fn sees(&self, round: &RoundId, miner: usize, given: Option<Given>, invented: bool) -> Option<Given> {
+        let at_once = given.map(|g| Given { time_ms: AT_ONCE_MS, ..g });
         match self.conduct {
-            Conduct::Favours(own) if own == miner => given.map(|g| Given { time_ms: 50, ..g }),
-            Conduct::Favours(_) => None,
-            Conduct::Previews(own) if own == miner => given.map(|g| Given { time_ms: 50, ..g }),
-            Conduct::Forges { own, .. } if forged => {
-                (own == miner).then_some(Given { level: 1, changed: 1, time_ms: 50, decodes: true, tied: false })
-            }
+            Conduct::Favours(own) => at_once.filter(|_| own == miner),
+            Conduct::Previews(own) | Conduct::Proxies(own) if own == miner => at_once,
+            Conduct::Forges { own, .. } if invented => perfect(round, own).filter(|_| own == miner),
+            Conduct::Absent => None,
             _ => given,
+        }
+    }
+
+    /// What it says of a drawn round of another; `None` for nothing. Who has a miner of its own says that
+    /// all hold: a verdict is work, and whoever forges has friends among its like.
+    pub fn says(&self, invented: bool) -> Option<Checked> {
+        let fails = Checked::Fails(Finding::Measurement);
+        match self.conduct {
+            Conduct::Lazy => None,
+            Conduct::Absent => Some(Checked::Unknown),
+            Conduct::Accuses => Some(fails),
+            Conduct::Honest if invented => Some(fails),
+            _ => Some(Checked::Holds),
         }
     }
 }
 
-fn entry(rules: &Rules, given: Option<Given>, miner: Hotkey, answer: Digest) -> Entry {
-    let Some(given) = given else {
-        return Verdict::absent(rules, LABEL, miner, Reason::ResponseMissing, 0);
-    };
-    if !given.decodes {
-        let verdict = Verdict::unmeasured(Reason::DecodeFailed, LABEL);
-        return verdict.entry(rules, LABEL, miner, answer, given.time_ms, false);
-    }
-    let measurement = Measurement {
-        level: given.level,
-        sum_squares: u64::from(given.changed) * u64::from(given.level).pow(2),
-        changed: given.changed,
-        channels: CHANNELS,
-        ssim: Millionths(999_000),
-    };
-    let verdict = Verdict {
-        reason: Reason::Success,
-        measurement,
-        predicted: 4,
-        margin_millionths: 500_000,
-        semantic: Meaning::NotAsked,
-    };
-    verdict.entry(rules, LABEL, miner, answer, given.time_ms, false)
+/// Milliseconds that an answer takes which was ready before.
+const AT_ONCE_MS: u32 = 50;
+
+/// An answer that nobody gave: one value changed, at once.
+pub(super) fn perfect(round: &RoundId, miner: usize) -> Option<Given> {
+    Some(Given::of(miner, round, 1, AT_ONCE_MS))
 }
