@@ -52,7 +52,7 @@ help:
 	@echo "make scenarios  what may happen on the chain, one local network after the other (SCENARIOS=\"name …\" for some)"
 	@echo "make simulate   a whole network in virtual time, seed by seed, with liars and faults"
 	@echo "                (SEEDS=$(SEEDS) N=$(N) FIRST=$(FIRST); SEED=n TRACE=1 replays one; BUG=low-quorum plants a bug)"
-	@echo "make gains      what each strategy of miners and validators gains over honesty (SEEDS=10)"
+	@echo "make gains      what strategies of miners and validators gain over honesty, and how many forged rounds are found (SEEDS=10)"
 	@echo "make wan        how long a decision takes over a wide-area network (N=100)"
 	@echo "make sdk-check  Bittensor's official SDK against our development chain"
 	@echo "make fuzz       coverage-guided fuzzing of everything that arrives from outside"
@@ -90,7 +90,8 @@ simulate: setup
 	@$(BIN)/perturb-simulate --n $(N) --bug $(BUG) $(if $(findstring command,$(origin SEED)), \
 		--seed $(SEED) $(if $(filter 1,$(TRACE)),--trace), --first $(FIRST) --seeds $(SEEDS))
 
-# What a strategy of miners and validators gains over honesty, on the real ledger.
+# What a strategy of miners and validators gains over honesty, and how many forged rounds are found, on the
+# real ledger.
 gains: setup
 	@cargo build --workspace --locked --bin perturb-simulate
 	@$(BIN)/perturb-simulate --gains --seeds $(if $(findstring command,$(origin SEEDS)),$(SEEDS),10) --first $(FIRST)

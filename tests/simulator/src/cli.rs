@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::bug::Bug;
 use crate::campaign::{Campaign, Found, run, shrink};
-use crate::market::{scheme, table};
+use crate::market::{forged, scheme, table};
 use crate::report;
 use crate::wan;
 use crate::world::Options;
@@ -43,6 +43,9 @@ struct Args {
     /// Play the strategies of miners and validators against honesty, and print what each gains.
     #[arg(long, conflicts_with_all = ["seed", "wan"])]
     gains: bool,
+    /// Forged rounds to play after them: how many are found.
+    #[arg(long, default_value_t = 20_000)]
+    forged: u64,
     /// Break a rule on purpose.
     #[arg(long, value_enum, default_value_t)]
     bug: Bug,
@@ -60,7 +63,7 @@ pub fn main() -> ExitCode {
         return wide(args.first, args.n, args.heights);
     }
     if args.gains {
-        return gains(args.first, args.seeds, threads);
+        return gains(&args, threads);
     }
     let campaign = Campaign { first: args.first, seeds: args.seeds, founders: args.n, bug: args.bug, threads };
     match args.seed {
@@ -90,11 +93,13 @@ fn wide(seed: u64, validators: usize, heights: u64) -> ExitCode {
     }
 }
 
-fn gains(first: u64, seeds: u64, threads: usize) -> ExitCode {
-    match table::campaign(scheme::ALL, first, seeds, threads) {
-        Ok(gains) => {
-            print!("{}", table::table(&gains));
-            let broken: Vec<String> = gains.iter().flat_map(table::Gain::broken).collect();
+fn gains(args: &Args, threads: usize) -> ExitCode {
+    let gains = table::campaign(scheme::ALL, args.first, args.seeds, threads);
+    let played = gains.and_then(|gains| Ok((gains, forged::play(args.forged, args.first)?)));
+    match played {
+        Ok((gains, forged)) => {
+            println!("{}\n{}", table::table(&gains), forged.text());
+            let broken: Vec<String> = gains.iter().flat_map(table::Gain::broken).chain(forged.broken()).collect();
             broken.iter().for_each(|what| println!("broken: {what}"));
             if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

@@ -15,7 +15,9 @@
 //! | `rounds` | the order in which rounds and checks get into blocks |
 //! | `scheme` | every strategy, what it needs, and the bound on what it may gain |
 //! | `table` | the campaign over seeds, and its table |
+//! | `forged` | how many forged rounds are found |
 
+pub mod forged;
 mod miner;
 mod round;
 mod rounds;
