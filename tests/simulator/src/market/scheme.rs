@@ -7,6 +7,12 @@
 
 use super::{Aim, Conduct, Member, Miner, Setting};
 
+/// What the second rank is worth to the third best miner, and what the first. An aggregate within the
+/// honest contributions is all that the rules promise: where two miners' honest contributions overlap,
+/// liars can choose which of the two comes first.
+const SECOND: f64 = 22.0;
+const FIRST: f64 = 67.0;
+
 /// All that the third best miner does not have anyway: where a third is dropped as idle, liars that were
 /// under a third of the power are over it, and the rules promise nothing.
 const THE_REST: f64 = 97.0;
@@ -72,10 +78,19 @@ fn among(honest: Setting, who: std::ops::Range<usize>, conduct: impl Fn(usize) -
     Played { honest, scheming, miners: vec![THEIRS], validators: who.collect() }
 }
 
+/// A market whose miners differ by a tenth of what they usually do: less than two validators' means of one
+/// miner may.
+fn close_race() -> Setting {
+    let mut setting = Setting::usual();
+    for (rank, miner) in (0..).zip(&mut setting.miners) {
+        (miner.changed, miner.time_ms) = (60 + 6 * rank, 1500 + 90 * rank);
+    }
+    setting
+}
+
 /// A market in which a third of the power, less a thousandth of it, keeps still in one way, and of the
 /// seven equal others some behave otherwise.
-fn beside(third: Conduct, count: usize, conduct: impl Fn(usize) -> Conduct) -> Played {
-    let mut honest = Setting::usual();
+fn beside(mut honest: Setting, third: Conduct, count: usize, conduct: impl Fn(usize) -> Conduct) -> Played {
     honest.validators[..3].iter_mut().for_each(|member| member.stake = 1162);
     let mut played = among(honest, 3..3 + count, conduct);
     played.scheming.validators[..3].iter_mut().for_each(|member| member.conduct = third);
@@ -230,30 +245,42 @@ pub const ALL: &[Scheme] = &[
         name: "a third contributes nothing",
         cost: "nothing",
         bound: 0.5,
-        build: || beside(Conduct::Absent, 0, |_| Conduct::Honest),
+        build: || beside(Setting::usual(), Conduct::Absent, 0, |_| Conduct::Honest),
     },
     Scheme {
         name: "… beside one that favours its miner",
         cost: "nothing",
         bound: 1.0,
-        build: || beside(Conduct::Absent, 1, Conduct::Favours),
+        build: || beside(Setting::usual(), Conduct::Absent, 1, Conduct::Favours),
     },
     Scheme {
         name: "… beside three that favour a miner",
         cost: "nothing",
         bound: 5.0,
-        build: || beside(Conduct::Absent, 3, Conduct::Favours),
+        build: || beside(Setting::usual(), Conduct::Absent, 3, Conduct::Favours),
     },
     Scheme {
         name: "… beside three that forge every round",
         cost: "nothing",
         bound: 5.0,
-        build: || beside(Conduct::Absent, 3, |own| Conduct::Forges { own, rate: 1_000_000 }),
+        build: || beside(Setting::usual(), Conduct::Absent, 3, |own| Conduct::Forges { own, rate: 1_000_000 }),
     },
     Scheme {
-        name: "a third is dropped as idle, beside the three",
+        name: "three of ten favour a miner in a close race",
+        cost: "nothing",
+        bound: SECOND,
+        build: || among(close_race(), 0..3, Conduct::Favours),
+    },
+    Scheme {
+        name: "… beside a third that contributes nothing",
+        cost: "nothing",
+        bound: FIRST,
+        build: || beside(close_race(), Conduct::Absent, 3, Conduct::Favours),
+    },
+    Scheme {
+        name: "a third is dropped as idle, and three favour",
         cost: "nothing",
         bound: THE_REST,
-        build: || beside(Conduct::Lazy, 3, Conduct::Favours),
+        build: || beside(Setting::usual(), Conduct::Lazy, 3, Conduct::Favours),
     },
 ];
