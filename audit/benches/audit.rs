@@ -1,6 +1,8 @@
 //! Speed of an audit: a certificate of 100 validators, an epoch replayed, a bundle verified.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeMap;
+
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use perturb_audit::bundle::{Bundle, Claim};
@@ -9,10 +11,13 @@ use perturb_audit::history::Start;
 use perturb_audit::replay::{Engine, Exact, Fast, bind};
 use perturb_audit::{History, TrustAnchor, score, source};
 use perturb_challenge::rules::Rules;
+use perturb_challenge::used::Used;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::archive::{Archive, state_root};
 use perturb_ledger::genesis::{Aggregation, Draws, GenesisDelegation, Timeouts};
+use perturb_ledger::images::Pass;
 use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::seeds::{Lots, SeedsRow};
 use perturb_ledger::store::Row;
 use perturb_ledger::tx::Delegation;
 use perturb_ledger::validators::PowerRule;
@@ -23,7 +28,7 @@ use perturb_ledger::{
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Entry, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
+    RoundCommits, RoundId, RoundOpen, RoundPair, RoundResult, Signed,
 };
 
 /// Answers of a round.
@@ -54,7 +59,7 @@ fn snapshot(hotkeys: &[HotkeyPair], miners: &[HotkeyPair], epoch_index: u64) -> 
     let neurons = (0u16..).zip(all).map(|(uid, (p, permit))| Neuron {
         uid,
         hotkey: p.hotkey(),
-        coldkey: [0; 32],
+        coldkey: Digest::of(&uid.to_le_bytes()).0,
         stake_rao: 5000,
         permit,
     });
@@ -79,7 +84,6 @@ fn parameters() -> Parameters {
         max_block_transactions: 100,
         max_block_bytes: 1 << 20,
         max_rounds_per_epoch: 100,
-        max_open_rounds: 2,
         open_round_blocks: 50,
         burn_uid: 0,
         timeouts: Timeouts {
@@ -120,6 +124,7 @@ impl Net {
                 model_digest: Digest([2; 32]),
                 source: "demo:1:100".into(),
                 source_fingerprint: Digest([3; 32]),
+                source_len: 100,
                 interval_ms: 1000,
                 miners_per_round: MINERS,
                 aggregation: Aggregation::Quantile,
@@ -137,19 +142,24 @@ impl Net {
         Ledger::new(self.genesis.clone(), store).unwrap()
     }
 
+    /// The lots of a round, and the image of one whose validator has closed all before it.
+    fn lots(&self, v: usize, round: &RoundId) -> (Lots, u64) {
+        let (net, pair) = (self.genesis.network_id(), RoundPair::of(&self.keys[v]));
+        let seed = SeedsRow::first(&net).seed;
+        let mut pass = Pass::new(Used::new(self.genesis.challenges[0].source_len), BTreeMap::new());
+        let mut of = |seq| {
+            let lots = Lots::draw(&pair, &net, seed, &RoundId { seq, ..*round });
+            (lots, pass.draw(&net, &lots.value, 1).unwrap()[0])
+        };
+        (0..=round.seq).map(&mut of).last().unwrap()
+    }
+
     /// Opening, commitments and result of one validator's round, every answer a success at level 1.
     fn round(&self, v: usize, seq: u64) -> [Transaction; 3] {
         let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq };
-        let secret = TransformSecret([7; 32]);
-        let open = RoundOpen {
-            round,
-            epoch: 0,
-            image: Digest([v as u8; 32]),
-            transform: secret.commitment(&net, &round),
-            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
-            opened_ms: 0,
-        };
+        let (lots, source_index) = self.lots(v, &round);
+        let open = RoundOpen { round, epoch: 0, image: Digest([v as u8; 32]), miners: lots.miners, opened_ms: 0 };
         let open = Signed::sign(&self.keys[v], &net, open);
         let entries = (0u32..).zip(&self.miners).map(|(i, miner)| {
             let (ssim, changed) = (Millionths(999_000), 100 + i);
@@ -170,7 +180,16 @@ impl Net {
             Some(AnswerStatement::of(&net, round, open.image, &miner.hotkey(), &answer).sign(miner, &net))
         });
         let commits = Signed::sign(&self.keys[v], &net, RoundCommits { round, commits: commits.collect() });
-        let result = RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: 3, entries };
+        let result = RoundResult {
+            round,
+            open: open.digest(),
+            images: lots.images,
+            skipped: vec![],
+            source_index,
+            transform: TransformSecret::of(&net, &lots.value, 0),
+            label: 3,
+            entries,
+        };
         let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
         [
             Transaction::RoundOpen(open.into_envelope()),

@@ -1,7 +1,6 @@
 //! One signed round in its blocks: its opening, what its miners were bound to, its result, and what of
 //! it counted.
 
-use perturb_challenge::transform::check_reveal;
 use perturb_ledger::{Effect, Inclusion, Transaction, Trust};
 use perturb_types::envelope::Payload;
 use perturb_types::round::{AnswerStatement, commitment};
@@ -22,6 +21,8 @@ use crate::root;
 pub struct Round {
     /// Its opening.
     pub open: RoundOpen,
+    /// The miners that were drawn for it, by rising uid.
+    pub miners: Vec<Hotkey>,
     /// The opening's height and index.
     pub opened: (u64, u64),
     /// What its miners were bound to; none where it was not shown.
@@ -94,9 +95,14 @@ pub fn check(
     if open.round != *round {
         return wrong(round, format!("the opening is that of round {}", open.round));
     }
-    let bound = bound.map(|inclusion| check_commits(history, round, &open, inclusion)).transpose()?;
+    let miners = match &opened.receipt.receipt.effect {
+        Effect::Opened { round: of, miners } if of == round => miners.clone(),
+        _ => return wrong(round, "its opening's receipt is none of an opened round"),
+    };
+    let asked = Asked { open: &open, miners: &miners };
+    let bound = bound.map(|inclusion| check_commits(history, &asked, inclusion)).transpose()?;
     let commits = bound.as_ref().map(|b| b.commits.as_slice());
-    let closed = closed.map(|inclusion| check_result(history, round, &open, commits, inclusion)).transpose()?;
+    let closed = closed.map(|inclusion| check_result(history, &asked, commits, inclusion)).transpose()?;
     let place = (opened.header.height, opened.path.index);
     if closed.as_ref().is_some_and(|c| c.place <= place) {
         return wrong(round, "its result stands before its opening");
@@ -106,23 +112,25 @@ pub fn check(
     {
         return wrong(round, "its commitments do not stand between opening and result");
     }
-    Ok(Round { open: open.into_value(), opened: place, bound, closed })
+    Ok(Round { open: open.into_value(), miners, opened: place, bound, closed })
 }
 
-fn check_commits(
-    history: &History,
-    round: &RoundId,
-    open: &Signed<RoundOpen>,
-    bound: &Inclusion,
-) -> Result<Bound, AuditError> {
+/// An opening, and whom it asks.
+struct Asked<'a> {
+    open: &'a Signed<RoundOpen>,
+    miners: &'a [Hotkey],
+}
+
+fn check_commits(history: &History, asked: &Asked<'_>, bound: &Inclusion) -> Result<Bound, AuditError> {
+    let (open, round) = (asked.open, &asked.open.round);
     let trust = history.at(bound.header.height)?;
     bound.verify(trust)?;
     let Transaction::RoundCommits(envelope) = &bound.transaction else { return wrong(round, "those are no commits") };
     let given: Signed<RoundCommits> = signed(trust, round, envelope)?;
-    if given.round != *round || given.commits.len() != open.miners.len() {
+    if given.round != *round || given.commits.len() != asked.miners.len() {
         return wrong(round, "the commitments are those of another round");
     }
-    for (miner, commit) in open.miners.iter().zip(&given.commits) {
+    for (miner, commit) in asked.miners.iter().zip(&given.commits) {
         let Some(commit) = commit else { continue };
         let statement = AnswerStatement { round: *round, image: open.image, commit: commit.commit };
         if !statement.verify(miner, &trust.network(), &commit.signature) {
@@ -135,11 +143,11 @@ fn check_commits(
 
 fn check_result(
     history: &History,
-    round: &RoundId,
-    open: &Signed<RoundOpen>,
+    asked: &Asked<'_>,
     commits: Option<&[Option<Digest>]>,
     closed: &Inclusion,
 ) -> Result<Closed, AuditError> {
+    let (open, round) = (asked.open, &asked.open.round);
     let trust = history.at(closed.header.height)?;
     closed.verify(trust)?;
     let Transaction::RoundResult(envelope) = &closed.transaction else { return wrong(round, "that is no result") };
@@ -147,11 +155,8 @@ fn check_result(
     if result.round != *round || result.open != open.digest() {
         return wrong(round, "the result is that of another opening");
     }
-    if !result.entries.iter().map(|e| e.miner).eq(open.miners.iter().copied()) {
-        return wrong(round, "the entries are not the opened miners in their order");
-    }
-    if let Err(e) = check_reveal(&result.transform, &trust.network(), round, &open.transform) {
-        return wrong(round, e);
+    if !result.entries.iter().map(|e| e.miner).eq(asked.miners.iter().copied()) {
+        return wrong(round, "the entries are not the miners that were drawn, in their order");
     }
     for (i, entry) in result.entries.iter().enumerate() {
         let commit = commits.and_then(|commits| *commits.get(i)?);
@@ -180,7 +185,7 @@ pub fn show(found: &Round) -> (Step, Value) {
     let opening = format!(
         "opened in block {height}, transaction {index}: epoch {}, {} miners",
         found.open.epoch,
-        found.open.miners.len()
+        found.miners.len()
     );
     let mut steps = vec![Step::ok(opening)];
     if let Some(bound) = &found.bound {

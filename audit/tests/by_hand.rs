@@ -202,8 +202,10 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
         }
         for _ in 0..r.u32() {
             founders.push((r.array(), r.array(), 1));
-            r.bytes();
-            r.bytes();
+            r.take(32);
+            for _ in 0..3 {
+                r.bytes();
+            }
         }
         r.take(32);
         for _ in 0..r.u32() {
@@ -218,13 +220,13 @@ fn read_genesis(r: &mut Reader<'_>, network: &[u8; 32]) -> Set {
             r.bytes();
             r.take(32);
             r.bytes();
-            r.take(32 + 4 + 2);
+            r.take(32 + 8 + 4 + 2);
             assert_eq!(r.u8(), 0, "aggregation by quantiles");
             r.take(4);
         }
         r.take(8);
         assert_eq!(r.u8(), 0, "equal power");
-        r.take(5 * 4 + 8 + 2 + 6 * 4);
+        r.take(4 * 4 + 8 + 2 + 6 * 4);
         r.take(4 + 8 + 4);
         r.take(1 + 6 * 4);
         r.take(4 + 4 + 4);

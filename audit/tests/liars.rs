@@ -76,7 +76,28 @@ fn a_result_against_the_rules_is_refused_though_a_quorum_certified_it() {
     };
     refused(other_result(0, |r| r.open = Digest([1; 32])), "another opening", "another opening");
     refused(other_result(0, |r| r.entries.swap(0, 1)), "in their order", "in their order");
-    refused(other_result(0, |r| r.transform = TransformSecret([8; 32])), "commitment", "commitment");
+    // Which images a round used follows from the state: whoever executes the block sees it.
+    let other_image = |change: &dyn Fn(&mut RoundResult)| {
+        let mut w = World::new();
+        let network = w.id();
+        w.lie(false, |commit| {
+            let mut changed = result(&commit.block.body.transactions[2]);
+            change(&mut changed);
+            commit.block.body.transactions[2] = sign_as(&network, 0, changed);
+        });
+        w.close(vec![]);
+        let history = History::load(&w.anchor(), Ask(&w.node())).unwrap();
+        [Mode::Exact, Mode::Fast].map(|mode| {
+            let replayed = replay::replay(&history, &w.genesis, Ask(&w.node()), 0, mode).unwrap();
+            replayed.difference.unwrap().recomputed
+        })
+    };
+    for said in other_image(&|r| r.source_index = (r.source_index + 1) % 100) {
+        assert!(said.contains("not those that were drawn"), "{said}");
+    }
+    for said in other_image(&|r| r.transform = TransformSecret([8; 32])) {
+        assert!(said.contains("drawn"), "{said}");
+    }
     refused(other_result(2, |_| ()), "not the member", "not the member");
     refused(
         lied(|_, commit| {
@@ -154,7 +175,7 @@ fn the_restated_rules_know_late_and_voided_rounds_and_strangers() {
     assert!(again.contains("is not open"), "{again}");
     for (order, why) in [
         (Order::UpdateChallenge(Box::new(w.genesis.challenges[0].clone())), "is not open"),
-        (Order::RemoveChallenge(CHALLENGE), "no such challenge"),
+        (Order::RemoveChallenge(CHALLENGE), "no challenge"),
     ] {
         let mut w = World::new();
         let open = w.open(0);
@@ -166,9 +187,11 @@ fn the_restated_rules_know_late_and_voided_rounds_and_strangers() {
         w.step(vec![order]);
         assert!(next(&w, vec![late]).unwrap_err().contains(why));
     }
-    let early = Transaction::RoundOpen(w.open(0).into_envelope());
+    let second = Transaction::RoundOpen(w.open(0).into_envelope());
+    assert!(next(&w, vec![second]).unwrap_err().contains("the one before is open"));
+    let early = Transaction::RoundOpen(w.open(1).into_envelope());
     assert_eq!(next(&w, vec![early.clone()]), Ok(()));
-    assert!(next(&w, vec![early.clone(), early]).unwrap_err().contains("the next number is"));
+    assert!(next(&w, vec![early.clone(), early]).unwrap_err().contains("the one before is open"));
     let stranger = Transaction::RoundOpen(w.open(4).into_envelope());
     assert!(next(&w, vec![stranger]).unwrap_err().contains("not the member"));
     w.step(vec![]);

@@ -1,9 +1,9 @@
 //! What a round challenges with: an image, transformed in secret, and the model's label for it.
 //!
-//! Rule: draw the next image of the traversal, transform it, ask the classifier. Where the rules ask
+//! Rule: draw the round's next image, transform it, ask the classifier. Where the rules ask
 //! about meaning and the set has labels, the image counts only if the classifier's label means the same
 //! as the wanted one, the set's: an image that the model gets wrong already is no test of it. Otherwise
-//! the next image is drawn, at most [`MAX_DRAWS`] in all. The label of the round is the classifier's.
+//! the next image is drawn, at most [`limits::MAX_DRAWS`] in all. The label of the round is the classifier's.
 //!
 //! Passed over as well: an image that does not decode, one whose PNG leaves answers no room
 //! ([`NOISE_BITS`]), a label that names none of the classifier's classes, and labels that the judge of
@@ -13,10 +13,10 @@
 
 use std::time::Duration;
 
-use perturb_types::limits::MAX_PNG_BYTES;
+use perturb_types::limits::{self, MAX_PNG_BYTES};
 use perturb_types::round::{Meaning, TransformSecret};
 
-use crate::classifier::{Classifier, ClassifierError, predict};
+use crate::classifier::{Classifier, ClassifierError, lead, predict};
 use crate::pace::Until;
 use crate::pixels::Pixels;
 use crate::rules::Rules;
@@ -24,10 +24,6 @@ use crate::semantics::labels::{Labels, classes_of};
 use crate::semantics::{Semantics, SemanticsError};
 use crate::source::{ImageSource, SourceError};
 use crate::transform::Transform;
-
-/// Images drawn for one challenge: a classifier that is right about half of them finds one but once in
-/// four thousand million.
-pub const MAX_DRAWS: u32 = 32;
 
 /// The time for one challenge: several of the slowest images, or a cold language model's first answer.
 pub const TIME: Duration = Duration::from_secs(60);
@@ -40,9 +36,6 @@ pub const NOISE_BITS: u64 = 3;
 /// A challenge that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConstructError {
-    /// The traversal could not be moved on (and stored).
-    #[error("the traversal: {0}")]
-    Traversal(String),
     /// No image to be had.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -59,7 +52,7 @@ pub enum ConstructError {
         last: String,
     },
     /// None of the images drawn serves.
-    #[error("none of {MAX_DRAWS} images serves: {last}")]
+    #[error("none of the images drawn serves: {last}")]
     NoMatch {
         /// What was wrong with the last.
         last: String,
@@ -69,8 +62,8 @@ pub enum ConstructError {
 /// The clean side of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constructed {
-    /// The number of the source image.
-    pub index: u64,
+    /// How many images were passed over before.
+    pub skipped: usize,
     /// The secret that its transform follows from.
     pub secret: TransformSecret,
     /// The transformed image.
@@ -121,39 +114,75 @@ pub struct Construction<'a> {
 
 /// What became of one image.
 enum Drawn {
-    Serves(Constructed),
+    Serves(Pixels, Vec<u8>, Row),
     PassedOver(String),
 }
 
+/// A classifier's logits for one image.
+type Row = Vec<f32>;
+
+/// What those who look at a round again find about an image that was passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// It does not serve, or on another device need not.
+    Rightly,
+    /// It serves, whatever the device.
+    Wrongly,
+}
+
 impl Construction<'_> {
-    /// Makes a challenge within a time, usually [`TIME`]. `next` gives the number of the next image, once
-    /// the traversal that says so is stored, and a fresh secret.
+    /// Makes a challenge of the first image that serves, of those drawn (their numbers and secrets; the
+    /// first [`limits::MAX_DRAWS`] of them), within a time, usually [`TIME`].
     ///
     /// # Errors
     /// There is none now; see [`ConstructError`].
-    pub fn run(
-        &self,
-        until: &Until,
-        mut next: impl FnMut() -> Result<(u64, TransformSecret), String>,
-    ) -> Result<Constructed, ConstructError> {
+    pub fn run(&self, until: &Until, images: &[(u64, TransformSecret)]) -> Result<Constructed, ConstructError> {
         if self.rules.semantic.asked() {
             self.semantics.ready()?;
         }
         let mut last = String::new();
-        for _ in 0..MAX_DRAWS {
+        for (skipped, (index, secret)) in images.iter().take(limits::MAX_DRAWS).enumerate() {
             if until.over() {
                 return Err(ConstructError::Late { last });
             }
-            let (index, secret) = next().map_err(ConstructError::Traversal)?;
-            match self.draw(index, secret, until)? {
-                Drawn::Serves(constructed) => return Ok(constructed),
+            match self.draw(*index, secret, until)? {
+                Drawn::Serves(pixels, png, row) => {
+                    let label = predict(&row, 0)?.class;
+                    return Ok(Constructed { skipped, secret: *secret, pixels, png, label });
+                }
                 Drawn::PassedOver(why) => last = why,
             }
         }
         Err(ConstructError::NoMatch { last })
     }
 
-    fn draw(&self, index: u64, secret: TransformSecret, until: &Until) -> Result<Drawn, ConstructError> {
+    /// Looks at an image again that somebody passed over. Where its label may be another within `tolerance`
+    /// (millionths of a logit) on another device, it was passed over rightly.
+    ///
+    /// # Errors
+    /// What cannot be told now.
+    pub fn look_again(
+        &self,
+        (index, secret): &(u64, TransformSecret),
+        tolerance: i64,
+        until: &Until,
+    ) -> Result<Skip, ConstructError> {
+        if self.rules.semantic.asked() {
+            self.semantics.ready()?;
+        }
+        let Drawn::Serves(_, _, row) = self.draw(*index, secret, until)? else { return Ok(Skip::Rightly) };
+        if self.wanted.0.is_none() {
+            return Ok(Skip::Wrongly);
+        }
+        let label = predict(&row, 0)?.class;
+        let of = |class: u16| row.get(usize::from(class)).copied().unwrap_or(f32::NEG_INFINITY);
+        let mut others = row.clone();
+        others.remove(usize::from(label));
+        let next = others.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        Ok(if lead(of(label), next) > tolerance { Skip::Wrongly } else { Skip::Rightly })
+    }
+
+    fn draw(&self, index: u64, secret: &TransformSecret, until: &Until) -> Result<Drawn, ConstructError> {
         let image = match self.source.get_until(index, until) {
             Ok(image) => image,
             Err(e) if e.one_image() => return Ok(Drawn::PassedOver(e.to_string())),
@@ -166,7 +195,7 @@ impl Construction<'_> {
                 None => return Ok(Drawn::PassedOver(format!("image {index} has no label that names a class"))),
             },
         };
-        let pixels = Transform::derive(&secret, &self.rules.transform).apply(&image.pixels);
+        let pixels = Transform::derive(secret, &self.rules.transform).apply(&image.pixels);
         let png = match pixels.encode_png() {
             Ok(png) if leaves_room(png.len(), pixels.channels()) => png,
             Ok(png) => {
@@ -178,8 +207,8 @@ impl Construction<'_> {
             Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
         };
         let rows = self.classifier.logits(&[&pixels])?;
-        let row = rows.first().ok_or_else(|| ClassifierError("no logits for an image".into()))?;
-        let label = predict(row, 0)?.class;
+        let row = rows.into_iter().next().ok_or_else(|| ClassifierError("no logits for an image".into()))?;
+        let label = predict(&row, 0)?.class;
         if let Some(wanted) = wanted {
             match self.semantics.compare_until(wanted, label, until) {
                 Ok(Meaning::Same) => {}
@@ -191,7 +220,7 @@ impl Construction<'_> {
                 }
             }
         }
-        Ok(Drawn::Serves(Constructed { index, secret, pixels, png, label }))
+        Ok(Drawn::Serves(pixels, png, row))
     }
 }
 

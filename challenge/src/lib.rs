@@ -9,7 +9,7 @@
 //! - [`measure`]: L∞ level, sum of squares and SSIM; [`verify`]: the pipeline over an answer;
 //!   [`recheck`]: whether what another machine recorded is possible; [`report`]: a verdict for people.
 //! - [`history`], [`shares`], [`vector`]: from scores to the weights the chain stores.
-//! - [`transform`], [`sampling`], [`traversal`], [`source`], [`construct`]: what a round is made of.
+//! - [`transform`], [`sampling`], [`used`], [`source`], [`construct`]: what a round is made of.
 //! - [`semantics`]: whether two labels mean the same; [`payload`]: the JSON form of a challenge.
 //! - [`pace`]: how long what blocks may go on; [`file`]: reading files that may be anything.
 //!
@@ -40,7 +40,7 @@ pub mod source;
 pub mod ssim;
 mod stream;
 pub mod transform;
-pub mod traversal;
+pub mod used;
 pub mod vector;
 pub mod verify;
 

@@ -2,9 +2,9 @@
 //!
 //! All candidates are put into an order that follows from the seed and each hotkey alone (SHA-256),
 //! so it does not matter in which order they are listed. Going down that order, a miner is taken
-//! unless its coldkey or its IP group is in the round already. A part of the places is for
+//! unless its coldkey is in the round already. A part of the places is for
 //! newcomers (miners that have not been in enough rounds to earn); what they do not fill goes to
-//! the others and the other way round. This does not stop somebody with many coldkeys and addresses.
+//! the others and the other way round. This does not stop somebody with many coldkeys.
 
 use std::collections::BTreeSet;
 
@@ -22,9 +22,7 @@ pub struct Candidate {
     pub hotkey: Hotkey,
     /// Its coldkey.
     pub coldkey: [u8; 32],
-    /// The network its connection comes from (a /24 or /48, as 16 bytes); `None` if exempt.
-    pub ip_group: Option<[u8; 16]>,
-    /// Rounds it has been in.
+    /// Answers of it that were counted.
     pub processed: u64,
 }
 
@@ -37,19 +35,14 @@ fn place_in_order(seed: &[u8; 32], hotkey: &Hotkey) -> [u8; 32] {
 struct Taken {
     hotkeys: BTreeSet<Hotkey>,
     coldkeys: BTreeSet<[u8; 32]>,
-    groups: BTreeSet<[u8; 16]>,
     picked: Vec<usize>,
 }
 
 impl Taken {
     fn try_take(&mut self, index: usize, c: &Candidate) {
-        let free = !self.hotkeys.contains(&c.hotkey)
-            && !self.coldkeys.contains(&c.coldkey)
-            && c.ip_group.is_none_or(|g| !self.groups.contains(&g));
-        if free {
+        if !self.hotkeys.contains(&c.hotkey) && !self.coldkeys.contains(&c.coldkey) {
             self.hotkeys.insert(c.hotkey);
             self.coldkeys.insert(c.coldkey);
-            self.groups.extend(c.ip_group);
             self.picked.push(index);
         }
     }
@@ -66,8 +59,8 @@ impl Taken {
     }
 }
 
-/// Indices into `candidates` of the miners that the round of `seed` asks, in the order of the draw:
-/// at most `places`, and never more than a round may have.
+/// Indices into `candidates` of the miners that the round of `seed` asks, rising: at most `places`, and
+/// never more than a round may have.
 #[must_use]
 pub fn sample(rules: &Rules, seed: &[u8; 32], candidates: &[Candidate], places: usize) -> Vec<usize> {
     let places = places.min(limits::MAX_ROUND_MINERS);
@@ -82,9 +75,7 @@ pub fn sample(rules: &Rules, seed: &[u8; 32], candidates: &[Candidate], places: 
     taken.fill(places, &order, candidates, |c| !newcomer(c));
     taken.fill(places, &order, candidates, newcomer);
 
-    let mut rank = vec![0; candidates.len()];
-    order.iter().enumerate().for_each(|(place, &i)| rank[i] = place);
-    taken.picked.sort_by_key(|&i| rank[i]);
+    taken.picked.sort_unstable();
     taken.picked
 }
 
@@ -94,15 +85,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn candidate(uid: u16, coldkey: u8, group: Option<u8>, processed: u64) -> Candidate {
+    fn candidate(uid: u16, coldkey: u8, processed: u64) -> Candidate {
         let mut hotkey = [0; 32];
         hotkey[..2].copy_from_slice(&uid.to_le_bytes());
-        Candidate { uid, hotkey: Hotkey(hotkey), coldkey: [coldkey; 32], ip_group: group.map(|g| [g; 16]), processed }
+        Candidate { uid, hotkey: Hotkey(hotkey), coldkey: [coldkey; 32], processed }
     }
 
     #[test]
     fn a_fifth_of_the_places_is_for_newcomers() {
-        let all: Vec<_> = (0..40).map(|i| candidate(i, i as u8, None, if i < 20 { 0 } else { 99 })).collect();
+        let all: Vec<_> = (0..40).map(|i| candidate(i, i as u8, if i < 20 { 0 } else { 99 })).collect();
         let picked = sample(&Rules::subnet(), &[1; 32], &all, 10);
         assert_eq!(picked.len(), 10);
         assert_eq!(picked.iter().filter(|&&i| i < 20).count(), 2);
@@ -112,20 +103,14 @@ mod tests {
     }
 
     #[test]
-    fn one_uid_per_coldkey_and_ip_group() {
-        let all = [
-            candidate(0, 1, None, 99),
-            candidate(1, 1, None, 99),
-            candidate(2, 2, Some(5), 99),
-            candidate(3, 3, Some(5), 0),
-            candidate(4, 4, Some(6), 99),
-        ];
-        assert_eq!(sample(&Rules::subnet(), &[3; 32], &all, 10).len(), 3);
+    fn one_uid_per_coldkey() {
+        let all = [candidate(0, 1, 99), candidate(1, 1, 99), candidate(2, 2, 99), candidate(3, 2, 0)];
+        assert_eq!(sample(&Rules::subnet(), &[3; 32], &all, 10).len(), 2);
     }
 
     #[test]
     fn another_seed_draws_others() {
-        let all: Vec<_> = (0..100).map(|i| candidate(i, i as u8, None, 99)).collect();
+        let all: Vec<_> = (0..100).map(|i| candidate(i, i as u8, 99)).collect();
         let draw = |s| sample(&Rules::subnet(), &[s; 32], &all, 10);
         assert_ne!(draw(1), draw(2));
         let mut seen: Vec<usize> = (0..100).flat_map(draw).collect();
@@ -138,30 +123,29 @@ mod tests {
         #[test]
         fn the_draw_is_deterministic_fair_and_bounded(
             seed: [u8; 32],
-            raw in prop::collection::vec((0u8..12, prop::option::of(0u8..12), 0u64..100), 0..60),
+            raw in prop::collection::vec((0u8..12, 0u64..100), 0..60),
             places in 0usize..300,
         ) {
             let all: Vec<_> =
-                raw.iter().enumerate().map(|(i, (c, g, p))| candidate(i as u16, *c, *g, *p)).collect();
+                raw.iter().enumerate().map(|(i, (c, p))| candidate(i as u16, *c, *p)).collect();
             let rules = Rules::subnet();
             let picked = sample(&rules, &seed, &all, places);
             prop_assert!(picked.len() <= places.min(256));
             let mut reversed = all.clone();
             reversed.reverse();
-            let other: Vec<u16> = sample(&rules, &seed, &reversed, places).iter().map(|&i| reversed[i].uid).collect();
+            let mut other: Vec<u16> =
+                sample(&rules, &seed, &reversed, places).iter().map(|&i| reversed[i].uid).collect();
+            other.reverse();
             prop_assert_eq!(picked.iter().map(|&i| all[i].uid).collect::<Vec<_>>(), other);
             for (n, &i) in picked.iter().enumerate() {
                 for &j in &picked[..n] {
                     prop_assert!(all[i].coldkey != all[j].coldkey);
-                    prop_assert!(all[i].ip_group.is_none() || all[i].ip_group != all[j].ip_group);
                 }
             }
             // Nobody who would still have fitted is left out of a round with free places.
             if picked.len() < places.min(256) {
                 for (i, c) in all.iter().enumerate().filter(|(i, _)| !picked.contains(i)) {
-                    let clash = picked.iter().any(|&j| {
-                        all[j].coldkey == c.coldkey || (c.ip_group.is_some() && all[j].ip_group == c.ip_group)
-                    });
+                    let clash = picked.iter().any(|&j| all[j].coldkey == c.coldkey);
                     prop_assert!(clash, "{} was left out", i);
                 }
             }

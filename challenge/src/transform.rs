@@ -12,11 +12,10 @@
 //!
 //! The field is what makes the transforms too many to answer in advance.
 //!
-//! The opening of the round carries the secret's commitment ([`TransformSecret::commitment`]), the
-//! result the secret: whoever has the source image can then repeat the transform and compare.
+//! The secret follows from the round's image lot ([`TransformSecret::of`]), which its result shows:
+//! whoever has the source image can then repeat the transform and compare.
 
 use perturb_types::round::TransformSecret;
-use perturb_types::{Digest, NetworkId, RoundId};
 
 use crate::pixels::{CHANNELS, Pixels};
 use crate::rules::TransformRules;
@@ -41,24 +40,6 @@ pub struct Transform {
     pub brightness: i16,
     /// Levels added besides, by place.
     pub field: Field,
-}
-
-/// A reveal that does not fit what was committed to.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RevealError {
-    /// Another secret.
-    #[error("round {round}: the revealed secret gives commitment {found}, the opening has {expected}")]
-    Commitment {
-        /// The round.
-        round: Box<RoundId>,
-        /// The opening's.
-        expected: Digest,
-        /// The secret's.
-        found: Digest,
-    },
-    /// The image that was sent does not follow from source and secret.
-    #[error("the image sent is not the source image under the revealed transform")]
-    Image,
 }
 
 impl Transform {
@@ -97,42 +78,12 @@ impl Transform {
     }
 }
 
-/// Checks a revealed secret against the opening's commitment.
-///
-/// # Errors
-/// It is another secret's commitment.
-pub fn check_reveal(
-    secret: &TransformSecret,
-    network: &NetworkId,
-    round: &RoundId,
-    commitment: &Digest,
-) -> Result<(), RevealError> {
-    let found = secret.commitment(network, round);
-    if found == *commitment {
-        return Ok(());
-    }
-    Err(RevealError::Commitment { round: Box::new(*round), expected: *commitment, found })
-}
-
-/// Checks that the image a round sent is its source under the revealed transform.
-///
-/// # Errors
-/// It is not.
-pub fn check_image(
-    secret: &TransformSecret,
-    rules: &TransformRules,
-    source: &Pixels,
-    sent: &Pixels,
-) -> Result<(), RevealError> {
-    if Transform::derive(secret, rules).apply(source) == *sent { Ok(()) } else { Err(RevealError::Image) }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::rules::Rules;
-    use perturb_types::{ChallengeId, Hotkey};
+    use perturb_types::Digest;
     use proptest::prelude::*;
     use std::collections::HashSet;
 
@@ -211,29 +162,15 @@ mod tests {
         (0..count).map(|n| TransformSecret(Digest::of(&n.to_le_bytes()).0))
     }
 
-    #[test]
-    fn a_reveal_is_bound_to_secret_round_and_network() {
-        let (net, other) = (NetworkId([1; 32]), NetworkId([2; 32]));
-        let round = RoundId { validator: Hotkey([3; 32]), challenge: ChallengeId(0), seq: 4 };
-        let commitment = secret(7).commitment(&net, &round);
-        assert!(check_reveal(&secret(7), &net, &round, &commitment).is_ok());
-        assert!(check_reveal(&secret(8), &net, &round, &commitment).is_err());
-        assert!(check_reveal(&secret(7), &other, &round, &commitment).is_err());
-        assert!(check_reveal(&secret(7), &net, &RoundId { seq: 5, ..round }, &commitment).is_err());
-    }
-
     proptest! {
         #[test]
-        fn the_transform_is_deterministic_and_checkable(bytes: [u8; 32], side in 1u32..40) {
+        fn the_transform_is_deterministic(bytes: [u8; 32], side in 1u32..40) {
             let rules = Rules::subnet().transform;
             let source = Pixels::new(side, side, (0..side * side * 3).map(|i| (i * 7 % 256) as u8).collect()).unwrap();
             let secret = TransformSecret(bytes);
             let sent = Transform::derive(&secret, &rules).apply(&source);
             prop_assert!(Pixels::new(sent.width, sent.height, sent.rgb.clone()).is_ok());
-            prop_assert!(check_image(&secret, &rules, &source, &sent).is_ok());
-            let mut forged = sent;
-            forged.rgb[0] ^= 1;
-            prop_assert!(check_image(&secret, &rules, &source, &forged).is_err());
+            prop_assert_eq!(Transform::derive(&secret, &rules).apply(&source), sent);
         }
     }
 }

@@ -65,6 +65,8 @@ fn author(transaction: &Transaction) -> Digest {
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
         | Transaction::RoundCommits(e)
+        | Transaction::RoundReveal(e)
+        | Transaction::RoundSkip(e)
         | Transaction::CheckVerdict(e) => Digest(e.signer.0),
         // Not the key: a hotkey can delegate to any number of them.
         Transaction::KeyDelegation(d) => Digest(d.hotkey.0),
@@ -82,8 +84,8 @@ fn rank(transaction: &Transaction) -> u8 {
         | Transaction::OwnerAction(_)
         | Transaction::Evidence(_)
         | Transaction::Pulse(_) => 0,
-        Transaction::Readiness(_) => 1,
-        Transaction::RoundOpen(_) => 2,
+        Transaction::Readiness(_) | Transaction::RoundReveal(_) => 1,
+        Transaction::RoundOpen(_) | Transaction::RoundSkip(_) => 2,
         Transaction::RoundCommits(_) => 3,
         Transaction::RoundResult(_) | Transaction::CheckVerdict(_) => 4,
         Transaction::EpochClose { .. } => 5,

@@ -77,6 +77,7 @@ fn keys(n: u8, founders: usize) -> Keys {
             model_digest: Digest([2; 32]),
             source: "demo:1:100".into(),
             source_fingerprint: Digest([3; 32]),
+            source_len: 100,
             interval_ms: 1000,
             miners_per_round: 8,
             aggregation: Aggregation::Quantile,
@@ -89,7 +90,6 @@ fn keys(n: u8, founders: usize) -> Keys {
             max_block_transactions: 100,
             max_block_bytes: 1 << 20,
             max_rounds_per_epoch: 100,
-            max_open_rounds: 4,
             open_round_blocks: 20,
             burn_uid: 0,
             timeouts: Timeouts {

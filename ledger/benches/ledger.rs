@@ -1,14 +1,19 @@
 //! Speed of the agreed history: execution of a block with 1000 answers, state trees, proofs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
+
 use divan::Bencher;
 use perturb_challenge::rules::Rules;
+use perturb_challenge::used::Used;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::draw::is_drawn;
 use perturb_ledger::genesis::{Aggregation, GenesisDelegation, Timeouts};
+use perturb_ledger::images::{self, Pass};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::merkle;
 use perturb_ledger::proofs::StateProof;
+use perturb_ledger::seeds::{Lots, SeedsRow};
 use perturb_ledger::tx::Delegation;
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{
@@ -16,9 +21,10 @@ use perturb_ledger::{
     Pulse, Snapshot, Transaction, VoteKind, query, state, vote_sign_bytes,
 };
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::vrf::{Draw, Purpose};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Entry, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundCommits, RoundId, RoundOpen, RoundResult, Signed, encode,
+    RoundCommits, RoundId, RoundOpen, RoundPair, RoundResult, Signed, encode,
 };
 
 /// Validators; each closes one round with an answer of every miner.
@@ -45,6 +51,7 @@ fn challenge() -> ChallengeSpec {
         model_digest: Digest([2; 32]),
         source: "demo:1:100".into(),
         source_fingerprint: Digest([3; 32]),
+        source_len: 100,
         interval_ms: 1000,
         miners_per_round: MINERS,
         aggregation: Aggregation::Quantile,
@@ -61,7 +68,6 @@ fn parameters() -> Parameters {
         max_block_transactions: 100,
         max_block_bytes: 1 << 20,
         max_rounds_per_epoch: 1000,
-        max_open_rounds: 2,
         open_round_blocks: 50,
         burn_uid: 0,
         timeouts: Timeouts {
@@ -97,7 +103,7 @@ impl Net {
         let neurons = (0u16..).zip(all).map(|(uid, (p, permit))| Neuron {
             uid,
             hotkey: p.hotkey(),
-            coldkey: [0; 32],
+            coldkey: Digest::of(&uid.to_le_bytes()).0,
             stake_rao: 5000,
             permit,
         });
@@ -132,19 +138,24 @@ impl Net {
         Ledger::new(self.genesis.clone(), store).unwrap()
     }
 
+    /// The lots of a round, and the image of one whose validator has closed all before it.
+    fn lots(&self, v: usize, round: &RoundId) -> (Lots, u64) {
+        let (net, pair) = (self.genesis.network_id(), RoundPair::of(&self.keys[v]));
+        let seed = SeedsRow::first(&net).seed;
+        let mut pass = Pass::new(Used::new(self.genesis.challenges[0].source_len), BTreeMap::new());
+        let mut of = |seq| {
+            let lots = Lots::draw(&pair, &net, seed, &RoundId { seq, ..*round });
+            (lots, pass.draw(&net, &lots.value, 1).unwrap()[0])
+        };
+        (0..=round.seq).map(&mut of).last().unwrap()
+    }
+
     /// Opening, commitments and result of one validator's first round, every answer a success at level 1.
     fn round(&self, v: usize) -> [Transaction; 3] {
         let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq: 0 };
-        let secret = TransformSecret([7; 32]);
-        let open = RoundOpen {
-            round,
-            epoch: 0,
-            image: Digest([v as u8; 32]),
-            transform: secret.commitment(&net, &round),
-            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
-            opened_ms: 0,
-        };
+        let (lots, source_index) = self.lots(v, &round);
+        let open = RoundOpen { round, epoch: 0, image: Digest([v as u8; 32]), miners: lots.miners, opened_ms: 0 };
         let open = Signed::sign(&self.keys[v], &net, open);
         let entries = (0u32..).zip(&self.miners).map(|(i, miner)| {
             let ssim = Millionths(999_000);
@@ -166,7 +177,16 @@ impl Net {
             Some(AnswerStatement::of(&net, round, open.image, &miner.hotkey(), &answer).sign(miner, &net))
         });
         let commits = Signed::sign(&self.keys[v], &net, RoundCommits { round, commits: commits.collect() });
-        let result = RoundResult { round, open: open.digest(), transform: secret, source_index: 0, label: 3, entries };
+        let result = RoundResult {
+            round,
+            open: open.digest(),
+            images: lots.images,
+            skipped: vec![],
+            source_index,
+            transform: TransformSecret::of(&net, &lots.value, 0),
+            label: 3,
+            entries,
+        };
         let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
         [
             Transaction::RoundOpen(open.into_envelope()),
@@ -176,22 +196,26 @@ impl Net {
     }
 
     /// Opening and result of a round to which nobody answered.
-    fn silent_round(&self, v: usize, seq: u64) -> [Transaction; 2] {
+    fn silent_round(&self, ledger: &Ledger<MemoryStore>, v: usize, seq: u64) -> [Transaction; 2] {
         let (net, rules) = (self.genesis.network_id(), &self.genesis.challenges[0].rules);
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq };
-        let transform = TransformSecret([7; 32]);
-        let miner = self.miners[0].hotkey();
-        let open = RoundOpen {
-            round,
-            epoch: 0,
-            image: Digest([v as u8; 32]),
-            transform: transform.commitment(&net, &round),
-            miners: vec![miner],
-            opened_ms: 0,
-        };
+        let lots = Lots::draw(&RoundPair::of(&self.keys[v]), &net, SeedsRow::first(&net).seed, &round);
+        let of = (round.challenge, self.genesis.challenges[0].source_len);
+        let upcoming = images::upcoming(ledger.store(), &net, of, round.validator, &lots.value).unwrap();
+        let (source_index, transform) = upcoming[0];
+        let open = RoundOpen { round, epoch: 0, image: Digest([v as u8; 32]), miners: lots.miners, opened_ms: 0 };
         let open = Signed::sign(&self.keys[v], &net, open);
-        let entries = vec![Verdict::absent(rules, 3, miner, Reason::ResponseMissing, 0)];
-        let result = RoundResult { round, open: open.digest(), transform, source_index: 0, label: 3, entries };
+        let absent = |m: &HotkeyPair| Verdict::absent(rules, 3, m.hotkey(), Reason::ResponseMissing, 0);
+        let result = RoundResult {
+            round,
+            open: open.digest(),
+            images: lots.images,
+            skipped: vec![],
+            source_index,
+            transform,
+            label: 3,
+            entries: self.miners.iter().map(absent).collect(),
+        };
         let result = Signed::sign(&self.keys[v], &net, result).into_envelope();
         [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result)]
     }
@@ -279,7 +303,36 @@ fn verify_pulse(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| assert!(pulse.verify(&Beacon::DEVELOPMENT)));
 }
 
-/// One round's lot.
+/// Both lots of a round, as its validator draws them.
+#[divan::bench]
+fn draw_lots(bencher: Bencher<'_, '_>) {
+    let net = Net::new();
+    let round = RoundId { validator: net.hotkeys[0].hotkey(), challenge: ChallengeId(0), seq: 7 };
+    let pair = RoundPair::of(&net.keys[0]);
+    bencher.bench_local(|| Lots::draw(&pair, &net.genesis.network_id(), Digest([5; 32]), &round));
+}
+
+/// One of them, as everybody checks it.
+#[divan::bench]
+fn open_a_lot(bencher: Bencher<'_, '_>) {
+    let net = Net::new();
+    let (id, seed) = (net.genesis.network_id(), Digest([5; 32]));
+    let pair = RoundPair::of(&net.keys[0]);
+    let draw = Draw { purpose: Purpose::Image, challenge: ChallengeId(0), seed, seq: 7 };
+    let (_, lot) = pair.draw(&id, &draw);
+    bencher.bench_local(|| pair.public().open(&id, &draw, &lot).unwrap());
+}
+
+/// The 32 images that a round may use, of a set of so many.
+#[divan::bench(args = [10_000, 1_200_000])]
+fn upcoming_images_of(bencher: Bencher<'_, '_>, len: u64) {
+    let net = Net::new();
+    let ledger = net.ledger();
+    let (id, validator) = (net.genesis.network_id(), net.hotkeys[0].hotkey());
+    bencher.bench_local(|| images::upcoming(ledger.store(), &id, (ChallengeId(0), len), validator, &[7; 32]).unwrap());
+}
+
+/// Whether a pulse draws one round.
 #[divan::bench]
 fn draw_a_round(bencher: Bencher<'_, '_>) {
     let (network, signature) = (NetworkId([1; 32]), Pulse::of_development(1000).unwrap().signature);
@@ -302,7 +355,8 @@ fn check_block_with_a_draw(bencher: Bencher<'_, '_>, blocks: u64) {
         ledger.store_mut().commit(&commit);
     };
     for seq in 0..blocks {
-        commit(&mut ledger, (0..net.keys.len()).flat_map(|v| net.silent_round(v, seq)).collect());
+        let rounds = (0..net.keys.len()).flat_map(|v| net.silent_round(&ledger, v, seq)).collect();
+        commit(&mut ledger, rounds);
     }
     commit(&mut ledger, Vec::new());
     let awaited = query::awaited_pulses(ledger.store()).unwrap();

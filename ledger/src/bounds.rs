@@ -60,10 +60,6 @@ pub const MIN_STAKE_RAO: RangeInclusive<u64> = 0..=10_000 * 1_000_000_000;
 
 /// Rounds of one validator, challenge and epoch: one in four seconds over an epoch of twelve hours.
 pub const ROUNDS_PER_EPOCH: RangeInclusive<u64> = 1..=10_000;
-
-/// Open rounds of one validator and challenge: each is a row that every block reads.
-pub const OPEN_ROUNDS: RangeInclusive<u64> = 1..=64;
-
 /// Blocks for which a round stays open: one to be answered in, and not so many that rows pile up.
 pub const OPEN_ROUND_BLOCKS: RangeInclusive<u64> = 2..=10_000;
 
@@ -143,7 +139,6 @@ pub(crate) fn parameters(p: &Parameters) -> Result<(), GenesisError> {
         ("max_block_transactions", p.max_block_transactions.into(), BLOCK_TRANSACTIONS),
         ("max_block_bytes", p.max_block_bytes.into(), BLOCK_BYTES),
         ("max_rounds_per_epoch", p.max_rounds_per_epoch.into(), ROUNDS_PER_EPOCH),
-        ("max_open_rounds", p.max_open_rounds.into(), OPEN_ROUNDS),
         ("open_round_blocks", p.open_round_blocks, OPEN_ROUND_BLOCKS),
         ("burn_uid", p.burn_uid.into(), BURN_UID),
         ("timeouts: propose_ms", t.propose_ms.into(), WAIT_MS),

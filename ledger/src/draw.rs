@@ -28,7 +28,9 @@ use crate::genesis::GenesisError;
 use crate::parameters::{Draws, MILLION};
 use crate::pulse::Pulse;
 use crate::spot::FreshRow;
-use crate::state::{self, DRAWS, check_key, fresh_at, fresh_key, fresh_prefix, fresh_round, pulse_key, pulse_prefix};
+use crate::state::{
+    self, DRAWS, check_key, fresh_at, fresh_key, fresh_prefix, fresh_round, pulse_key, pulse_prefix, pulse_round,
+};
 use crate::store::StateStore;
 use crate::verdict::CheckRow;
 
@@ -143,7 +145,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         Ok(())
     }
 
-    fn draws(&self) -> Result<DrawRow, TxError> {
+    pub(crate) fn draws(&self) -> Result<DrawRow, TxError> {
         Ok(self.state.get(DRAWS)?.unwrap_or_default())
     }
 
@@ -156,6 +158,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             // Later pulses are waited for by later heights.
             if index >= surplus && row.first.saturating_add(retention) > self.height() {
                 break;
+            }
+            if let Some(round) = pulse_round(&key) {
+                self.lose_seed(round)?;
             }
             self.state.delete(key);
             let gone = self.take_fresh(&row)?.len() as u64;
@@ -181,10 +186,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     }
 
     /// A round was closed: it may be drawn.
-    pub(crate) fn keep_fresh(&mut self, round: &RoundId, result: Digest, image: Digest) {
+    pub(crate) fn keep_fresh(&mut self, round: &RoundId, row: FreshRow) {
         if self.parameters().spot_checks.rate > 0 {
-            let height = self.height();
-            self.state.put(fresh_key(height, round), &FreshRow { result, image, height });
+            self.state.put(fresh_key(row.height, round), &row);
         }
     }
 
@@ -222,6 +226,6 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             }
         }
         self.state.put(DRAWS.to_vec(), &so_far);
-        Ok(())
+        self.take_seed(pulse.round, &pulse.signature)
     }
 }

@@ -105,6 +105,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     let mut weights = Vec::new();
     for spec in state::challenges(&x.state)? {
         forget_departed(x, &spec, snapshot)?;
+        x.forget_processed(spec.id, snapshot)?;
         let record = score(x, &spec, snapshot)?;
         x.keep_outliers(spec.id, &record.outliers)?;
         x.state.put(epoch_key(epoch, spec.id), &record);
@@ -115,6 +116,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     }
     x.settle_reputations(snapshot)?;
     let set = next_set(x, snapshot)?;
+    x.begin_seed(epoch + 1, &set)?;
     for (key, _) in x.state.scan(&ready_prefix(epoch))? {
         x.state.delete(key);
     }

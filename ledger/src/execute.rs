@@ -2,11 +2,9 @@
 
 use perturb_challenge::history::pushes;
 use perturb_challenge::rules::{RecordError, judge_round};
-use perturb_challenge::transform::check_reveal;
 use perturb_types::envelope::Payload;
 use perturb_types::{
     Beacon, ChallengeId, Digest, Envelope, EnvelopeError, Hotkey, NetworkId, RoundId, RoundOpen, RoundResult, Signed,
-    limits,
 };
 
 use crate::certificate::Certificate;
@@ -15,9 +13,10 @@ use crate::evidence::Equivocation;
 use crate::genesis::{ChallengeSpec, Parameters};
 use crate::receipt::{Effect, Receipt};
 use crate::reputation::Reputation;
+use crate::spot::FreshRow;
 use crate::state::{
     self, Frame, HistoryRow, KeyRow, OpenRow, Overlay, PARENT_SET, SeqRow, challenge_key, history_key, key_key,
-    open_key, ready_key, reputation_key, seq_key,
+    open_key, ready_key, reputation_key, seq_key, unrevealed_key,
 };
 use crate::store::{StateStore, StoreError};
 use crate::tx::{Delegation, Readiness, Transaction};
@@ -88,6 +87,8 @@ pub struct Executor<'a, S: ?Sized> {
     pub(crate) network: NetworkId,
     beacon: &'a Beacon,
     height: u64,
+    /// The time in the block's header, once it has begun.
+    time_ms: u64,
     pub(crate) verified: Option<&'a Verified>,
     /// The signatures of the transaction in progress were verified before: those that need its bytes alone.
     pub(crate) known: bool,
@@ -101,7 +102,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     pub fn new(network: NetworkId, beacon: &'a Beacon, store: &'a S, height: u64) -> Result<Self, StoreError> {
         let state = Overlay::new(store);
         let frame = Frame::load(&state)?;
-        Ok(Self { state, frame, network, beacon, height, verified: None, known: false })
+        Ok(Self { state, frame, network, beacon, height, time_ms: 0, verified: None, known: false })
     }
 
     /// Spares what was verified before a second verification, and remembers what is verified now.
@@ -116,14 +117,16 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// What happens at the beginning of every block, before its transactions: orders that are due,
-    /// rounds that have been open for too long, checks that are settled, which pulse draws what the
+    /// rounds that have been open for too long, reveals that never came, checks that are settled, which pulse draws what the
     /// parent closed (by the time in this block's header), and the votes that the parent's certificate
     /// lacks.
     ///
     /// # Errors
     /// The state cannot be read.
     pub fn begin(&mut self, time_ms: u64, parent: Option<&Certificate>) -> Result<(), TxError> {
+        self.time_ms = time_ms;
         self.carry_out_orders()?;
+        self.lapse_reveals()?;
         self.expire_rounds()?;
         self.settle_checks()?;
         self.schedule_draws(time_ms)?;
@@ -143,6 +146,11 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     /// The height.
     pub fn height(&self) -> u64 {
         self.height
+    }
+
+    /// The time in the block's header.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.time_ms
     }
 
     /// Executes one transaction: all of it, or nothing. `EpochClose` is not executed here.
@@ -172,7 +180,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     fn apply(&mut self, transaction: &Transaction, digest: Digest) -> Result<Effect, TxError> {
         match transaction {
             Transaction::RoundResult(e) => return self.result(e.clone(), digest),
-            Transaction::RoundOpen(e) => self.open(e.clone()),
+            Transaction::RoundOpen(e) => return self.open(e.clone()),
             Transaction::KeyDelegation(d) => self.delegation(d),
             Transaction::Readiness(e) => self.readiness(e.clone()),
             Transaction::OwnerAction(a) => self.owner_action(a),
@@ -184,6 +192,8 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             }
             Transaction::Pulse(pulse) => self.pulse(pulse, self.known),
             Transaction::RoundCommits(e) => self.commits(e.clone()),
+            Transaction::RoundReveal(e) => self.reveal(e.clone()),
+            Transaction::RoundSkip(e) => self.skip(e.clone()),
             Transaction::EpochClose { .. } => invalid("an epoch is closed by a proposer alone"),
         }?;
         Ok(Effect::Applied)
@@ -211,59 +221,58 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         }
     }
 
-    fn open(&mut self, envelope: Envelope) -> Result<(), TxError> {
-        let open: Signed<RoundOpen> = self.open_envelope(envelope)?;
-        let round = open.round;
-        self.member("round opening", &open.signer(), &round.validator)?;
-        let spec = self.spec(round.challenge)?;
-        let key = seq_key(round.challenge, &round.validator);
-        let mut row: SeqRow = self.state.get(&key)?.unwrap_or_default();
+    /// The numbers of a validator that begins or skips its next round, which has to be this one.
+    pub(crate) fn next_round(&self, round: &RoundId) -> Result<SeqRow, TxError> {
+        let mut row: SeqRow = self.state.get(&seq_key(round.challenge, &round.validator))?.unwrap_or_default();
         if round.seq < row.next {
-            return Err(TxError::Used { round: Box::new(round), next: row.next });
+            return Err(TxError::Used { round: Box::new(*round), next: row.next });
         }
         if round.seq > row.next {
             return Err(TxError::Early(format!("round {round}: the next number is {}", row.next)));
         }
+        if row.open {
+            return Err(TxError::Early(format!("round {round}: the one before is open")));
+        }
+        if self.state.has(&unrevealed_key(round.challenge, &round.validator))? {
+            return Err(TxError::Early(format!("round {round}: the one before has not shown its images")));
+        }
         let epoch = self.frame.meta.epoch;
-        // An opening made just before an epoch closed still counts in the next one.
-        if open.epoch != epoch && open.epoch.checked_add(1) != Some(epoch) {
-            return invalid(format!("round {round} names epoch {}, this is epoch {epoch}", open.epoch));
-        }
         if row.epoch != epoch {
-            (row.epoch, row.opened) = (epoch, 0);
+            (row.epoch, row.opened, row.skipped) = (epoch, 0, 0);
         }
+        Ok(row)
+    }
+
+    pub(crate) fn put_sequence(&mut self, round: &RoundId, row: &SeqRow) {
+        self.state.put(seq_key(round.challenge, &round.validator), row);
+    }
+
+    fn open(&mut self, envelope: Envelope) -> Result<Effect, TxError> {
+        let open: Signed<RoundOpen> = self.open_envelope(envelope)?;
+        let round = open.round;
+        self.member("round opening", &open.signer(), &round.validator)?;
+        let spec = self.spec(round.challenge)?;
+        let mut row = self.next_round(&round)?;
         if row.opened >= self.frame.parameters.max_rounds_per_epoch {
             return Err(TxError::Early(format!("round {round}: {} rounds were opened in this epoch", row.opened)));
         }
-        if row.open >= self.frame.parameters.max_open_rounds {
-            return Err(TxError::Early(format!("round {round}: {} rounds are open", row.open)));
-        }
-        let most = usize::from(spec.miners_per_round).min(limits::MAX_ROUND_MINERS);
-        if open.miners.is_empty() || open.miners.len() > most {
-            return invalid(format!("round {round} asks {} miners, 1 to {most} are allowed", open.miners.len()));
-        }
-        let mut seen = open.miners.clone();
-        seen.sort_unstable();
-        if seen.windows(2).any(|w| w[0] == w[1]) {
-            return invalid(format!("round {round} asks a miner twice"));
-        }
-        if let Some(stranger) = open.miners.iter().find(|m| self.frame.snapshot.neuron(m).is_none()) {
-            return invalid(format!("round {round} asks {stranger}, which is not registered"));
-        }
+        let (key, seed) = self.draws_with("round opening", open.epoch, &round.validator)?;
+        let miners = self.asked(&spec, &open, (&key, seed))?;
         row.next += 1;
         row.opened += 1;
-        row.open += 1;
-        self.state.put(key, &row);
+        row.open = true;
+        self.put_sequence(&round, &row);
         let opened = OpenRow {
             open: open.digest(),
             image: open.image,
-            transform: open.transform,
-            miners: open.into_value().miners,
+            key,
+            seed,
+            miners: miners.clone(),
             height: self.height,
             commits: None,
         };
         self.state.put(open_key(round.challenge, &round.validator, round.seq), &opened);
-        Ok(())
+        Ok(Effect::Opened { round, miners })
     }
 
     fn result(&mut self, envelope: Envelope, digest: Digest) -> Result<Effect, TxError> {
@@ -274,6 +283,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let opened = self.opened(&round)?;
         self.check_result(&result, &opened)?;
         judge_round(&spec.rules, &result)?;
+        let value = self.take_images(&opened, &result)?;
 
         let n = spec.rules.history_len;
         let epoch = self.frame.meta.epoch;
@@ -288,11 +298,13 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             row.ring.push(score, n);
             row.fresh = epoch;
             self.state.put(key, &row);
+            self.count_processed(round.challenge, &miner, row.ring.processed)?;
             counted.push((miner, score));
         }
         self.close_round(round)?;
         self.count_round(&round.validator)?;
-        self.keep_fresh(&round, digest, opened.image);
+        let fresh = FreshRow { result: digest, image: opened.image, value, height: self.height };
+        self.keep_fresh(&round, fresh);
         self.frame.meta.results += counted.len() as u64;
         Ok(Effect::Scored { round, counted })
     }
@@ -316,13 +328,14 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         self.state.delete(open_key(round.challenge, &round.validator, round.seq));
         let key = seq_key(round.challenge, &round.validator);
         let mut row: SeqRow = self.state.must(&key)?;
-        row.open = row.open.saturating_sub(1);
+        row.open = false;
         self.state.put(key, &row);
         Ok(())
     }
 
-    /// Ends all open rounds of a challenge; nobody is to blame.
+    /// Ends all open rounds of a challenge, and what is owed of others; nobody is to blame.
     pub(crate) fn void_rounds(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
+        self.void_reveals(challenge)?;
         for (key, _) in self.state.scan(&state::open_prefix(challenge))? {
             if let Some(round) = round_of(challenge, &key) {
                 self.close_round(round)?;
@@ -337,10 +350,8 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             return invalid(format!("round {round}: the result names another opening"));
         }
         if !result.entries.iter().map(|e| e.miner).eq(opened.miners.iter().copied()) {
-            return invalid(format!("round {round}: the entries are not the opened miners in their order"));
+            return invalid(format!("round {round}: the entries are not the miners that were drawn, in their order"));
         }
-        check_reveal(&result.transform, &self.network, &round, &opened.transform)
-            .map_err(|e| TxError::Invalid(e.to_string()))?;
         commits::follow(&self.network, opened, result)
     }
 
@@ -362,7 +373,8 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             ));
         }
         for (other, row) in self.state.scan(b"key/")? {
-            if other != key && state::parse::<KeyRow>(&other, &row)?.key == d.key {
+            let row: KeyRow = state::parse(&other, &row)?;
+            if other != key && (row.key == d.key || row.round_key == d.round_key) {
                 return invalid(format!("delegation of {}: the key belongs to another hotkey", d.hotkey));
             }
         }
@@ -370,7 +382,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         if self.frame.set.by_key(&d.key).is_some_and(|member| member.hotkey != d.hotkey) {
             return invalid(format!("delegation of {}: the key votes for another hotkey in this epoch", d.hotkey));
         }
-        self.state.put(key, &KeyRow { key: d.key, sequence: d.sequence });
+        self.state.put(key, &KeyRow { key: d.key, round_key: d.round_key, sequence: d.sequence });
         // The old key's word: whether anybody has the new one, that one says itself.
         self.state.delete(ready_key(self.frame.meta.epoch, &d.hotkey));
         Ok(())
@@ -440,6 +452,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
                 }
                 let Some(round) = round_of(spec.id, &key) else { continue };
                 self.close_round(round)?;
+                self.owe_images(&round, &row);
                 self.blame(&round.validator, |r| r.unclosed += 1)?;
             }
         }

@@ -6,8 +6,9 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::rules::{Rules, RulesError};
+use perturb_challenge::used::MAX_IMAGES;
 use perturb_types::encode::{self, Domain};
-use perturb_types::{Beacon, ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, limits};
+use perturb_types::{Beacon, ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId, RoundKey, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds;
@@ -54,6 +55,8 @@ pub struct ChallengeSpec {
     pub source: String,
     /// The source's fingerprint.
     pub source_fingerprint: Digest,
+    /// Its images.
+    pub source_len: u64,
     /// Milliseconds from one round's start to the next one's, per validator.
     pub interval_ms: u32,
     /// Miners of a round.
@@ -72,10 +75,14 @@ pub struct GenesisDelegation {
     pub hotkey: Hotkey,
     /// To which key.
     pub key: ConsensusKey,
+    /// With which round key.
+    pub round_key: RoundKey,
     /// The hotkey's signature, hex of 64 bytes.
     pub signature: String,
     /// The consensus key's signature, hex of 64 bytes.
     pub acceptance: String,
+    /// The round key's signature, hex of 64 bytes.
+    pub possession: String,
 }
 
 /// Where a network begins.
@@ -131,15 +138,19 @@ impl GenesisDelegation {
         Self {
             hotkey: d.hotkey,
             key: d.key,
+            round_key: d.round_key,
             signature: hex::encode(d.signature),
             acceptance: hex::encode(d.acceptance),
+            possession: hex::encode(d.possession),
         }
     }
 
     /// The delegation, if its signatures are well-formed and verify.
     pub fn verified(&self) -> Option<Delegation> {
+        let Self { hotkey, key, round_key, .. } = *self;
+        let possession = signature(&self.possession)?;
         let (signature, acceptance) = (signature(&self.signature)?, signature(&self.acceptance)?);
-        let d = Delegation { hotkey: self.hotkey, key: self.key, sequence: 0, signature, acceptance };
+        let d = Delegation { hotkey, key, round_key, sequence: 0, signature, acceptance, possession };
         d.verify(&NetworkId([0; 32])).then_some(d)
     }
 }
@@ -157,6 +168,9 @@ impl ChallengeSpec {
         }
         if self.miners_per_round == 0 || usize::from(self.miners_per_round) > limits::MAX_ROUND_MINERS {
             return fault("miners_per_round must lie in 1..=256");
+        }
+        if self.source_len == 0 || self.source_len > MAX_IMAGES {
+            return fault(&format!("source_len must lie in 1..={MAX_IMAGES}"));
         }
         if self.mechanism > 15 || self.min_confidence > 1_000_000 {
             return fault("mechanism must be below 16, min_confidence at most 1000000");

@@ -12,7 +12,10 @@ use crate::execute::{Executor, TxError};
 use crate::genesis::{Genesis, GenesisError, Parameters};
 use crate::proofs::{StateProof, Tree, key_hash};
 use crate::receipt::{self, Receipt};
-use crate::state::{self, KeyRow, META, Meta, PARAMETERS, PARENT_SET, SET, SNAPSHOT, challenge_key, key_key};
+use crate::seeds::SeedsRow;
+use crate::state::{
+    self, KeyRow, META, Meta, PARAMETERS, PARENT_SET, SEEDS, SET, SNAPSHOT, challenge_key, key_key, round_key_key,
+};
 use crate::store::{Change, Commit, StateStore, StoreError};
 use crate::tx::{Snapshot, Transaction};
 use crate::validators::ValidatorSet;
@@ -213,8 +216,10 @@ pub fn genesis_commit(genesis: &Genesis) -> Result<Commit, LedgerError> {
         put(challenge_key(spec.id), encode::encode(spec));
     }
     for d in &genesis.delegations {
-        put(key_key(&d.hotkey), encode::encode(&KeyRow { key: d.key, sequence: 0 }));
+        put(key_key(&d.hotkey), encode::encode(&KeyRow { key: d.key, round_key: d.round_key, sequence: 0 }));
+        put(round_key_key(0, &d.hotkey), encode::encode(&d.round_key));
     }
+    put(SEEDS.to_vec(), encode::encode(&SeedsRow::first(&network)));
     values.sort();
     let empty = crate::store::MemoryStore::default();
     let (root, tree) = Tree::new(&empty)

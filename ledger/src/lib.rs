@@ -3,7 +3,8 @@
 //!
 //! - [`tx`]: transactions; [`block`]: header and body; [`certificate`]: who certified it;
 //!   [`validators`]: sets and quorums; [`genesis`]: where it begins.
-//! - [`execute`]: what each transaction does, `commits` for what miners are bound to;
+//! - [`execute`]: what each transaction does, `asked` who, [`images`] with what, [`seeds`]: by which lots;
+//!   `commits`: what miners are bound to;
 //!   [`epoch`]: what an epoch's close does;
 //!   [`aggregate`]: from the validators' means to one score; [`outliers`]: who measures otherwise;
 //!   [`work`]: who runs no rounds; [`pulse`]: rounds of a drand beacon; [`draw`]: which rounds they
@@ -22,6 +23,7 @@ pub mod aggregate;
 pub mod agreed;
 pub mod anchor;
 pub mod archive;
+mod asked;
 pub mod block;
 pub mod bounds;
 pub mod certificate;
@@ -31,6 +33,7 @@ pub mod epoch;
 pub mod evidence;
 pub mod execute;
 pub mod genesis;
+pub mod images;
 pub mod inclusion;
 pub mod ledger;
 pub mod light;
@@ -43,6 +46,7 @@ pub mod pulse;
 pub mod query;
 pub mod receipt;
 pub mod reputation;
+pub mod seeds;
 pub mod serve;
 pub mod snapshot;
 pub mod spot;

@@ -10,7 +10,9 @@ use perturb_types::ChallengeId;
 
 use crate::execute::{Executor, TxError};
 use crate::genesis::{ChallengeSpec, GenesisError, MAX_CHALLENGES, Parameters};
-use crate::state::{self, PARAMETERS, challenge_key, history_prefix, order_key, order_nonce, order_prefix};
+use crate::state::{
+    self, PARAMETERS, challenge_key, history_prefix, order_key, order_nonce, order_prefix, processed_prefix,
+};
 use crate::store::StateStore;
 use crate::tx::{Order, OwnerAction};
 
@@ -169,6 +171,11 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
                     // They were asked under the old rules and cannot be judged by the new.
                     self.void_rounds(spec.id)?;
                     self.forget_checks(spec.id)?;
+                    let before = self.spec(spec.id)?;
+                    let set = |s: &ChallengeSpec| (s.source_fingerprint, s.source_len);
+                    if set(&before) != set(spec) {
+                        self.forget_images(spec.id)?;
+                    }
                     self.state.put(challenge_key(spec.id), spec.as_ref());
                 }
             }
@@ -190,9 +197,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         self.void_rounds(id)?;
         self.forget_checks(id)?;
         self.forget_outliers(id)?;
-        for (key, _) in self.state.scan(&history_prefix(id))? {
-            self.state.delete(key);
-        }
+        self.forget_images(id)?;
+        self.state.delete_all(&history_prefix(id))?;
+        self.state.delete_all(&processed_prefix(id))?;
         self.state.delete(challenge_key(id));
         Ok(())
     }

@@ -115,8 +115,6 @@ pub struct Parameters {
     pub max_block_bytes: u32,
     /// Rounds of one validator, challenge and epoch.
     pub max_rounds_per_epoch: u32,
-    /// Rounds of one validator and challenge that may be open at once.
-    pub max_open_rounds: u32,
     /// Blocks after which an opened round counts as never closed.
     pub open_round_blocks: u64,
     /// Uid that gets everything where nobody earned.

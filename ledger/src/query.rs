@@ -6,6 +6,7 @@ use perturb_types::{ChallengeId, Hotkey, RoundId};
 
 use crate::draw::DrawRow;
 use crate::genesis::{ChallengeSpec, Parameters};
+use crate::images::UnrevealedRow;
 use crate::outliers::OutlierRow;
 use crate::reputation::Reputation;
 use crate::spot::FreshRow;
@@ -13,7 +14,7 @@ use crate::state::{
     self, DRAWS, HistoryRow, KeyRow, META, Meta, OpenRow, Overlay, PARAMETERS, SET, SNAPSHOT, SeqRow, all_open_prefix,
     check_prefix, fresh_prefix, fresh_round, history_parts, history_prefix, idle_key, key_key, open_key, order_height,
     order_nonce, order_prefix, outlier_key, pulse_prefix, pulse_round, ready_key, reputation_key, round_after, seq_key,
-    work_key,
+    unrevealed_key, work_key,
 };
 use crate::store::{Row, StateStore, StoreError};
 use crate::tx::{Order, Snapshot};
@@ -153,6 +154,18 @@ pub fn open_round<S: StateStore + ?Sized>(
     seq: u64,
 ) -> Result<Option<OpenRow>, StoreError> {
     state::read(store, &open_key(id, validator, seq))
+}
+
+/// The round that ran out whose images a validator has not shown yet, of a challenge.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn unrevealed<S: StateStore + ?Sized>(
+    store: &S,
+    id: ChallengeId,
+    validator: &Hotkey,
+) -> Result<Option<UnrevealedRow>, StoreError> {
+    state::read(store, &unrevealed_key(id, validator))
 }
 
 /// A hotkey's registered consensus key.

@@ -45,6 +45,13 @@ pub enum Effect {
         /// Hash of the validator set that follows.
         next_validators: Digest,
     },
+    /// A round was opened (tag 3).
+    Opened {
+        /// The round.
+        round: RoundId,
+        /// The miners that were drawn for it, by rising uid.
+        miners: Vec<Hotkey>,
+    },
 }
 
 impl Receipt {

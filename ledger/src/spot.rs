@@ -19,6 +19,8 @@ pub struct FreshRow {
     pub result: Digest,
     /// Digest of the image that the miners got.
     pub image: Digest,
+    /// What its image lot says: from it follow the secrets of the images that were passed over.
+    pub value: [u8; 32],
     /// The height of the block that has the result.
     pub height: u64,
 }

@@ -26,6 +26,12 @@
 //! | `idle/{validator}` | the first epoch of which it may be a member again |
 //! | `pulse/{round}` | [`crate::draw::PulseRow`]: what waits for that round of the beacon |
 //! | `draws` | [`crate::draw::DrawRow`] |
+//! | `seeds` | [`crate::seeds::SeedsRow`] |
+//! | `round-key/{epoch}/{hotkey}` | the round key with which a member draws |
+//! | `processed/{challenge}/{miner}` | answers counted of it, the most of any validator |
+//! | `used/{challenge}/{validator}` | [`perturb_challenge::used::Used`] |
+//! | `page/{challenge}/{validator}/{page}` | [`perturb_challenge::used::Page`] |
+//! | `unrevealed/{challenge}/{validator}` | [`crate::images::UnrevealedRow`] |
 //!
 //! Numbers in keys are big endian, so that they sort; hotkeys are their 32 bytes.
 
@@ -34,7 +40,7 @@ use std::collections::BTreeMap;
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::history::RingHistory;
 use perturb_types::encode;
-use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, RoundId};
+use perturb_types::{ChallengeId, ConsensusKey, Digest, Hotkey, RoundId, RoundKey};
 
 use crate::block::ChainReference;
 use crate::genesis::{ChallengeSpec, Parameters};
@@ -66,6 +72,8 @@ pub struct Meta {
 pub struct KeyRow {
     /// The key.
     pub key: ConsensusKey,
+    /// The round key that goes with it.
+    pub round_key: RoundKey,
     /// The delegation's sequence number.
     pub sequence: u64,
 }
@@ -75,12 +83,14 @@ pub struct KeyRow {
 pub struct SeqRow {
     /// The next round's number.
     pub next: u64,
-    /// The epoch that `opened` counts for.
+    /// The epoch that `opened` and `skipped` count for.
     pub epoch: u64,
     /// Rounds opened in it.
     pub opened: u32,
-    /// Rounds open now.
-    pub open: u32,
+    /// Rounds skipped in it.
+    pub skipped: u32,
+    /// Whether the last one is open.
+    pub open: bool,
 }
 
 /// An opened round.
@@ -90,9 +100,11 @@ pub struct OpenRow {
     pub open: Digest,
     /// The image's digest.
     pub image: Digest,
-    /// The transform's commitment.
-    pub transform: Digest,
-    /// The miners, in order.
+    /// The round key that drew it.
+    pub key: RoundKey,
+    /// The seed with which it was drawn.
+    pub seed: Digest,
+    /// The miners that were drawn, by rising uid.
     pub miners: Vec<Hotkey>,
     /// The height it was opened at.
     pub height: u64,
@@ -265,6 +277,85 @@ pub fn pulse_round(key: &[u8]) -> Option<u64> {
 /// Key of what is known of the draws so far.
 pub const DRAWS: &[u8] = b"draws";
 
+/// Key of the seeds.
+pub const SEEDS: &[u8] = b"seeds";
+
+/// Prefix of the round keys with which members draw.
+pub fn round_keys_prefix() -> &'static [u8] {
+    b"round-key/"
+}
+
+/// Key of the round key with which a member draws in an epoch.
+pub fn round_key_key(epoch: u64, hotkey: &Hotkey) -> Vec<u8> {
+    key(&[round_keys_prefix(), &epoch.to_be_bytes(), b"/", &hotkey.0])
+}
+
+/// The epoch of a round key's key.
+pub fn round_key_epoch(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.strip_prefix(round_keys_prefix())?.first_chunk()?))
+}
+
+/// Prefix of how many answers were counted of the miners of a challenge.
+pub fn processed_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"processed/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of how many answers were counted of a miner.
+pub fn processed_key(id: ChallengeId, miner: &Hotkey) -> Vec<u8> {
+    key(&[&processed_prefix(id), &miner.0])
+}
+
+/// The miner of such a key.
+pub fn processed_miner(id: ChallengeId, key: &[u8]) -> Option<Hotkey> {
+    hotkey_after(&processed_prefix(id), key)
+}
+
+/// Prefix of the passes over a challenge's set.
+pub fn used_of(id: ChallengeId) -> Vec<u8> {
+    key(&[b"used/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of a validator's pass over a challenge's set.
+pub fn used_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[&used_of(id), &validator.0])
+}
+
+/// Prefix of the pages of a challenge.
+pub fn pages_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"page/", &id.0.to_be_bytes(), b"/"])
+}
+
+/// Prefix of the pages of a validator's pass.
+pub fn pages_of(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[&pages_prefix(id), &validator.0, b"/"])
+}
+
+/// Key of a page of a validator's pass.
+pub fn page_key(id: ChallengeId, validator: &Hotkey, page: u32) -> Vec<u8> {
+    key(&[&pages_of(id, validator), &page.to_be_bytes()])
+}
+
+/// Prefix of what rounds that ran out owe.
+pub fn unrevealed_prefix() -> &'static [u8] {
+    b"unrevealed/"
+}
+
+/// Prefix of what rounds of a challenge owe.
+pub fn unrevealed_of(id: ChallengeId) -> Vec<u8> {
+    key(&[unrevealed_prefix(), &id.0.to_be_bytes(), b"/"])
+}
+
+/// Key of what a validator's last round owes.
+pub fn unrevealed_key(id: ChallengeId, validator: &Hotkey) -> Vec<u8> {
+    key(&[&unrevealed_of(id), &validator.0])
+}
+
+/// Challenge and validator of such a key.
+pub fn unrevealed_parts(key: &[u8]) -> Option<(ChallengeId, Hotkey)> {
+    let (challenge, rest) = key.strip_prefix(unrevealed_prefix())?.split_first_chunk()?;
+    Some((ChallengeId(u16::from_be_bytes(*challenge)), Hotkey(rest.get(1..)?.try_into().ok()?)))
+}
+
 /// Key of a round that is checked.
 pub fn check_key(round: &RoundId) -> Vec<u8> {
     round_key(check_prefix(), round)
@@ -412,6 +503,17 @@ impl<'a, S: StateStore + ?Sized> Overlay<'a, S> {
     /// Deletes a row.
     pub fn delete(&mut self, key: Vec<u8>) {
         self.current.insert(key, None);
+    }
+
+    /// Deletes all rows under a prefix.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn delete_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
+        for (key, _) in self.scan(prefix)? {
+            self.delete(key);
+        }
+        Ok(())
     }
 
     /// All rows under a prefix, in order.

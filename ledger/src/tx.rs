@@ -1,6 +1,6 @@
 //! Transactions: one ordered enum, each re-verified on execution.
 //!
-//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 9 are in use;
+//! A transaction carries signed bytes, never a claim that they were checked. Tags 0 to 11 are in use;
 //! upgrade plans, anchors and evaluation orders will take the next ones, in order.
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -8,7 +8,9 @@ use perturb_challenge::vector::Hyper;
 use perturb_types::encode::{self, DecodeError, Domain};
 use perturb_types::envelope::Payload;
 use perturb_types::keys::verify_ed25519;
-use perturb_types::{ConsensusKey, ConsensusPair, Digest, Envelope, Hotkey, HotkeyPair, NetworkId, limits};
+use perturb_types::{
+    ConsensusKey, ConsensusPair, Digest, Envelope, Hotkey, HotkeyPair, NetworkId, RoundKey, RoundPair, limits,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::block::ChainReference;
@@ -80,11 +82,11 @@ impl Snapshot {
     }
 }
 
-/// A hotkey's delegation to a consensus key, signed by both.
+/// A hotkey's delegation to a consensus key and its round key, signed by all three.
 ///
-/// Statement: `borsh(hotkey, consensus key, sequence u64)`. The hotkey signs it in domain
-/// `Delegation` (sr25519), the consensus key in domain `DelegationAccept` (ed25519): so nobody can
-/// delegate to a key that is not theirs. In a genesis file, which makes the network id, both sign
+/// Statement: `borsh(hotkey, consensus key, round key, sequence u64)`. The hotkey signs it in domain
+/// `Delegation` (sr25519), the consensus key (ed25519) and the round key (sr25519, signing context
+/// `perturb/round-key/1`) in domain `DelegationAccept`: so nobody can delegate to a key that is not theirs. In a genesis file, which makes the network id, both sign
 /// over the zero network id.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct Delegation {
@@ -92,17 +94,23 @@ pub struct Delegation {
     pub hotkey: Hotkey,
     /// To which key.
     pub key: ConsensusKey,
+    /// With which round key ([`RoundPair::of`] it).
+    pub round_key: RoundKey,
     /// Rises with every delegation of the hotkey.
     pub sequence: u64,
     /// The hotkey's signature.
     pub signature: [u8; 64],
     /// The consensus key's signature.
     pub acceptance: [u8; 64],
+    /// The round key's signature.
+    pub possession: [u8; 64],
 }
 
 impl Delegation {
-    fn statement(hotkey: &Hotkey, key: &ConsensusKey, sequence: u64) -> Vec<u8> {
-        encode::encode(&(hotkey, key, sequence))
+    /// What the keys sign.
+    #[must_use]
+    pub fn statement(&self) -> Vec<u8> {
+        encode::encode(&(self.hotkey, self.key, self.round_key, self.sequence))
     }
 
     /// Signs a delegation with both keys.
@@ -112,31 +120,34 @@ impl Delegation {
 
     /// The consensus key's half, where the hotkey lives elsewhere: its own signature is still to come.
     pub fn accept(network: &NetworkId, hotkey: Hotkey, key: &ConsensusPair, sequence: u64) -> Self {
-        let k = key.public();
-        let statement = Self::statement(&hotkey, &k, sequence);
+        let round = RoundPair::of(key);
+        let none = [0; 64];
+        let (round_key, key_of) = (round.public(), key.public());
+        let bare =
+            Self { hotkey, key: key_of, round_key, sequence, signature: none, acceptance: none, possession: none };
+        let statement = bare.statement();
         let acceptance = key.sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement));
-        Self { hotkey, key: k, sequence, signature: [0; 64], acceptance }
+        Self { acceptance, possession: round.possess(network, &statement), ..bare }
     }
 
     /// The hotkey's half.
     pub fn endorse(self, network: &NetworkId, hotkey: &HotkeyPair) -> Self {
-        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
-        Self { signature: hotkey.sign(Domain::Delegation, network, &statement), ..self }
+        Self { signature: hotkey.sign(Domain::Delegation, network, &self.statement()), ..self }
     }
 
-    /// Whether the consensus key's signature verifies.
+    /// Whether the signatures of consensus key and round key verify.
     #[must_use]
     pub fn is_accepted(&self, network: &NetworkId) -> bool {
-        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
+        let statement = self.statement();
         let bytes = encode::signing_bytes(Domain::DelegationAccept, network, &statement);
         verify_ed25519(&self.key, &bytes, &self.acceptance)
+            && self.round_key.is_possessed(network, &statement, &self.possession)
     }
 
-    /// Whether both signatures verify.
+    /// Whether all signatures verify.
     #[must_use]
     pub fn verify(&self, network: &NetworkId) -> bool {
-        let statement = Self::statement(&self.hotkey, &self.key, self.sequence);
-        self.hotkey.verify(Domain::Delegation, network, &statement, &self.signature) && self.is_accepted(network)
+        self.hotkey.verify(Domain::Delegation, network, &self.statement(), &self.signature) && self.is_accepted(network)
     }
 }
 
@@ -244,6 +255,10 @@ pub enum Transaction {
     Pulse(Pulse),
     /// What the miners of a round are bound to: a signed [`perturb_types::RoundCommits`] (tag 9).
     RoundCommits(Envelope),
+    /// The images of a round that ran out: a signed [`perturb_types::RoundReveal`] (tag 10).
+    RoundReveal(Envelope),
+    /// A round none of whose images serves: a signed [`perturb_types::RoundSkip`] (tag 11).
+    RoundSkip(Envelope),
 }
 
 impl Transaction {
@@ -273,6 +288,8 @@ impl Transaction {
             Self::CheckVerdict(_) => "check verdict",
             Self::Pulse(_) => "pulse",
             Self::RoundCommits(_) => "round commits",
+            Self::RoundReveal(_) => "round reveal",
+            Self::RoundSkip(_) => "round skip",
         }
     }
 }

@@ -49,6 +49,8 @@ pub enum Finding {
     Label = 4,
     /// A failure that the record states is none: the answer can be read, or the model judges it.
     Stated = 5,
+    /// An image that was passed over serves.
+    Skipped = 6,
 }
 
 /// What a member found.

@@ -12,14 +12,15 @@ use perturb::localnet::plan::Plan;
 use perturb_challenge::verify::Verdict;
 use perturb_consensus::wire::{MAX_RANGE_BYTES, Peer, Request, Response};
 use perturb_consensus::{Action, Config, Event, Machine, Planted, TimerId};
+use perturb_ledger::images;
 use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::seeds::{self, Lots};
 use perturb_ledger::{
     Block, Certificate, ChainReference, Genesis, Ledger, MemoryStore, Neuron, ProposalInput, Snapshot, StateStore,
     Transaction, VoteKind, vote_sign_bytes,
 };
 use perturb_storage::{Database, Options};
-use perturb_types::round::TransformSecret;
-use perturb_types::{ChallengeId, Digest, Reason, RoundId, RoundOpen, RoundResult, Signed, encode};
+use perturb_types::{ChallengeId, Digest, Reason, RoundId, RoundOpen, RoundPair, RoundResult, Signed, encode};
 
 /// Blocks to fetch.
 const BLOCKS: u64 = 500;
@@ -71,19 +72,23 @@ impl History {
     }
 
     /// One round of a validator, opened and closed.
-    fn round(&self, who: usize, seq: u64) -> [Transaction; 2] {
+    fn round(&self, store: &MemoryStore, who: usize, seq: u64) -> [Transaction; 2] {
         let (id, member) = (self.genesis.network_id(), &self.plan.validators[who]);
         let pair = self.plan.consensus(member);
         let round = RoundId { validator: member.hotkey.hotkey(), challenge: ChallengeId(0), seq };
-        let secret = TransformSecret([7; 32]);
+        let (epoch, _, seed) = seeds::drawing(store, &round.validator).unwrap().unwrap();
+        let lots = Lots::draw(&RoundPair::of(&pair), &id, seed, &round);
+        let of = (round.challenge, self.genesis.challenges[0].source_len);
+        let (source_index, transform) = images::upcoming(store, &id, of, round.validator, &lots.value).unwrap()[0];
         let miners: Vec<_> = self.plan.miners.iter().map(|m| m.hotkey.hotkey()).collect();
         let rules = &self.genesis.challenges[0].rules;
         let entries = miners.iter().map(|m| Verdict::absent(rules, 3, *m, Reason::ResponseMissing, 0)).collect();
         let image = Digest::of(&[seq.to_le_bytes().as_slice(), &[who as u8]].concat());
-        let transform = secret.commitment(&id, &round);
-        let open = Signed::sign(&pair, &id, RoundOpen { round, epoch: 0, image, transform, miners, opened_ms: 0 });
+        let open = RoundOpen { round, epoch, image, miners: lots.miners, opened_ms: 0 };
+        let open = Signed::sign(&pair, &id, open);
+        let (images, skipped) = (lots.images, vec![]);
         let result =
-            RoundResult { round, open: open.digest(), transform: secret, source_index: seq, label: 3, entries };
+            RoundResult { round, open: open.digest(), images, skipped, source_index, transform, label: 3, entries };
         let result = Signed::sign(&pair, &id, result);
         [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result.into_envelope())]
     }
@@ -98,7 +103,7 @@ impl History {
                 proposer: pairs[who].public(),
                 snapshot: None,
                 reference: ledger.head().reference.clone(),
-                transactions: self.round(who, (height - 1) / u64::from(FOUNDERS)).to_vec(),
+                transactions: self.round(ledger.store(), who, (height - 1) / u64::from(FOUNDERS)).to_vec(),
             };
             let (_, executed) = ledger.propose(input).unwrap();
             let bytes = vote_sign_bytes(&ledger.network(), VoteKind::Precommit, height, 0, Some(executed.digest()));

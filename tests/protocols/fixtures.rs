@@ -9,14 +9,16 @@ use perturb_challenge::rules::TransformRules;
 use perturb_challenge::transform::Transform;
 use perturb_consensus::wire::{Beacon, Gossip, Peer, Request, SignedProposal, SignedVote};
 use perturb_ledger::receipt::{Effect, Receipt, ReceiptProof};
+use perturb_ledger::seeds::Lots;
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Anchor, Pulse, Transaction, VoteKind};
 use perturb_types::encode::{Domain, digest_of, encode, signing_bytes};
-use perturb_types::round::{AnswerCommit, AnswerStatement, Meaning, TransformSecret};
+use perturb_types::round::{AnswerCommit, AnswerStatement, Meaning, TransformSecret, image_number};
+use perturb_types::vrf::{Draw, Purpose};
 use perturb_types::wire::{self, Decline, MinerRequest, MinerResponse};
 use perturb_types::{
     ChallengeId, ConsensusPair, Digest, Entry, Envelope, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundId, RoundOpen, RoundResult, Signed,
+    RoundId, RoundOpen, RoundPair, RoundResult, RoundReveal, RoundSkip, Signed,
 };
 
 pub const NET: NetworkId = NetworkId([9; 32]);
@@ -59,15 +61,28 @@ fn anchor() -> Anchor {
     Anchor { epoch: 3, height: 258, header: digest(7), state_root: digest(8), certificate: digest(9) }
 }
 
+/// What draws with this seed.
+pub const SEED: Digest = Digest([5; 32]);
+
+pub fn lots() -> Lots {
+    Lots::draw(&RoundPair::of(&consensus(1)), &NET, SEED, &round())
+}
+
+fn image_draw() -> Draw {
+    Draw { purpose: Purpose::Image, challenge: round().challenge, seed: SEED, seq: round().seq }
+}
+
+fn reveal() -> Signed<RoundReveal> {
+    let reveal = RoundReveal { round: round(), images: lots().images, skipped: 1 };
+    Signed::sign(&consensus(1), &NET, reveal)
+}
+
+fn skip() -> Signed<RoundSkip> {
+    Signed::sign(&consensus(1), &NET, RoundSkip { round: round(), epoch: 5, images: lots().images })
+}
+
 pub fn open() -> Signed<RoundOpen> {
-    let open = RoundOpen {
-        round: round(),
-        epoch: 5,
-        image: Digest([0xaa; 32]),
-        transform: TransformSecret([7; 32]).commitment(&NET, &round()),
-        miners: vec![hotkey(8).hotkey()],
-        opened_ms: 6,
-    };
+    let open = RoundOpen { round: round(), epoch: 5, image: Digest([0xaa; 32]), miners: lots().miners, opened_ms: 6 };
     Signed::sign(&consensus(1), &NET, open)
 }
 
@@ -88,8 +103,10 @@ fn result() -> Signed<RoundResult> {
     let result = RoundResult {
         round: round(),
         open: open().digest(),
-        transform: TransformSecret([7; 32]),
+        images: lots().images,
+        skipped: vec![4],
         source_index: 11,
+        transform: TransformSecret::of(&NET, &lots().value, 1),
         label: 3,
         entries: vec![entry],
     };
@@ -149,7 +166,8 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
     let vote = SignedVote::sign(&consensus(1), &NET, VoteKind::Precommit, 12, 0, Some(Digest([0xcc; 32])));
     let proposal = SignedProposal::sign(&consensus(1), &NET, 12, 0, Digest([0xcc; 32]), None);
     let pinned = bound();
-    let delegation = encode(&(hotkey(1).hotkey(), consensus(1).public(), 0u64));
+    let round_key = RoundPair::of(&consensus(1)).public();
+    let delegation = encode(&(hotkey(1).hotkey(), consensus(1).public(), round_key, 0u64));
     vec![
         ("answer-commit", signing_bytes(Domain::AnswerCommit, &NET, &encode(&(round(), hotkey(8).hotkey(), ANSWER)))),
         ("answer-statement", signing_bytes(Domain::Answer, &NET, &encode(&statement()))),
@@ -159,7 +177,13 @@ fn all() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("image", cbor(&MinerResponse::Image { png: b"\x89PNG".to_vec() })),
         ("declined", cbor(&MinerResponse::Declined { code: Decline::UnknownModel, why: "demo only".into() })),
-        ("transform-commitment", open().transform.0.to_vec()),
+        ("lot-draw", signing_bytes(Domain::Lot, &NET, &encode(&image_draw()))),
+        ("lot", encode(&lots().images)),
+        ("lot-value", lots().value.to_vec()),
+        ("transform-secret", TransformSecret::of(&NET, &lots().value, 1).0.to_vec()),
+        ("image-number", image_number(&NET, &lots().value, 1).to_le_bytes().to_vec()),
+        ("round-reveal", encode(&Transaction::RoundReveal(reveal().into_envelope()))),
+        ("round-skip", encode(&Transaction::RoundSkip(skip().into_envelope()))),
         ("transformed-image", transformed_image()),
         ("round-open-digest", open().digest().0.to_vec()),
         ("round-result", encode(result().envelope())),

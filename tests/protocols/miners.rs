@@ -13,9 +13,9 @@ use perturb_ledger::{
 };
 use perturb_types::encode::encode;
 use perturb_types::wire::{self, MinerRequest, MinerResponse};
-use perturb_types::{ConsensusKey, Digest, RoundCommits, Signed};
+use perturb_types::{ConsensusKey, Digest, RoundCommits, RoundPair, Signed};
 
-use crate::fixtures::{NET, bound, cbor, consensus, hotkey, open, read, round, statement, wire_round};
+use crate::fixtures::{NET, SEED, bound, cbor, consensus, hotkey, open, read, round, statement, wire_round};
 
 /// Height of the header that shows the rows.
 const HEIGHT: u64 = 12;
@@ -35,6 +35,7 @@ fn spec() -> ChallengeSpec {
         model_digest: Digest([6; 32]),
         source: "demo:1:100".into(),
         source_fingerprint: Digest([7; 32]),
+        source_len: 100,
         interval_ms: 60_000,
         miners_per_round: 1,
         aggregation: Aggregation::Quantile,
@@ -47,8 +48,9 @@ fn open_row(is_bound: bool) -> OpenRow {
     OpenRow {
         open: open.digest(),
         image: open.image,
-        transform: open.transform,
-        miners: open.miners.clone(),
+        key: RoundPair::of(&consensus(1)).public(),
+        seed: SEED,
+        miners: vec![hotkey(8).hotkey()],
         height: 9,
         commits: is_bound.then(|| vec![Some(statement().commit)]),
     }

@@ -54,11 +54,21 @@ pub enum Domain {
     AnswerCommit,
     /// A [`crate::round::RoundCommits`].
     RoundCommits,
+    /// What a round key draws ([`crate::vrf::Draw`]).
+    Lot,
+    /// What follows from a drawn value: the numbers of a round's images.
+    Drawn,
+    /// What all draw with in an epoch.
+    Seed,
+    /// A [`crate::round::RoundReveal`].
+    RoundReveal,
+    /// A [`crate::round::RoundSkip`].
+    RoundSkip,
 }
 
 impl Domain {
     /// Every domain.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::RoundOpen,
         Self::RoundResult,
         Self::Answer,
@@ -80,6 +90,11 @@ impl Domain {
         Self::CheckVerdict,
         Self::AnswerCommit,
         Self::RoundCommits,
+        Self::Lot,
+        Self::Drawn,
+        Self::Seed,
+        Self::RoundReveal,
+        Self::RoundSkip,
     ];
 
     /// The ASCII tag that enters the hash.
@@ -106,6 +121,11 @@ impl Domain {
             Self::CheckVerdict => "perturb/check-verdict/1",
             Self::AnswerCommit => "perturb/answer-commit/1",
             Self::RoundCommits => "perturb/round-commits/1",
+            Self::Lot => "perturb/lot/1",
+            Self::Drawn => "perturb/drawn/1",
+            Self::Seed => "perturb/seed/1",
+            Self::RoundReveal => "perturb/round-reveal/1",
+            Self::RoundSkip => "perturb/round-skip/1",
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod limits;
 pub mod round;
 pub mod secret;
+pub mod vrf;
 pub mod wire;
 
 pub use beacon::Beacon;
@@ -27,4 +28,7 @@ pub use encode::{DecodeError, Domain};
 pub use envelope::{Envelope, EnvelopeError, Signed};
 pub use ids::{ChallengeId, ConsensusKey, Digest, Hotkey, NetworkId};
 pub use keys::{ConsensusPair, HotkeyPair};
-pub use round::{Entry, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult};
+pub use round::{
+    Entry, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, RoundReveal, RoundSkip,
+};
+pub use vrf::{Lot, RoundKey, RoundPair};

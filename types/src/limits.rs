@@ -28,8 +28,12 @@ pub const MAX_ROUND_RESULT_BYTES: usize = 96 * 1024;
 /// Encoded bytes of a [`crate::round::RoundCommits`]: 256 digests with a signature each.
 pub const MAX_ROUND_COMMITS_BYTES: usize = 32 * 1024;
 
-/// Encoded bytes of a [`crate::round::RoundOpen`]: 256 hotkeys and a few digests.
-pub const MAX_ROUND_OPEN_BYTES: usize = 16 * 1024;
+/// Encoded bytes of a [`crate::round::RoundOpen`]: a few digests and a lot.
+pub const MAX_ROUND_OPEN_BYTES: usize = 512;
+
+/// Images drawn for one round: a classifier that is right about half of them finds one but once in four
+/// thousand million rounds.
+pub const MAX_DRAWS: usize = 32;
 
 /// Encoded bytes of any one transaction: a snapshot of 256 neurons at an epoch's close is the largest.
 pub const MAX_TRANSACTION_BYTES: usize = 256 * 1024;

@@ -1,7 +1,9 @@
 //! The records of a round: what a validator signs before it asks, before it sees an answer, and after
 //! it has judged.
 //!
-//! A validator opens a round with a signed [`RoundOpen`] *before* anything is sent. Miners bind
+//! A validator opens a round with a signed [`RoundOpen`] *before* anything is sent. Which miners it asks
+//! follows from the lot in it, and with which image from another lot that the result shows
+//! ([`crate::vrf`]): it can choose neither. Miners bind
 //! themselves to answers that they do not show yet ([`AnswerCommit`]); the validator puts all of these
 //! into one signed [`RoundCommits`], and only when a certified state has it do the miners show their
 //! answers. One signed [`RoundResult`] closes the round, with an entry for every sampled miner, in the
@@ -19,6 +21,7 @@ use crate::envelope::Payload;
 use crate::ids::{ChallengeId, Digest, Hotkey, NetworkId};
 use crate::keys::HotkeyPair;
 use crate::limits;
+use crate::vrf::Lot;
 
 /// A fixed-point number in millionths: scores (0 to 1 000 000), shares, SSIM.
 #[derive(
@@ -76,14 +79,15 @@ impl fmt::Display for RoundId {
     }
 }
 
-/// The secret a round's transform (mirror, crop offset, brightness, field) follows from; revealed by the result.
+/// The 32 bytes that a round's transform (mirror, crop offset, brightness, field) follows from: known to
+/// its validator alone until the result shows them.
 #[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct TransformSecret(pub [u8; 32]);
 
 impl TransformSecret {
-    /// The commitment that the opening carries: a digest over secret and round.
-    pub fn commitment(&self, network: &NetworkId, round: &RoundId) -> Digest {
-        encode::digest_of(Domain::Transform, network, &(self.0, round))
+    /// That of the image drawn as number `attempt` of a round, whose image lot has this value.
+    pub fn of(network: &NetworkId, value: &[u8; 32], attempt: u64) -> Self {
+        Self(encode::digest_of(Domain::Transform, network, &(value, attempt)).0)
     }
 }
 
@@ -93,19 +97,24 @@ impl fmt::Debug for TransformSecret {
     }
 }
 
+/// What says which image is drawn as number `attempt` of a round, whose image lot has this value: it is
+/// the one with this number, modulo how many are left, of those that the validator's pass has not used.
+pub fn image_number(network: &NetworkId, value: &[u8; 32], attempt: u64) -> u64 {
+    let digest = encode::digest_of(Domain::Drawn, network, &(value, attempt));
+    digest.0.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
 /// What a validator binds itself to before it sends a challenge.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct RoundOpen {
     /// The round.
     pub round: RoundId,
-    /// The epoch it counts for.
+    /// The epoch whose seed and round key draw it: the one that is active.
     pub epoch: u64,
     /// SHA-256 of the PNG that the miners get: the transformed image.
     pub image: Digest,
-    /// [`TransformSecret::commitment`].
-    pub transform: Digest,
-    /// The sampled miners, in the order of the draw; no duplicates.
-    pub miners: Vec<Hotkey>,
+    /// What draws the miners.
+    pub miners: Lot,
     /// The opener's clock, Unix milliseconds: for people, nothing follows from it.
     pub opened_ms: u64,
 }
@@ -297,13 +306,17 @@ pub struct RoundResult {
     pub round: RoundId,
     /// The digest of the signed [`RoundOpen`]'s payload.
     pub open: Digest,
-    /// The transform's secret, now revealed.
-    pub transform: TransformSecret,
-    /// Index of the source image in the challenge's image set.
+    /// What drew the images.
+    pub images: Lot,
+    /// The images that were drawn and passed over, by their numbers in the challenge's set, in order.
+    pub skipped: Vec<u64>,
+    /// The one drawn after them, which was used.
     pub source_index: u64,
+    /// What its transform follows from.
+    pub transform: TransformSecret,
     /// The classifier's label for the transformed clean image.
     pub label: u16,
-    /// One entry per sampled miner, in the opening's order.
+    /// One entry per sampled miner, in the order of the agreed state's row.
     pub entries: Vec<Entry>,
 }
 
@@ -311,6 +324,40 @@ impl Payload for RoundResult {
     const DOMAIN: Domain = Domain::RoundResult;
     const NAME: &'static str = "round result";
     const MAX_BYTES: usize = limits::MAX_ROUND_RESULT_BYTES;
+}
+
+/// Which images a round has used that was never closed: owed before the next one is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RoundReveal {
+    /// The round.
+    pub round: RoundId,
+    /// What drew its images.
+    pub images: Lot,
+    /// How many of them were passed over.
+    pub skipped: u16,
+}
+
+impl Payload for RoundReveal {
+    const DOMAIN: Domain = Domain::RoundReveal;
+    const NAME: &'static str = "round reveal";
+    const MAX_BYTES: usize = 256;
+}
+
+/// A round that is not opened: none of the [`limits::MAX_DRAWS`] images drawn for it serves. They are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct RoundSkip {
+    /// The round that would have been opened.
+    pub round: RoundId,
+    /// The epoch whose seed and round key drew it.
+    pub epoch: u64,
+    /// What drew its images.
+    pub images: Lot,
+}
+
+impl Payload for RoundSkip {
+    const DOMAIN: Domain = Domain::RoundSkip;
+    const NAME: &'static str = "round skip";
+    const MAX_BYTES: usize = 256;
 }
 
 #[cfg(test)]
@@ -324,17 +371,13 @@ mod tests {
         RoundId { validator: Hotkey([1; 32]), challenge: ChallengeId(2), seq: 3 }
     }
 
+    fn lot() -> Lot {
+        Lot { point: [1; 32], proof: [2; 64] }
+    }
+
     #[test]
     fn the_largest_records_fit_their_limits() {
-        let miners = vec![Hotkey([7; 32]); limits::MAX_ROUND_MINERS];
-        let open = RoundOpen {
-            round: round(),
-            epoch: 1,
-            image: Digest([1; 32]),
-            transform: Digest([2; 32]),
-            miners: miners.clone(),
-            opened_ms: 1,
-        };
+        let open = RoundOpen { round: round(), epoch: 1, image: Digest([1; 32]), miners: lot(), opened_ms: 1 };
         assert!(encode::encode(&open).len() <= RoundOpen::MAX_BYTES);
         let entry = Entry {
             miner: Hotkey([7; 32]),
@@ -350,8 +393,10 @@ mod tests {
         let result = RoundResult {
             round: round(),
             open: Digest([1; 32]),
-            transform: TransformSecret([1; 32]),
+            images: lot(),
+            skipped: vec![1; limits::MAX_DRAWS],
             source_index: 1,
+            transform: TransformSecret([1; 32]),
             label: 1,
             entries: vec![entry; limits::MAX_ROUND_MINERS],
         };
@@ -359,6 +404,10 @@ mod tests {
         let commit = AnswerCommit { commit: Digest([1; 32]), signature: [2; 64] };
         let commits = RoundCommits { round: round(), commits: vec![Some(commit); limits::MAX_ROUND_MINERS] };
         assert!(encode::encode(&commits).len() <= RoundCommits::MAX_BYTES);
+        let reveal = RoundReveal { round: round(), images: lot(), skipped: 1 };
+        assert!(encode::encode(&reveal).len() <= RoundReveal::MAX_BYTES);
+        let skip = RoundSkip { round: round(), epoch: 1, images: lot() };
+        assert!(encode::encode(&skip).len() <= RoundSkip::MAX_BYTES);
     }
 
     #[test]
@@ -385,8 +434,7 @@ mod tests {
             round: round(),
             epoch: 5,
             image: Digest([0xaa; 32]),
-            transform: Digest([0xbb; 32]),
-            miners: vec![Hotkey([0xcc; 32])],
+            miners: Lot { point: [0xbb; 32], proof: [0xcc; 64] },
             opened_ms: 6,
         };
         let expected = [
@@ -396,8 +444,7 @@ mod tests {
             "0500000000000000".into(),
             "aa".repeat(32),
             "bb".repeat(32),
-            "01000000".into(),
-            "cc".repeat(32),
+            "cc".repeat(64),
             "0600000000000000".into(),
         ]
         .concat();

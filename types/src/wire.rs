@@ -23,7 +23,7 @@ use crate::limits;
 use crate::round::RoundId;
 
 /// Encoded bytes of a request: a PNG and its frame, or proofs and handovers, which are smaller.
-pub const MAX_MINER_REQUEST_BYTES: usize = limits::MAX_PNG_BYTES + 2 * limits::MAX_ROUND_OPEN_BYTES;
+pub const MAX_MINER_REQUEST_BYTES: usize = limits::MAX_PNG_BYTES + 32 * 1024;
 
 /// Encoded bytes of a response: a PNG and its frame.
 pub const MAX_MINER_RESPONSE_BYTES: usize = limits::MAX_PNG_BYTES + RESPONSE_FRAME_BYTES;

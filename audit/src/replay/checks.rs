@@ -12,7 +12,7 @@ use perturb_ledger::state::{self, DRAWS, check_prefix, fresh_prefix, outlier_pre
 use perturb_ledger::store::Row;
 use perturb_ledger::verdict::{CheckRow, CheckVerdict, Checked};
 use perturb_ledger::{Pulse, ValidatorSet};
-use perturb_types::{Beacon, ChallengeId, Digest, Hotkey, NetworkId, RoundId};
+use perturb_types::{Beacon, ChallengeId, Hotkey, NetworkId, RoundId};
 
 use super::fast::under;
 use crate::error::AuditError;
@@ -80,8 +80,10 @@ impl Checks {
         u32::try_from(rate.min(u64::from(MILLION))).unwrap_or(MILLION)
     }
 
-    /// The beginning of a block: pulses that never came, and the one that what the parent closed waits for.
-    pub fn begin(&mut self, draws: &Draws, height: u64, time_ms: u64) {
+    /// The beginning of a block: pulses that never came, which are returned, and the one that what the
+    /// parent closed waits for.
+    pub fn begin(&mut self, draws: &Draws, height: u64, time_ms: u64) -> Vec<u64> {
+        let mut given_up = Vec::new();
         while let Some((&round, &(first, last))) = self.awaited.first_key_value() {
             let waits = first.saturating_add(draws.retention_blocks) > height;
             if waits && self.awaited.len() < MAX_AWAITED {
@@ -89,11 +91,14 @@ impl Checks {
             }
             self.awaited.remove(&round);
             self.take(first, last);
+            given_up.push(round);
         }
-        let Some(parent) = height.checked_sub(1).filter(|parent| self.fresh.contains_key(parent)) else { return };
+        let closed = |parent: &u64| self.fresh.contains_key(parent);
+        let Some(parent) = height.checked_sub(1).filter(closed) else { return given_up };
         let round = self.round_for(draws, time_ms);
         self.draws.scheduled = round;
         self.awaited.entry(round).and_modify(|heights| heights.1 = parent).or_insert((parent, parent));
+        given_up
     }
 
     /// The first round, of those that the stride divides, that is signed `delay_ms` or more after a
@@ -109,7 +114,8 @@ impl Checks {
     }
 
     fn take(&mut self, first: u64, last: u64) -> BTreeMap<RoundId, FreshRow> {
-        let heights: Vec<u64> = self.fresh.range(first..=last).map(|(height, _)| *height).collect();
+        let waits = |height: &&u64| (first..=last).contains(*height);
+        let heights: Vec<u64> = self.fresh.keys().filter(waits).copied().collect();
         heights.iter().filter_map(|height| self.fresh.remove(height)).flatten().collect()
     }
 
@@ -126,8 +132,8 @@ impl Checks {
         Ok(())
     }
 
-    pub fn close(&mut self, round: RoundId, result: Digest, image: Digest, height: u64) {
-        self.fresh.entry(height).or_default().insert(round, FreshRow { result, image, height });
+    pub fn close(&mut self, round: RoundId, row: FreshRow) {
+        self.fresh.entry(row.height).or_default().insert(round, row);
     }
 
     pub fn forget(&mut self, challenge: ChallengeId) {

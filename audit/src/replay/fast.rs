@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_challenge::history::pushes;
 use perturb_challenge::rules::judge_round;
-use perturb_challenge::transform::check_reveal;
 use perturb_ledger::epoch::{EpochRecord, MinerRecord};
 use perturb_ledger::genesis::MAX_CHALLENGES;
 use perturb_ledger::reputation::Reputation;
+use perturb_ledger::spot::FreshRow;
 use perturb_ledger::state::{
     self, HistoryRow, META, Meta, OpenRow, PARAMETERS, SET, SNAPSHOT, SeqRow, epoch_key, history_key,
 };
@@ -23,18 +23,19 @@ use perturb_ledger::store::{Change, Row};
 use perturb_ledger::tx::Order;
 use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{
-    Block, Certificate, ChallengeSpec, Effect, Genesis, Header, Parameters, Receipt, Snapshot, Transaction,
+    Block, Certificate, ChallengeSpec, Effect, Genesis, Header, Neuron, Parameters, Receipt, Snapshot, Transaction,
     ValidatorSet, receipt,
 };
 use perturb_types::encode::{self, Domain};
 use perturb_types::envelope::Payload;
 use perturb_types::{
     ChallengeId, ConsensusKey, Digest, Envelope, Hotkey, NetworkId, Reason, RoundCommits, RoundId, RoundOpen,
-    RoundResult,
+    RoundResult, RoundReveal, RoundSkip,
 };
 
 use super::checks::Checks;
 use super::close;
+use super::lots::Lots;
 use super::{Engine, Mismatch};
 use crate::error::AuditError;
 
@@ -51,7 +52,8 @@ pub struct Fast {
     pub(crate) checks: Checks,
     pub(crate) meta: Meta,
     pub(crate) set: ValidatorSet,
-    registered: BTreeSet<Hotkey>,
+    neurons: Vec<Neuron>,
+    lots: Lots,
     pub(crate) specs: BTreeMap<ChallengeId, ChallengeSpec>,
     pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
     opened: BTreeMap<RoundId, OpenRow>,
@@ -72,7 +74,7 @@ pub(super) fn under<'r>(rows: &'r [Row], prefix: &[u8]) -> &'r [Row] {
     rest.get(..count).unwrap_or_default()
 }
 
-fn one<T: borsh::BorshDeserialize>(rows: &[Row], key: &[u8]) -> Result<T, AuditError> {
+pub(super) fn one<T: borsh::BorshDeserialize>(rows: &[Row], key: &[u8]) -> Result<T, AuditError> {
     let row = rows.binary_search_by(|(k, _)| k.as_slice().cmp(key)).ok().and_then(|i| rows.get(i));
     let (_, value) =
         row.ok_or_else(|| AuditError::invalid("state", format!("row {} is missing", super::leaf::name(key))))?;
@@ -106,7 +108,8 @@ impl Fast {
             checks: Checks::read(&genesis.beacon, rows)?,
             meta: one(rows, META)?,
             set: one(rows, SET)?,
-            registered: snapshot.neurons.iter().map(|n| n.hotkey).collect(),
+            neurons: snapshot.neurons,
+            lots: Lots::read(genesis.network_id(), rows)?,
             specs: BTreeMap::new(),
             histories: BTreeMap::new(),
             opened: BTreeMap::new(),
@@ -180,7 +183,9 @@ impl Fast {
 
     fn transaction(&mut self, transaction: &Transaction, header: &Header) -> Result<Effect, String> {
         match transaction {
-            Transaction::RoundOpen(envelope) => self.open(envelope).map(|()| Effect::Applied),
+            Transaction::RoundOpen(envelope) => self.open(envelope),
+            Transaction::RoundReveal(envelope) => self.reveal(envelope).map(|()| Effect::Applied),
+            Transaction::RoundSkip(envelope) => self.skip(envelope).map(|()| Effect::Applied),
             Transaction::RoundResult(envelope) => self.result(envelope, transaction.digest(&self.network)),
             Transaction::RoundCommits(envelope) => self.bind(envelope).map(|()| Effect::Applied),
             Transaction::OwnerAction(action) => {
@@ -199,6 +204,7 @@ impl Fast {
             Transaction::Pulse(pulse) => {
                 let rate = self.parameters.spot_checks.rate;
                 self.checks.pulse(pulse, rate, &self.network, self.height)?;
+                self.lots.pulse(pulse);
                 Ok(Effect::Applied)
             }
             Transaction::EpochClose { epoch, snapshot } => self.close(*epoch, snapshot, header),
@@ -207,31 +213,57 @@ impl Fast {
         }
     }
 
-    fn open(&mut self, envelope: &Envelope) -> Result<(), String> {
-        let open: RoundOpen = Self::payload(envelope)?;
-        let round = open.round;
-        self.member(&envelope.signer, &round.validator)?;
-        if !self.specs.contains_key(&round.challenge) {
-            return Err(format!("round {round}: no such challenge"));
+    fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, String> {
+        self.specs.get(&id).cloned().ok_or_else(|| format!("no challenge {id}"))
+    }
+
+    /// A round that begins or is skipped: it takes the next number, and none is open.
+    fn take_number(&mut self, round: &RoundId) -> Result<(), String> {
+        let of = |r: &RoundId| (r.challenge, r.validator);
+        if self.opened.keys().any(|other| of(other) == of(round)) {
+            return Err(format!("round {round}: the one before is open"));
         }
-        let next = self.next.entry((round.challenge, round.validator)).or_default();
+        let next = self.next.entry(of(round)).or_default();
         if round.seq != *next {
             return Err(format!("round {round}: the next number is {next}"));
         }
-        if let Some(stranger) = open.miners.iter().find(|m| !self.registered.contains(m)) {
-            return Err(format!("round {round} asks {stranger}, which is not registered"));
-        }
         *next += 1;
+        Ok(())
+    }
+
+    fn reveal(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let reveal: RoundReveal = Self::payload(envelope)?;
+        self.member(&envelope.signer, &reveal.round.validator)?;
+        let spec = self.spec(reveal.round.challenge)?;
+        self.lots.reveal(&reveal, &spec)
+    }
+
+    fn skip(&mut self, envelope: &Envelope) -> Result<(), String> {
+        let skip: RoundSkip = Self::payload(envelope)?;
+        self.member(&envelope.signer, &skip.round.validator)?;
+        let spec = self.spec(skip.round.challenge)?;
+        self.lots.skip(&skip, &spec)?;
+        self.take_number(&skip.round)
+    }
+
+    fn open(&mut self, envelope: &Envelope) -> Result<Effect, String> {
+        let open: RoundOpen = Self::payload(envelope)?;
+        let round = open.round;
+        self.member(&envelope.signer, &round.validator)?;
+        let spec = self.spec(round.challenge)?;
+        self.take_number(&round)?;
+        let (key, seed, miners) = self.lots.open(&open, &spec, &self.neurons)?;
         let row = OpenRow {
             open: encode::digest(Domain::RoundOpen, &self.network, &envelope.payload),
             image: open.image,
-            transform: open.transform,
-            miners: open.miners,
+            key,
+            seed,
+            miners: miners.clone(),
             height: self.height,
             commits: None,
         };
         self.opened.insert(round, row);
-        Ok(())
+        Ok(Effect::Opened { round, miners })
     }
 
     fn bind(&mut self, envelope: &Envelope) -> Result<(), String> {
@@ -266,31 +298,33 @@ impl Fast {
         let result: RoundResult = Self::payload(envelope)?;
         let round = result.round;
         self.member(&envelope.signer, &round.validator)?;
-        let spec = self.specs.get(&round.challenge).ok_or_else(|| format!("round {round}: no such challenge"))?;
+        let spec = self.spec(round.challenge)?;
         let opened = self.opened.remove(&round).ok_or_else(|| format!("round {round} is not open"))?;
         if result.open != opened.open {
             return Err(format!("round {round}: the result names another opening"));
         }
         if !result.entries.iter().map(|e| &e.miner).eq(&opened.miners) {
-            return Err(format!("round {round}: the entries are not the opened miners in their order"));
+            return Err(format!("round {round}: the entries are not the miners that were drawn, in their order"));
         }
-        check_reveal(&result.transform, &self.network, &round, &opened.transform).map_err(|e| e.to_string())?;
         self.bound(&opened, &result)?;
         judge_round(&spec.rules, &result).map_err(|e| format!("round {round}: {e}"))?;
+        let value = self.lots.result(&result, &opened, &spec)?;
         let mut counted = Vec::with_capacity(result.entries.len());
         for (miner, score) in pushes(&spec.rules, &result.entries) {
-            if !self.registered.contains(&miner) {
+            if self.neurons.iter().all(|n| n.hotkey != miner) {
                 continue;
             }
             let id = (round.challenge, miner, round.validator);
             let row = self.histories.entry(id).or_default();
             row.ring.push(score, spec.rules.history_len);
             row.fresh = self.meta.epoch;
+            self.lots.count(round.challenge, miner, row.ring.processed);
             self.touched.insert(id);
             counted.push((miner, score));
         }
         if self.parameters.spot_checks.rate > 0 {
-            self.checks.close(round, transaction, opened.image, self.height);
+            let row = FreshRow { result: transaction, image: opened.image, value, height: self.height };
+            self.checks.close(round, row);
         }
         self.meta.results += counted.len() as u64;
         self.results += counted.len() as u64;
@@ -317,13 +351,21 @@ impl Fast {
             Order::UpdateChallenge(spec) => {
                 self.opened.retain(|round, _| round.challenge != spec.id);
                 self.checks.forget(spec.id);
-                self.specs.insert(spec.id, spec.as_ref().clone());
+                self.lots.void(spec.id);
+                let before = self.specs.insert(spec.id, spec.as_ref().clone());
+                let set = |s: &ChallengeSpec| (s.source_fingerprint, s.source_len);
+                if before.as_ref().map(set) != Some(set(spec)) {
+                    self.lots.forget(spec.id);
+                }
             }
             Order::RemoveChallenge(id) => {
                 self.opened.retain(|round, _| round.challenge != *id);
                 self.histories.retain(|(challenge, _, _), _| challenge != id);
                 self.checks.forget(*id);
                 self.checks.forget_outliers(*id);
+                self.lots.void(*id);
+                self.lots.forget(*id);
+                self.lots.forget_processed(*id);
                 self.specs.remove(id);
             }
             Order::SetParameters(next) => {
@@ -366,7 +408,7 @@ impl Fast {
         self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
         self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
         let weights = self.records.iter().map(|(id, r)| (*id, r.weights.clone())).collect();
-        self.registered = registered;
+        self.neurons.clone_from(&snapshot.neurons);
         Ok(Effect::Closed { epoch, weights, next_validators: header.next_validators })
     }
 
@@ -397,7 +439,13 @@ impl Engine for Fast {
         self.carry_out_orders();
         let (height, wait) = (self.height, self.parameters.open_round_blocks);
         self.settle_checks();
-        self.checks.begin(&self.parameters.draws, height, header.time_ms);
+        let given_up = self.checks.begin(&self.parameters.draws, height, header.time_ms);
+        self.lots.begin(&given_up, height);
+        for (round, row) in &self.opened {
+            if row.height.saturating_add(wait) <= height {
+                self.lots.expire(round, row, height);
+            }
+        }
         self.opened.retain(|_, row| row.height.saturating_add(wait) > height);
         let mut receipts: Vec<Receipt> = Vec::with_capacity(block.body.transactions.len());
         let last = block.body.transactions.len().saturating_sub(1);

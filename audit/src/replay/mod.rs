@@ -18,6 +18,7 @@ pub mod exact;
 pub mod fast;
 mod gather;
 pub mod leaf;
+mod lots;
 
 use perturb_ledger::epoch::EpochRecord;
 use perturb_ledger::state::epoch_key;

@@ -8,8 +8,10 @@ use perturb_audit::{AuditError, Nodes, TrustAnchor};
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::genesis::{Aggregation, Draws, GenesisDelegation, SpotChecks, Timeouts};
+use perturb_ledger::images;
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::proofs::{Tree, key_hash};
+use perturb_ledger::seeds::{self, Lots, SeedsRow};
 use perturb_ledger::tx::{Delegation, Order, OwnerAction, Readiness};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::verdict::{CheckVerdict, Checked};
@@ -18,10 +20,10 @@ use perturb_ledger::{
     MemoryStore, Neuron, Parameters, ProposalInput, Pulse, Snapshot, Transaction, VoteKind, query, receipt,
     vote_sign_bytes,
 };
-use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
+use perturb_types::round::{AnswerStatement, Meaning};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
+    RoundCommits, RoundId, RoundOpen, RoundPair, RoundResult, Signed,
 };
 use serde_json::Value;
 
@@ -101,6 +103,7 @@ impl World {
                 model_digest: Digest([2; 32]),
                 source: "demo:1:100".into(),
                 source_fingerprint: Digest([3; 32]),
+                source_len: 100,
                 interval_ms: 1000,
                 miners_per_round: 8,
                 aggregation: Aggregation::Quantile,
@@ -113,7 +116,6 @@ impl World {
                 max_block_transactions: 100,
                 max_block_bytes: 1 << 20,
                 max_rounds_per_epoch: 4,
-                max_open_rounds: 2,
                 open_round_blocks: 3,
                 burn_uid: 0,
                 timeouts: Timeouts {
@@ -201,7 +203,8 @@ impl World {
             |id| Order::AddChallenge(Box::new(ChallengeSpec { id: ChallengeId(id), mechanism: 1, ..spec.clone() }));
         let mut txs =
             vec![w.order(0, Order::UpdateChallenge(Box::new(burning))), w.order(1, added(1)), w.order(2, added(2))];
-        txs.extend(w.rounds(&[0, 1, 3, 4]));
+        // The last one's round is open.
+        txs.extend(w.rounds(&[0, 1, 3]));
         w.step(txs);
         let mut txs: Vec<_> = [0, 1, 3, 4].map(|v| w.ready(v)).to_vec();
         txs.push(w.order(3, Order::RemoveChallenge(ChallengeId(1))));
@@ -242,13 +245,20 @@ impl World {
         self.seqs[v] += 1;
         let open = RoundOpen {
             round,
-            epoch: self.ledger.head().epoch,
+            epoch: seeds::drawing(self.ledger.store(), &round.validator).unwrap().map_or(0, |(epoch, ..)| epoch),
             image: Digest([round.seq as u8; 32]),
-            transform: TransformSecret([7; 32]).commitment(&self.id(), &round),
-            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
+            miners: self.lots(v, &round).miners,
             opened_ms: 0,
         };
         Signed::sign(&self.keys[v], &self.id(), open)
+    }
+
+    /// The lots of a round that is opened now.
+    fn lots(&self, v: usize, round: &RoundId) -> Lots {
+        let (network, pair) = (self.id(), RoundPair::of(&self.keys[v]));
+        let drawing = seeds::drawing(self.ledger.store(), &round.validator).unwrap();
+        let seed = drawing.map_or_else(|| SeedsRow::first(&network).seed, |(.., seed)| seed);
+        Lots::draw(&pair, &network, seed, round)
     }
 
     /// The first miner flips at level 1, the second at level 2, the third is silent. The fourth
@@ -277,11 +287,17 @@ impl World {
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
             verdict.entry(rules, 3, miner.hotkey(), digest, if v == 3 { 15_000 } else { 500 + 50 * v as u32 }, false)
         });
+        let lots = self.lots(v, &open.round);
+        let upcoming =
+            images::upcoming(self.ledger.store(), &self.id(), (CHALLENGE, 100), open.round.validator, &lots.value);
+        let (source_index, transform) = upcoming.unwrap()[0];
         RoundResult {
             round: open.round,
             open: open.digest(),
-            transform: TransformSecret([7; 32]),
-            source_index: 0,
+            images: lots.images,
+            skipped: vec![],
+            source_index,
+            transform,
             label: 3,
             entries: entries.collect(),
         }

@@ -1,5 +1,4 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -91,49 +90,62 @@ fn rules(semantic: SemanticRule) -> Rules {
     Rules { semantic, transform: still, ..Rules::whitepaper() }
 }
 
-fn run(semantic: SemanticRule, judge: &dyn Semantics, from: u64) -> (Result<Constructed, ConstructError>, u64) {
+fn images(from: u64) -> Vec<(u64, TransformSecret)> {
+    (from..from + 32).map(|index| (index, TransformSecret([0; 32]))).collect()
+}
+
+/// The number of the image that is taken, and the classifier's label.
+fn run(semantic: SemanticRule, judge: &dyn Semantics, from: u64) -> Result<(u64, u16), ConstructError> {
     let rules = rules(semantic);
     let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
     let made = Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: judge, wanted: &wanted };
-    let at = Cell::new(from);
-    let made = made.run(&Until::default(), || {
-        at.set(at.get() + 1);
-        Ok((at.get() - 1, TransformSecret([0; 32])))
-    });
-    (made, at.get() - from)
+    made.run(&Until::default(), &images(from)).map(|made| (from + made.skipped as u64, made.label))
 }
 
 #[test]
 fn with_exact_meaning_it_draws_until_the_label_is_the_wanted_one() {
-    let (made, draws) = run(SemanticRule::Exact, &Exact, 0);
-    let made = made.unwrap();
-    assert_eq!((made.index, made.label, draws), (1, 1, 2), "image 0 is a tench taken for a goldfish");
-    let (made, _) = run(SemanticRule::Exact, &Exact, 11);
-    assert_eq!(made.unwrap().index, 14, "unicorn, tench and goldfish are passed over");
+    assert_eq!(run(SemanticRule::Exact, &Exact, 0).unwrap(), (1, 1), "image 0 is a tench taken for a goldfish");
+    let made = run(SemanticRule::Exact, &Exact, 11).unwrap();
+    assert_eq!(made.0, 14, "unicorn, tench and goldfish are passed over");
 }
 
 #[test]
 fn with_wordnet_a_label_of_the_same_meaning_will_do() {
-    let (made, draws) = run(SemanticRule::Wordnet, &Wordnet, 0);
-    let made = made.unwrap();
-    assert_eq!((made.index, made.label, draws), (0, 1, 1), "tench and goldfish are both cyprinids");
+    let made = run(SemanticRule::Wordnet, &Wordnet, 0).unwrap();
+    assert_eq!(made, (0, 1), "tench and goldfish are both cyprinids");
 }
 
 #[test]
 fn a_broken_image_is_passed_over_and_a_broken_disk_is_not() {
-    assert_eq!(run(SemanticRule::None, &Exact, 5).0.unwrap().index, 6);
-    assert!(matches!(run(SemanticRule::None, &Exact, 7).0, Err(ConstructError::Source(_))));
+    assert_eq!(run(SemanticRule::None, &Exact, 5).unwrap().0, 6);
+    assert!(matches!(run(SemanticRule::None, &Exact, 7), Err(ConstructError::Source(_))));
 }
 
 #[test]
 fn without_a_judge_there_is_no_challenge() {
-    let (made, draws) = run(SemanticRule::Wordnet, &Away, 0);
+    let made = run(SemanticRule::Wordnet, &Away, 0);
     assert!(matches!(made, Err(ConstructError::Semantics(SemanticsError::Away(_)))));
-    assert_eq!(draws, 1);
-    let (made, draws) = run(SemanticRule::Wordnet, &NotReady, 0);
-    assert!(matches!(made, Err(ConstructError::Semantics(_))));
-    assert_eq!(draws, 0, "not even an image is used up");
-    assert!(run(SemanticRule::None, &NotReady, 0).0.is_ok(), "nobody asks it");
+    assert!(matches!(run(SemanticRule::Wordnet, &NotReady, 0), Err(ConstructError::Semantics(_))));
+    assert!(run(SemanticRule::None, &NotReady, 0).is_ok(), "nobody asks it");
+}
+
+/// A round's validator passes images over that serve; others see that, but for what may be otherwise on
+/// their devices.
+#[test]
+fn who_looks_again_sees_whether_an_image_was_passed_over_rightly() {
+    let look = |semantic, index, tolerance| {
+        let rules = rules(semantic);
+        let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
+        let made =
+            Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
+        made.look_again(&(index, TransformSecret([0; 32])), tolerance, &Until::default())
+    };
+    assert_eq!(look(SemanticRule::Exact, 1, 50_000).unwrap(), Skip::Wrongly, "a goldfish by a whole logit");
+    assert_eq!(look(SemanticRule::Exact, 1, 1_000_000).unwrap(), Skip::Rightly, "a device may see it otherwise");
+    assert_eq!(look(SemanticRule::Exact, 0, 50_000).unwrap(), Skip::Rightly, "a tench taken for a goldfish");
+    assert_eq!(look(SemanticRule::None, 5, 50_000).unwrap(), Skip::Rightly, "it cannot be read");
+    assert_eq!(look(SemanticRule::None, 0, 50_000).unwrap(), Skip::Wrongly, "any label serves");
+    assert!(look(SemanticRule::None, 7, 50_000).is_err(), "nobody can tell while the disk is away");
 }
 
 /// Cannot say anything about class 0.
@@ -150,8 +162,7 @@ impl Semantics for Unsure {
 
 #[test]
 fn labels_without_a_verdict_are_passed_over() {
-    let (made, draws) = run(SemanticRule::Wordnet, &Unsure, 0);
-    assert_eq!((made.unwrap().index, draws), (1, 2));
+    assert_eq!(run(SemanticRule::Wordnet, &Unsure, 0).unwrap().0, 1);
 }
 
 /// A clock on which a second goes by whenever somebody looks.
@@ -170,14 +181,9 @@ fn the_search_ends_when_time_is_over() {
     let rules = rules(SemanticRule::Exact);
     let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
     let made = Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
-    let (draws, until) = (Cell::new(0), Until::by(Arc::new(Seconds::default()), Duration::from_secs(5)));
-    let late = made.run(&until, || {
-        draws.set(draws.get() + 1);
-        Ok((16, TransformSecret([0; 32])))
-    });
-    let late = late.unwrap_err();
+    let until = Until::by(Arc::new(Seconds::default()), Duration::from_secs(5));
+    let late = made.run(&until, &[(16, TransformSecret([0; 32])); 32]).unwrap_err();
     assert!(matches!(&late, ConstructError::Late { last } if last.contains("472")));
-    assert_eq!(draws.get(), 4, "looked at before each image");
 }
 
 /// One noisy image of these sides, then a small one.
@@ -206,21 +212,16 @@ fn first_of(source: &Noisy) -> Constructed {
     let rules = rules(SemanticRule::None);
     let made =
         Construction { rules: &rules, source, classifier: &Fishy, semantics: &Exact, wanted: &Wanted::default() };
-    let at = Cell::new(0);
-    let next = || {
-        at.set(at.get() + 1);
-        Ok((at.get() - 1, TransformSecret([0; 32])))
-    };
-    made.run(&Until::default(), next).unwrap()
+    made.run(&Until::default(), &images(0)).unwrap()
 }
 
 #[test]
 fn an_image_that_could_not_be_answered_is_passed_over() {
     // Seven bits a value, 3.6 million of them: 3.2 MB, which fits, but with noise on it does not.
     let made = first_of(&Noisy(1200, 1000));
-    assert_eq!((made.index, made.pixels.width), (1, 8));
+    assert_eq!((made.skipped, made.pixels.width), (1, 8));
     assert_eq!(Pixels::decode_png(&made.png, &PngLimits::default()).unwrap(), made.pixels);
-    assert_eq!(first_of(&Noisy(1000, 900)).index, 0, "this one leaves room");
+    assert_eq!(first_of(&Noisy(1000, 900)).skipped, 0, "this one leaves room");
 }
 
 #[test]
@@ -251,8 +252,8 @@ fn the_search_ends() {
     let rules = rules(SemanticRule::Exact);
     let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
     let made = Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
-    let ended = made.run(&Until::default(), || Ok((16, TransformSecret([0; 32])))).unwrap_err().to_string();
-    assert_eq!(ended, "none of 32 images serves: image 16 of class 0 is taken for class 472");
+    let ended = made.run(&Until::default(), &[(16, TransformSecret([0; 32])); 40]).unwrap_err().to_string();
+    assert_eq!(ended, "none of the images drawn serves: image 16 of class 0 is taken for class 472");
 }
 
 #[test]

@@ -170,6 +170,8 @@ fn round(entries: Vec<Entry>) -> RoundResult {
         round: RoundId { validator: Hotkey([1; 32]), challenge: ChallengeId(0), seq: 0 },
         open: Digest([0; 32]),
         transform: TransformSecret([0; 32]),
+        images: perturb_types::Lot { point: [0; 32], proof: [0; 64] },
+        skipped: vec![],
         source_index: 0,
         label: 3,
         entries,

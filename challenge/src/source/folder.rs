@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{ImageSource, SourceError, SourceImage};
 use crate::file;
 use crate::pixels::{Pixels, PngLimits};
-use crate::traversal::MAX_IMAGES;
+use crate::used::MAX_IMAGES;
 
 /// A folder of PNG files.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use crate::pace::Until;
 use crate::pixels::PngLimits;
 use crate::remote::{Client, Patience, Reach, base, cut};
 use crate::shelf::{Room, Shelf};
-use crate::traversal::MAX_IMAGES;
+use crate::used::MAX_IMAGES;
 
 /// Bytes of a manifest: half a million images, each 67 bytes of JSON.
 const MAX_MANIFEST: u64 = 32 << 20;

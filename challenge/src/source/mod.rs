@@ -39,7 +39,7 @@ pub use self::demo::DemoSource;
 pub use self::folder::FolderSource;
 use crate::pace::Until;
 use crate::pixels::{DecodeError, Pixels};
-use crate::traversal::MAX_IMAGES;
+use crate::used::MAX_IMAGES;
 
 /// An image of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -215,6 +215,8 @@ fn the_entries_of_a_verified_round_follow_from_their_fields() {
             round: RoundId { validator: Hotkey([1; 32]), challenge: ChallengeId(0), seq: 0 },
             open: Digest([0; 32]),
             transform: TransformSecret([0; 32]),
+            images: perturb_types::Lot { point: [0; 32], proof: [0; 64] },
+            skipped: vec![],
             source_index: 0,
             label: 0,
             entries,

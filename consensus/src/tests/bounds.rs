@@ -35,7 +35,7 @@ fn waits() -> impl Strategy<Value = Timeouts> {
 
 fn valid() -> impl Strategy<Value = Parameters> {
     let blocks = (within(bounds::BLOCK_INTERVAL_MS), within(bounds::BLOCK_TRANSACTIONS), within(bounds::BLOCK_BYTES));
-    let rounds = (within(bounds::ROUNDS_PER_EPOCH), within(bounds::OPEN_ROUNDS), within(bounds::OPEN_ROUND_BLOCKS));
+    let rounds = (within(bounds::ROUNDS_PER_EPOCH), within(bounds::OPEN_ROUND_BLOCKS));
     let rest = (within(bounds::PROPOSAL_AGE_MS), within(bounds::MAX_SHARE), any::<bool>());
     let parameters = (blocks, rounds, rest, waits()).prop_map(|(blocks, rounds, (age, share, equal), timeouts)| {
         let power = if equal { PowerRule::Equal } else { PowerRule::Stake { max_share: share as u32 } };
@@ -45,8 +45,7 @@ fn valid() -> impl Strategy<Value = Parameters> {
             max_block_transactions: blocks.1 as u32,
             max_block_bytes: blocks.2 as u32,
             max_rounds_per_epoch: rounds.0 as u32,
-            max_open_rounds: rounds.1 as u32,
-            open_round_blocks: rounds.2,
+            open_round_blocks: rounds.1,
             timeouts,
             proposal_age_ms: age as u32,
             ..keys(1, 1).genesis.parameters

@@ -36,7 +36,6 @@ fn numbers_that_would_stop_a_network_are_no_parameters() {
         ("margin_tolerance", |p| p.spot_checks.margin_tolerance = 0),
         ("rate", |p| p.spot_checks.rate = 1_000_001),
         ("max_rounds_per_epoch", |p| p.max_rounds_per_epoch = u32::MAX),
-        ("max_open_rounds", |p| p.max_open_rounds = 0),
         ("max_block_transactions", |p| p.max_block_transactions = 1),
         ("max_block_bytes", |p| p.max_block_bytes = 1),
         ("max_block_bytes", |p| p.max_block_bytes = u32::MAX),

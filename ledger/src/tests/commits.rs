@@ -135,14 +135,14 @@ fn a_commitment_of_another_round_with_the_same_image_is_none() {
     let net = Net::new();
     let mut ls = pair(&net);
     let first = net.open(0, 0, 0);
-    let mut second = net.open(0, 1, 0).into_value();
+    let mut second = net.open(1, 0, 0).into_value();
     second.image = first.image;
-    let second = Signed::sign(&net.keys[0], &net.id(), second);
+    let second = Signed::sign(&net.keys[1], &net.id(), second);
     let opens = [&first, &second].map(|open| Transaction::RoundOpen(open.envelope().clone()));
     let input = net.input(&ls[0], opens.to_vec());
     net.step(&mut ls, input);
     let shown = net.commits(&first, &net.result(0, &first));
-    let replayed = net.bind(0, RoundCommits { round: second.round, ..shown.clone() });
+    let replayed = net.bind(1, RoundCommits { round: second.round, ..shown.clone() });
     assert!(ls[0].check_transaction(&replayed).unwrap_err().to_string().contains("never signed"));
     let bytes = net.result(0, &first).entries[0].answer.unwrap();
     let miner = net.miners[0].hotkey();

@@ -95,7 +95,8 @@ fn newcomers_are_not_bound_in_the_epoch_in_which_they_join_and_are_in_the_next()
     town.net.genesis.delegations.truncate(4);
     let town = town.with(|_| ());
     let mut run = town.run();
-    run.x.state.put(state::key_key(&run.validator(4)), &state::KeyRow { key: town.net.keys[4].public(), sequence: 0 });
+    let (key, round_key) = (town.net.keys[4].public(), RoundPair::of(&town.net.keys[4]).public());
+    run.x.state.put(state::key_key(&run.validator(4)), &state::KeyRow { key, round_key, sequence: 0 });
     run.x.state.accept();
     epoch(&mut run, 5, |v| if v == 4 { 0 } else { 20 });
     assert_eq!(members(&run, 5), [0, 1, 2, 3, 4]);

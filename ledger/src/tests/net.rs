@@ -1,6 +1,16 @@
 //! A network of four founders, a fifth with a permit, and three miners.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use perturb_challenge::used::Used;
+
 use super::*;
+use crate::images::Pass;
+use crate::seeds::{Lots, SeedsRow};
+
+/// Lots and images.
+type Drawn = Vec<(Lots, u64)>;
 
 pub(super) struct Net {
     pub(super) hotkeys: Vec<HotkeyPair>,
@@ -8,6 +18,10 @@ pub(super) struct Net {
     pub(super) miners: Vec<HotkeyPair>,
     pub(super) owner: HotkeyPair,
     pub(super) genesis: Genesis,
+    /// The seeds after the newest block; none before the first.
+    seeds: RefCell<Option<SeedsRow>>,
+    /// What validators drew for their rounds, by number, and the pass that it leads to.
+    drawn: RefCell<BTreeMap<usize, (Pass, Drawn)>>,
 }
 
 pub(super) fn reference(number: u64, epoch_index: u64) -> ChainReference {
@@ -45,6 +59,7 @@ impl Net {
                 model_digest: Digest([2; 32]),
                 source: "demo:1:100".into(),
                 source_fingerprint: Digest([3; 32]),
+                source_len: 100,
                 interval_ms: 1000,
                 miners_per_round: 8,
                 aggregation: Aggregation::Quantile,
@@ -57,7 +72,6 @@ impl Net {
                 max_block_transactions: 100,
                 max_block_bytes: 1 << 20,
                 max_rounds_per_epoch: 4,
-                max_open_rounds: 2,
                 open_round_blocks: 5,
                 burn_uid: 0,
                 timeouts: Timeouts {
@@ -78,7 +92,8 @@ impl Net {
             // Before a pulse draws, five blocks go by: they are 10 ms apart.
             beacon: Beacon { genesis_ms: 0, period_ms: 100, ..Beacon::DEVELOPMENT },
         };
-        Self { hotkeys, keys, miners, owner, genesis }
+        let (seeds, drawn) = Default::default();
+        Self { hotkeys, keys, miners, owner, genesis, seeds, drawn }
     }
 
     pub(super) fn snapshot_of(hotkeys: &[HotkeyPair], miners: &[HotkeyPair], reference: ChainReference) -> Snapshot {
@@ -120,16 +135,32 @@ impl Net {
         RoundId { validator: self.hotkeys[v].hotkey(), challenge: ChallengeId(0), seq }
     }
 
-    pub(super) fn open(&self, v: usize, seq: u64, epoch: u64) -> Signed<RoundOpen> {
-        let round = self.round(v, seq);
-        let open = RoundOpen {
-            round,
-            epoch,
-            image: Digest([seq as u8; 32]),
-            transform: TransformSecret([7; 32]).commitment(&self.id(), &round),
-            miners: self.miners.iter().map(HotkeyPair::hotkey).collect(),
-            opened_ms: 0,
-        };
+    /// The active seed, and the epoch it is of.
+    pub(super) fn seed(&self) -> (u64, Digest) {
+        let first = || SeedsRow::first(&self.id());
+        let seeds = self.seeds.borrow_mut().get_or_insert_with(first).clone();
+        (seeds.epoch, seeds.seed)
+    }
+
+    /// The lots of a round, drawn with the seed that was active when they were asked for first, and its
+    /// image, where all rounds before it are closed.
+    pub(super) fn lots(&self, v: usize, seq: u64) -> (Lots, u64) {
+        let (seed, id) = (self.seed().1, self.id());
+        let first = || Pass::new(Used::new(self.genesis.challenges[0].source_len), BTreeMap::new());
+        let mut all = self.drawn.borrow_mut();
+        let (pass, drawn) = all.entry(v).or_insert_with(|| (first(), Vec::new()));
+        while drawn.len() as u64 <= seq {
+            let round = self.round(v, drawn.len() as u64);
+            let lots = Lots::draw(&RoundPair::of(&self.keys[v]), &id, seed, &round);
+            drawn.push((lots, pass.draw(&id, &lots.value, 1).unwrap()[0]));
+        }
+        drawn[seq as usize]
+    }
+
+    /// `epoch` is the one in the making, for the reader; what is drawn with is the active pair.
+    pub(super) fn open(&self, v: usize, seq: u64, _epoch: u64) -> Signed<RoundOpen> {
+        let (round, miners) = (self.round(v, seq), self.lots(v, seq).0.miners);
+        let open = RoundOpen { round, epoch: self.seed().0, image: Digest([seq as u8; 32]), miners, opened_ms: 0 };
         Signed::sign(&self.keys[v], &self.id(), open)
     }
 
@@ -158,11 +189,14 @@ impl Net {
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
             verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
+        let (lots, source_index) = self.lots(v, open.round.seq);
         RoundResult {
             round: open.round,
             open: open.digest(),
-            transform: TransformSecret([7; 32]),
-            source_index: 0,
+            images: lots.images,
+            transform: TransformSecret::of(&self.id(), &lots.value, 0),
+            skipped: vec![],
+            source_index,
             label: 3,
             entries: entries.collect(),
         }
@@ -230,6 +264,7 @@ impl Net {
             l.store_mut().commit(&commit);
         }
         assert_eq!(ls[0].head(), ls[1].head());
+        *self.seeds.borrow_mut() = state::read(ls[0].store(), state::SEEDS).unwrap();
         block
     }
 

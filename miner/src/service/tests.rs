@@ -6,13 +6,15 @@ use perturb_ledger::agreed::offer_keys;
 use perturb_ledger::archive::Archive;
 use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Genesis, GenesisDelegation, Parameters, Timeouts};
 use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::seeds::{self, Lots};
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
 use perturb_ledger::{
-    Certificate, ChainReference, Ledger, MemoryStore, ProposalInput, Transaction, VoteKind, vote_sign_bytes,
+    Certificate, ChainReference, Ledger, MemoryStore, ProposalInput, Pulse, Transaction, VoteKind, query,
+    vote_sign_bytes,
 };
-use perturb_types::round::{AnswerCommit, TransformSecret, commitment};
-use perturb_types::{Beacon, ChallengeId, ConsensusPair, RoundCommits, RoundOpen, Signed};
+use perturb_types::round::{AnswerCommit, commitment};
+use perturb_types::{Beacon, ChallengeId, ConsensusPair, RoundCommits, RoundOpen, RoundPair, Signed};
 
 use super::*;
 use crate::attack::tests::Linear;
@@ -62,6 +64,27 @@ fn snapshot(reference: ChainReference) -> Snapshot {
     }
 }
 
+/// Challenges of the network.
+const CHALLENGES: u16 = 12;
+
+/// One of several challenges, which differ in nothing: a validator has one open round in each.
+fn spec(id: u16) -> ChallengeSpec {
+    ChallengeSpec {
+        id: ChallengeId(id),
+        mechanism: 0,
+        rules: Rules { deadline_ms: DEADLINE_MS, ..Rules::subnet() },
+        model: "linear".into(),
+        model_digest: Digest([2; 32]),
+        source: "demo:1:100".into(),
+        source_fingerprint: Digest([3; 32]),
+        source_len: 100,
+        interval_ms: 1000,
+        miners_per_round: 8,
+        aggregation: Aggregation::Quantile,
+        min_confidence: 50_000,
+    }
+}
+
 fn genesis() -> Genesis {
     let zero = NetworkId([0; 32]);
     let ms = 100;
@@ -81,19 +104,7 @@ fn genesis() -> Genesis {
         snapshot: snapshot(reference(1, 0)),
         delegations: (1..=4).map(|i| GenesisDelegation::of(&Delegation::sign(&zero, &hot(i), &pair(i), 0))).collect(),
         owner: hot(31).hotkey(),
-        challenges: vec![ChallengeSpec {
-            id: ChallengeId(0),
-            mechanism: 0,
-            rules: Rules { deadline_ms: DEADLINE_MS, ..Rules::subnet() },
-            model: "linear".into(),
-            model_digest: Digest([2; 32]),
-            source: "demo:1:100".into(),
-            source_fingerprint: Digest([3; 32]),
-            interval_ms: 1000,
-            miners_per_round: 8,
-            aggregation: Aggregation::Quantile,
-            min_confidence: 50_000,
-        }],
+        challenges: (0..CHALLENGES).map(spec).collect(),
         parameters: Parameters {
             min_stake_rao: 1000,
             power: PowerRule::Equal,
@@ -101,7 +112,6 @@ fn genesis() -> Genesis {
             max_block_transactions: 100,
             max_block_bytes: 1 << 20,
             max_rounds_per_epoch: 100,
-            max_open_rounds: 50,
             open_round_blocks: 50,
             burn_uid: 0,
             timeouts,
@@ -154,21 +164,17 @@ impl Net {
         self.ledger.store_mut().commit(&commit);
     }
 
-    fn round(v: u8, seq: u64) -> RoundId {
-        RoundId { validator: hot(v).hotkey(), challenge: ChallengeId(0), seq }
+    /// The first round of a validator in a challenge.
+    fn round(v: u8, challenge: u16) -> RoundId {
+        RoundId { validator: hot(v).hotkey(), challenge: ChallengeId(challenge), seq: 0 }
     }
 
     /// Opens a round of an image with both miners.
-    fn open(&mut self, v: u8, seq: u64, png: &[u8]) -> RoundId {
-        let (id, round) = (self.id(), Self::round(v, seq));
-        let open = RoundOpen {
-            round,
-            epoch: self.ledger.head().epoch,
-            image: Digest::of(png),
-            transform: TransformSecret([7; 32]).commitment(&id, &round),
-            miners: vec![hot(22).hotkey(), hot(21).hotkey()],
-            opened_ms: 0,
-        };
+    fn open(&mut self, v: u8, challenge: u16, png: &[u8]) -> RoundId {
+        let (id, round) = (self.id(), Self::round(v, challenge));
+        let (epoch, _, seed) = seeds::drawing(self.ledger.store(), &round.validator).unwrap().unwrap();
+        let miners = Lots::draw(&RoundPair::of(&pair(v)), &id, seed, &round).miners;
+        let open = RoundOpen { round, epoch, image: Digest::of(png), miners, opened_ms: 0 };
         self.step(vec![Transaction::RoundOpen(Signed::sign(&pair(v), &id, open).into_envelope())], None);
         round
     }
@@ -207,6 +213,10 @@ impl Net {
             Transaction::Readiness(Signed::sign(&pair(i), &self.genesis.network_id(), ready).into_envelope())
         };
         self.step((1..=5).map(ready).collect(), Some(epoch + 1));
+        // The pulse that gives the epoch its seed.
+        let awaited = query::awaited_pulses(self.ledger.store()).unwrap();
+        let pulses = awaited.into_iter().map(|round| Transaction::Pulse(Pulse::of_development(round).unwrap()));
+        self.step(pulses.collect(), None);
         assert_eq!(self.ledger.validators().len(), 5);
     }
 }
@@ -289,7 +299,7 @@ fn an_agreed_round_is_worked_on_once_and_its_answer_shown_on_proof_of_the_commit
     wait_for_the_deadline();
     assert_eq!(declined(&ask(&service, 1, &net.fetch(round))), Some(Decline::NotAgreed), "it is not bound yet");
     assert_eq!(declined(&ask(&service, 2, &net.fetch(round))), Some(Decline::BadChallenge), "another's round");
-    net.bind(1, round, vec![None, Some(commit)]);
+    net.bind(1, round, vec![Some(commit), None]);
     let MinerResponse::Image { png: answer } = ask(&service, 1, &net.fetch(round)) else { panic!("no image") };
     let shown = commitment(&net.id(), &round, &hot(21).hotkey(), &Digest::of(&answer));
     assert_eq!(shown, commit.commit);
@@ -305,7 +315,7 @@ fn without_its_own_commitment_in_its_place_a_miner_shows_nothing() {
     bound(ask(&service, 1, &challenge(round, &png)));
     // The other miner is the validator's own.
     let own = AnswerStatement::of(&net.id(), round, Digest::of(&png), &hot(22).hotkey(), &Digest([1; 32]));
-    net.bind(1, round, vec![Some(own.sign(&hot(22), &net.id())), None]);
+    net.bind(1, round, vec![None, Some(own.sign(&hot(22), &net.id()))]);
     wait_for_the_deadline();
     assert_eq!(declined(&ask(&service, 1, &net.fetch(round))), Some(Decline::NotAgreed));
 }
@@ -377,7 +387,7 @@ fn a_round_whose_miners_are_bound_or_that_asks_others_is_not_worked_on() {
     let service = miner(&net.genesis, soon_after);
     let round = net.open(1, 0, &png);
     let own = AnswerStatement::of(&net.id(), round, Digest::of(&png), &hot(22).hotkey(), &Digest([1; 32]));
-    net.bind(1, round, vec![Some(own.sign(&hot(22), &net.id())), None]);
+    net.bind(1, round, vec![None, Some(own.sign(&hot(22), &net.id()))]);
     assert_eq!(declined(&ask(&service, 1, &net.offer(round))), Some(Decline::BadChallenge));
 }
 
@@ -416,13 +426,13 @@ fn hopeless_work_of_one_asker_takes_no_answer_from_another() {
     let mut net = Net::new();
     let (good, hopeless) = (image(100).encode_png().unwrap(), image(10).encode_png().unwrap());
     let service = miner(&net.genesis, soon_after);
-    let bad: Vec<RoundId> = (0..24).map(|seq| net.open(1, seq, &hopeless)).collect();
-    let fine: Vec<RoundId> = (0..4).map(|seq| net.open(2, seq, &good)).collect();
+    let bad: Vec<RoundId> = (0..CHALLENGES).map(|challenge| net.open(1, challenge, &hopeless)).collect();
+    let fine: Vec<RoundId> = (0..4).map(|challenge| net.open(2, challenge, &good)).collect();
     for (v, round) in bad.iter().map(|r| (1, r)).chain(fine.iter().map(|r| (2, r))) {
         assert_eq!(ask(&service, v, &net.offer(*round)), MinerResponse::Ready);
     }
     std::thread::scope(|scope| {
-        for part in bad.chunks(4) {
+        for part in bad.chunks(2) {
             let (service, hopeless) = (&service, &hopeless);
             scope.spawn(move || part.iter().for_each(|round| drop(ask(service, 1, &challenge(*round, hopeless)))));
         }

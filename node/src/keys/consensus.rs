@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use perturb_ledger::{StateStore, StoreError, query};
 use perturb_storage::{Database, SigningGuard};
-use perturb_types::{ConsensusKey, ConsensusPair, Hotkey};
+use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, RoundKey, RoundPair};
 
 use super::{KeyError, random_seed, read_or_make, read_seed, write_secret};
 
@@ -118,6 +118,11 @@ impl Signer {
     /// The state cannot be read.
     pub fn pair(&self) -> Result<ConsensusPair, StoreError> {
         self.keys.signer(&self.database, &self.hotkey).cloned()
+    }
+
+    /// The pair of a round key.
+    pub fn round_pair(&self, key: &RoundKey) -> Option<RoundPair> {
+        self.keys.iter().map(RoundPair::of).find(|pair| pair.public() == *key)
     }
 
     /// All keys.

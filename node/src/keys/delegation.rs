@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use perturb_challenge::file;
 use perturb_ledger::tx::Delegation;
-use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, HotkeyPair, NetworkId};
+use perturb_types::{ConsensusKey, ConsensusPair, Hotkey, HotkeyPair, NetworkId, RoundKey};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a file: all its fields have lengths of their own.
@@ -24,6 +24,8 @@ pub struct DelegationFile {
     pub hotkey: Hotkey,
     /// To which key.
     pub key: ConsensusKey,
+    /// With which round key.
+    pub round_key: RoundKey,
     /// Above every earlier one of the hotkey.
     pub sequence: u64,
     /// The first epoch that the key is to sign in; as soon as possible where nothing is said.
@@ -31,6 +33,8 @@ pub struct DelegationFile {
     pub from_epoch: Option<u64>,
     /// The consensus key's signature, hex of 64 bytes.
     pub acceptance: String,
+    /// The round key's signature, hex of 64 bytes.
+    pub possession: String,
     /// The hotkey's signature, hex of 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
@@ -52,8 +56,9 @@ impl DelegationFile {
         from_epoch: Option<u64>,
     ) -> Self {
         let d = Delegation::accept(&network, hotkey, key, sequence);
-        let acceptance = hex::encode(d.acceptance);
-        Self { network, hotkey, key: d.key, sequence, from_epoch, acceptance, signature: None }
+        let (acceptance, possession) = (hex::encode(d.acceptance), hex::encode(d.possession));
+        let (key, round_key) = (d.key, d.round_key);
+        Self { network, hotkey, key, round_key, sequence, from_epoch, acceptance, possession, signature: None }
     }
 
     /// Adds the hotkey's half.
@@ -66,7 +71,7 @@ impl DelegationFile {
         }
         let half = self.halves()?;
         if !half.is_accepted(&self.network) {
-            bail!("the consensus key's signature does not verify");
+            bail!("the signature of the consensus key or its round key does not verify");
         }
         self.signature = Some(hex::encode(half.endorse(&self.network, hotkey).signature));
         Ok(())
@@ -77,12 +82,14 @@ impl DelegationFile {
         Ok(Delegation {
             hotkey: self.hotkey,
             key: self.key,
+            round_key: self.round_key,
             sequence: self.sequence,
             signature: match &self.signature {
                 Some(text) => field(text, "signature")?,
                 None => [0; 64],
             },
             acceptance: field(&self.acceptance, "acceptance")?,
+            possession: field(&self.possession, "possession")?,
         })
     }
 
@@ -93,7 +100,7 @@ impl DelegationFile {
     pub fn verified(&self) -> Result<Option<Delegation>> {
         let d = self.halves()?;
         if !d.is_accepted(&self.network) {
-            bail!("the consensus key's signature does not verify");
+            bail!("the signature of the consensus key or its round key does not verify");
         }
         if self.signature.is_none() {
             return Ok(None);

@@ -95,6 +95,7 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             model_digest: Digest(classifier.file_digest()),
             source: format!("demo:{seed}:{IMAGES}"),
             source_fingerprint: DemoSource::new(seed, IMAGES).fingerprint(),
+            source_len: IMAGES,
             interval_ms: ROUND_INTERVAL_MS,
             miners_per_round: 64,
             aggregation: Aggregation::Quantile,
@@ -107,7 +108,6 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
             max_block_transactions: 1000,
             max_block_bytes: 1 << 20,
             max_rounds_per_epoch: 200,
-            max_open_rounds: 4,
             open_round_blocks: 30,
             burn_uid: 0,
             timeouts: Timeouts {

@@ -139,7 +139,7 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
         classifier: classifier.clone(),
         source: source.clone(),
         semantics: semantics.clone(),
-        wanted,
+        wanted: wanted.clone(),
         agreed: shared.agreed.clone(),
         database: shared.agreed.database().clone(),
         rooms: Rooms::new(shared.evidence.clone()),
@@ -148,8 +148,15 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
         counters: shared.counters.clone(),
         stop: stop.clone(),
     };
-    let checks =
-        Checks { shared: shared.clone(), spec: spec.clone(), classifier, source, semantics, stop: stop.clone() };
+    let checks = Checks {
+        shared: shared.clone(),
+        spec: spec.clone(),
+        classifier,
+        source,
+        semantics,
+        wanted,
+        stop: stop.clone(),
+    };
     Ok((rounds, checks))
 }
 
@@ -159,6 +166,9 @@ fn source(shared: &Shared, spec: &ChallengeSpec) -> Result<Arc<dyn ImageSource>>
     if source.fingerprint() != spec.source_fingerprint {
         let (agreed, found) = (spec.source_fingerprint, source.fingerprint());
         bail!("the network agreed on image set {agreed}, `{}` is {found}", spec.source);
+    }
+    if source.len() != spec.source_len {
+        bail!("the network agreed on {} images, `{}` has {}", spec.source_len, spec.source, source.len());
     }
     Ok(source)
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::construct::Wanted;
 use perturb_challenge::semantics::Semantics;
 use perturb_challenge::source::ImageSource;
 use perturb_consensus::Verdict as Admission;
@@ -54,6 +55,8 @@ pub struct Checks {
     pub source: Arc<dyn ImageSource>,
     /// Its judge of meaning.
     pub semantics: Arc<dyn Semantics>,
+    /// What its images' labels want.
+    pub wanted: Wanted,
     /// The end.
     pub stop: CancellationToken,
 }
@@ -87,6 +90,8 @@ impl Checks {
             classifier: self.classifier,
             source: self.source,
             semantics: self.semantics,
+            wanted: self.wanted,
+            id: self.shared.id,
             model: Semaphore::new(1),
             stop: self.stop,
         });

@@ -168,7 +168,8 @@ impl Asking<'_> {
         let [open, _] = offer_keys(&self.round);
         let mut needed = None;
         loop {
-            let fetch = MinerRequest::Fetch { round: self.round.into(), agreed: self.agreed(std::slice::from_ref(&open))? };
+            let fetch =
+                MinerRequest::Fetch { round: self.round.into(), agreed: self.agreed(std::slice::from_ref(&open))? };
             let fetch = wire::to_cbor("request", &fetch).map_err(|e| e.to_string())?;
             let most = self.answer_bytes.saturating_add(wire::RESPONSE_FRAME_BYTES);
             match self.raw(peer, fetch, most, FETCH_TIMEOUT).await? {

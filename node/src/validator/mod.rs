@@ -9,6 +9,7 @@ pub mod equivocate;
 pub mod evidence;
 pub mod exchange;
 pub mod faults;
+pub mod lots;
 pub mod membership;
 pub mod optimistic;
 pub mod pending;
@@ -135,7 +136,7 @@ async fn serve(config: Config) -> Result<()> {
     let (driver, handle) = Driver::new(machine, disk, metagraph.clone(), network.clone(), faults.clone());
 
     let driver = driver.equivocating(drill(&config, &pair, role.network)?);
-    let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone(), config.dev_loopback));
+    let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone()));
     let counters = Arc::new(Counters::default());
     let (submissions_tx, submissions) = watch::channel(Submissions::default());
     let (anchors_tx, anchored) = watch::channel(Anchors::default());

@@ -33,6 +33,7 @@ fn words(verdict: &Checked) -> String {
                 Finding::Measurement => "an answer measures otherwise",
                 Finding::Label => "the model cannot have said that",
                 Finding::Stated => "a stated failure is none",
+                Finding::Skipped => "an image that it passed over serves",
             };
             format!("fails: {what}")
         }

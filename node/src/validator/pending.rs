@@ -13,8 +13,8 @@ use perturb_ledger::{StoreError, Transaction};
 use perturb_storage::{Database, StorageError};
 use perturb_types::envelope::Payload;
 use perturb_types::{
-    ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundCommits, RoundId, RoundOpen, RoundResult, Signed,
-    encode,
+    ChallengeId, ConsensusPair, Envelope, Hotkey, NetworkId, RoundCommits, RoundId, RoundOpen, RoundResult,
+    RoundReveal, RoundSkip, Signed, encode,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +36,10 @@ pub const OPEN: &str = "1-open";
 pub const COMMITS: &str = "2-commits";
 /// Its result.
 pub const RESULT: &str = "3-result";
+/// That it is not opened at all.
+pub const SKIP: &str = "1-skip";
+/// What images it used, where it ran out.
+pub const REVEAL: &str = "4-reveal";
 
 fn key(challenge: ChallengeId, seq: u64, what: &str) -> String {
     format!("{PENDING}{:05}/{seq:020}/{what}", challenge.0)
@@ -47,6 +51,14 @@ fn key(challenge: ChallengeId, seq: u64, what: &str) -> String {
 /// The disk.
 pub fn store(db: &Database, challenge: ChallengeId, seq: u64, what: &str, bytes: &[u8]) -> Result<(), StorageError> {
     db.put_row(&key(challenge, seq, what), &bytes.to_vec())
+}
+
+/// Forgets an own transaction that was refused.
+///
+/// # Errors
+/// The disk.
+pub fn forget(db: &Database, challenge: ChallengeId, seq: u64, what: &str) -> Result<(), StorageError> {
+    db.delete_row(&key(challenge, seq, what))
 }
 
 /// The round that a stored transaction is of.
@@ -65,14 +77,26 @@ pub fn rounds(db: &Database, me: Hotkey) -> Result<Vec<RoundId>, StorageError> {
     Ok(rows.iter().filter_map(|(name, _)| round_of(name, me)).collect())
 }
 
+/// Whether something of a round is on its way into a block.
+///
+/// # Errors
+/// The disk.
+pub fn waits(db: &Database, round: &RoundId) -> Result<bool, StorageError> {
+    let name = key(round.challenge, round.seq, "");
+    Ok(db.rows_from::<Vec<u8>>(&name, 1)?.iter().any(|(found, _)| found.starts_with(&name)))
+}
+
 /// Whether the agreed state shows that a stored transaction has done its work, or never will.
 fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
     let Some(RoundId { challenge, seq, .. }) = round_of(name, *me) else { return Ok(true) };
     let row = query::sequence(db, challenge, me)?;
     let opened = seq < row.next;
     let what = name.rsplit('/').next();
-    if what == Some(OPEN) || !opened {
+    if [Some(OPEN), Some(SKIP)].contains(&what) || !opened {
         return Ok(opened);
+    }
+    if what == Some(REVEAL) {
+        return Ok(query::unrevealed(db, challenge, me)?.is_none_or(|owed| owed.seq != seq));
     }
     let row = query::open_round(db, challenge, me, seq)?;
     Ok(row.is_none_or(|row| what == Some(COMMITS) && row.commits.is_some()))
@@ -88,6 +112,8 @@ pub(super) fn signed_now(bytes: Vec<u8>, pair: &ConsensusPair, network: &Network
         Ok(Transaction::RoundOpen(e)) => again::<RoundOpen>(e, pair, network).map(Transaction::RoundOpen),
         Ok(Transaction::RoundCommits(e)) => again::<RoundCommits>(e, pair, network).map(Transaction::RoundCommits),
         Ok(Transaction::RoundResult(e)) => again::<RoundResult>(e, pair, network).map(Transaction::RoundResult),
+        Ok(Transaction::RoundReveal(e)) => again::<RoundReveal>(e, pair, network).map(Transaction::RoundReveal),
+        Ok(Transaction::RoundSkip(e)) => again::<RoundSkip>(e, pair, network).map(Transaction::RoundSkip),
         _ => None,
     };
     renewed.map_or(bytes, |transaction| encode::encode(&transaction))

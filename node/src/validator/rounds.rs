@@ -4,52 +4,53 @@
 //! So a round waits for two blocks, the one that has its opening and the one that has what the miners are
 //! bound to, and for its deadline.
 //!
-//! What must not be lost is stored before it is told: the traversal after each draw, and each own
-//! transaction until the agreed state shows its effect. After a crash an opened round stays open
-//! (it counts against this validator), and the next one goes on with the next number.
+//! One round is open at a time. Its miners and its image are drawn ([`super::lots`]), not chosen.
+//!
+//! What must not be lost is stored before it is told: each own transaction until the agreed state shows
+//! its effect. After a crash an opened round stays open (it counts against this validator); when it has run
+//! out, its images are shown, and the next one goes on with the next number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use color_eyre::eyre::{Context, Result, bail};
+use color_eyre::eyre::{Context, Result, bail, eyre};
 use futures::future::join_all;
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::construct::{self, Construction, Wanted};
+use perturb_challenge::construct::{self, ConstructError, Constructed, Construction, Wanted};
 use perturb_challenge::pace::Until;
 use perturb_challenge::pixels::Pixels;
 use perturb_challenge::rules::Rules;
-use perturb_challenge::sampling::sample;
 use perturb_challenge::semantics::{Semantics, Watched};
 use perturb_challenge::source::ImageSource;
-use perturb_challenge::traversal::Traversal;
 use perturb_challenge::verify::{Verdict, duplicate_digests, verify_batch};
 use perturb_consensus::Verdict as Admission;
+use perturb_ledger::seeds::Lots;
 use perturb_ledger::state::OpenRow;
-use perturb_ledger::{Transaction, query};
+use perturb_ledger::{Transaction, images, query};
 use perturb_p2p::NetworkHandle;
 use perturb_storage::{Database, Room};
 use perturb_types::envelope::Signed;
-use perturb_types::round::TransformSecret;
 use perturb_types::wire::{self, Challenge, MinerRequest};
 use perturb_types::{
-    ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, encode,
-    limits,
+    ChallengeId, Digest, Entry, Hotkey, NetworkId, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, RoundSkip,
+    encode, limits,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::agreed::Agreed;
+use super::agreed::{Agreed, RoundState};
 use super::driver::DriverHandle;
 use super::evidence::Rooms;
 use super::exchange::{Asking, Exchange};
+use super::lots::{self, Drawing};
 use super::pending;
-use crate::keys::{Signer, random_seed};
+use crate::keys::Signer;
 
 /// Pause after a round that could not be run.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Time between two looks whether a block has what a round waits for.
+/// Time between two looks whether a block has what a round, or the next one, waits for.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// Pause before a judge of meaning that is away is asked again about a round's answers.
@@ -117,12 +118,11 @@ pub struct Rounds {
 
 /// The clean side of a round.
 struct Drawn {
-    index: u64,
-    secret: TransformSecret,
-    pixels: Pixels,
-    png: Vec<u8>,
+    lots: Lots,
+    /// The images that were drawn, up to the one that is used.
+    images: Vec<u64>,
+    made: Constructed,
     image: Digest,
-    label: u16,
 }
 
 /// Keeps an image of a round that room was made for: of what an answer may have at most.
@@ -169,22 +169,15 @@ impl Rounds {
     /// Runs rounds until the end.
     ///
     /// # Errors
-    /// The traversal does not fit the image set, or the disk fails.
+    /// None: what goes wrong is told and tried again.
     pub async fn run(self) -> Result<()> {
-        // By the set: a challenge that is moved to another one and back goes on where it was.
-        let key = format!("traversal/{}/{}", self.challenge, self.source.fingerprint());
-        let mut traversal = match self.database.row::<Traversal>(&key)? {
-            Some(stored) => Traversal::resume(stored, self.source.as_ref())?,
-            None => Traversal::begin(*random_seed(), self.source.as_ref())?,
-        };
         let mut status = self.driver.status();
-        // Rounds that this run opened: the agreed state shows them only a block later.
-        let mut next = 0u64;
         loop {
             let started = tokio::time::Instant::now();
             let pause = if status.borrow_and_update().voting {
-                match self.round(&mut traversal, &key, &mut next).await {
-                    Ok(()) => self.interval,
+                match self.next().await {
+                    Ok(true) => self.interval,
+                    Ok(false) => LOOK,
                     Err(error) => {
                         tracing::warn!(error = %format!("{error:#}"), "no round");
                         RETRY
@@ -200,82 +193,99 @@ impl Rounds {
         }
     }
 
-    async fn round(&self, traversal: &mut Traversal, key: &str, next: &mut u64) -> Result<()> {
-        let state = self.agreed.round_state(self.challenge, &self.me, &self.network)?;
-        if state.at_cap || !state.member {
-            return Ok(());
+    /// Runs the next round, or pays what the last one owes; false where neither can be done now.
+    async fn next(&self) -> Result<bool> {
+        let state = self.agreed.round_state(self.challenge, &self.me)?;
+        if let Some(owed) = &state.unrevealed {
+            let round = RoundId { validator: self.me, challenge: self.challenge, seq: owed.seq };
+            if state.member && !pending::waits(&self.database, &round)? {
+                let of = (self.challenge, self.me);
+                let reveal = lots::reveal(&self.database, &self.signer, &self.id, of, owed)?;
+                let reveal = Signed::sign(&self.signer.pair()?, &self.id, reveal);
+                self.submit(&round, pending::REVEAL, Transaction::RoundReveal(reveal.into_envelope())).await?;
+            }
+            return Ok(false);
         }
-        let seed = random_seed();
-        let picked = sample(&self.rules, &seed, &state.candidates, self.places);
-        let miners: Vec<Hotkey> = picked.iter().filter_map(|&i| Some(state.candidates.get(i)?.hotkey)).collect();
-        if miners.is_empty() {
+        let round = RoundId { validator: self.me, challenge: self.challenge, seq: state.next_seq };
+        let Some(drawing) = state.drawing.filter(|_| state.member && !state.open && !state.at_cap) else {
+            return Ok(false);
+        };
+        if pending::waits(&self.database, &round)? {
+            return Ok(false);
+        }
+        if state.miners == 0 {
             bail!("no miner is registered");
         }
+        self.round(&round, &drawing, &state).await
+    }
+
+    async fn round(&self, round: &RoundId, drawing: &Drawing, state: &RoundState) -> Result<bool> {
         let mut room = self.rooms.before_draw()?;
-        let drawn = self.draw(traversal, key)?;
-        self.rooms.fit(&mut room, &drawn.pixels, &drawn.png, miners.len())?;
-        let seq = self.sequence(state.next_seq.max(*next))?;
-        let round = RoundId { validator: self.me, challenge: self.challenge, seq };
+        let Some(drawn) = self.draw(round, drawing).await? else { return Ok(false) };
+        self.rooms.fit(&mut room, &drawn.made.pixels, &drawn.made.png, self.places.min(state.miners))?;
         let open = RoundOpen {
-            round,
-            epoch: state.epoch,
+            round: *round,
+            epoch: drawing.epoch,
             image: drawn.image,
-            transform: drawn.secret.commitment(&self.id, &round),
-            miners: miners.clone(),
+            miners: drawn.lots.miners,
             opened_ms: now_ms(),
         };
         let open = Signed::sign(&self.signer.pair()?, &self.id, open);
-        room.begin(&round, state.epoch, self.driver.status().borrow().height);
-        keep(&mut room, &drawn.png)?;
-        self.submit(seq, pending::OPEN, Transaction::RoundOpen(open.envelope().clone())).await?;
-        *next = seq + 1;
+        room.begin(round, state.epoch, self.driver.status().borrow().height);
+        keep(&mut room, &drawn.made.png)?;
+        lots::remember(&self.database, round, drawn.made.skipped as u16)?;
+        self.submit(round, pending::OPEN, Transaction::RoundOpen(open.envelope().clone())).await?;
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
 
-        self.agreed_row(&round, |_| true).await?;
-        let outcomes = self.ask(&round, &drawn, &miners).await?;
+        let row = self.agreed_row(round, |_| true).await?;
+        let outcomes = self.ask(round, &drawn, &row.miners).await?;
         for png in outcomes.iter().filter_map(|o| o.png.as_deref()) {
             keep(&mut room, png)?;
         }
         let entries = self.judge(&drawn, outcomes).await?;
+        self.close(&open, drawn, entries).await?;
+        Ok(true)
+    }
+
+    async fn close(&self, open: &Signed<RoundOpen>, drawn: Drawn, entries: Vec<Entry>) -> Result<()> {
+        let (round, asked) = (open.round, entries.len());
         let solved = entries.iter().filter(|e| e.reason == Reason::Success).count();
-        let asked = entries.len();
+        let mut skipped = drawn.images;
+        let source_index = skipped.pop().ok_or_else(|| eyre!("a round of no image"))?;
         let result = RoundResult {
             round,
             open: open.digest(),
-            transform: drawn.secret,
-            source_index: drawn.index,
-            label: drawn.label,
+            images: drawn.lots.images,
+            skipped,
+            source_index,
+            transform: drawn.made.secret,
+            label: drawn.made.label,
             entries,
         };
         let result = Signed::sign(&self.signer.pair()?, &self.id, result);
-        self.submit(seq, pending::RESULT, Transaction::RoundResult(result.into_envelope())).await?;
+        self.submit(&round, pending::RESULT, Transaction::RoundResult(result.into_envelope())).await?;
         self.counters.closed.fetch_add(1, Ordering::Relaxed);
         self.counters.answers.fetch_add(asked as u64, Ordering::Relaxed);
         tracing::info!(%round, asked, solved, "round closed");
         Ok(())
     }
 
-    /// The number of the next round: never one that this data folder has used before.
-    fn sequence(&self, agreed: u64) -> Result<u64> {
-        let key = format!("next-seq/{}", self.challenge);
-        let stored = self.database.row::<u64>(&key)?.unwrap_or(0);
-        let seq = agreed.max(stored);
-        self.database.put_row(&key, &(seq + 1))?;
-        Ok(seq)
-    }
-
     /// Stores an own transaction, then submits it. A refusal is an error; what is merely early is
     /// submitted again by [`super::pending`].
-    async fn submit(&self, seq: u64, what: &str, transaction: Transaction) -> Result<()> {
+    async fn submit(&self, round: &RoundId, what: &str, transaction: Transaction) -> Result<()> {
         let (bytes, name) = (encode::encode(&transaction), transaction.name());
-        pending::store(&self.database, self.challenge, seq, what, &bytes)?;
+        pending::store(&self.database, round.challenge, round.seq, what, &bytes)?;
         match self.driver.submit(bytes).await {
-            Admission::Reject(why) => bail!("the {name} of round {seq} was refused: {why}"),
+            Admission::Reject(why) => {
+                pending::forget(&self.database, round.challenge, round.seq, what)?;
+                bail!("the {name} of round {round} was refused: {why}")
+            }
             Admission::Accept | Admission::Ignore(_) => Ok(()),
         }
     }
 
-    fn draw(&self, traversal: &mut Traversal, key: &str) -> Result<Drawn> {
+    /// Draws lots and makes the challenge; `None` where none of the images serves, and the round is skipped.
+    async fn draw(&self, round: &RoundId, drawing: &Drawing) -> Result<Option<Drawn>> {
         let construction = Construction {
             rules: &self.rules,
             source: self.source.as_ref(),
@@ -283,16 +293,25 @@ impl Rounds {
             semantics: self.semantics.as_ref(),
             wanted: &self.wanted,
         };
-        let made = tokio::task::block_in_place(|| {
-            construction.run(&until(construct::TIME, &self.stop), || {
-                let index = traversal.next();
-                self.database.put_row(key, traversal).map_err(|e| e.to_string())?;
-                Ok((index, TransformSecret(*random_seed())))
-            })
-        })?;
-        let image = Digest::of(&made.png);
-        let (pixels, png, label) = (made.pixels, made.png, made.label);
-        Ok(Drawn { index: made.index, secret: made.secret, pixels, png, image, label })
+        let lots = drawing.lots(&self.signer, &self.id, round)?;
+        let of = (round.challenge, self.source.len());
+        let upcoming = images::upcoming(&self.database, &self.id, of, self.me, &lots.value)?;
+        let until = until(construct::TIME, &self.stop);
+        match tokio::task::block_in_place(|| construction.run(&until, &upcoming)) {
+            Ok(made) => {
+                let images = upcoming.iter().take(made.skipped.saturating_add(1)).map(|(image, _)| *image).collect();
+                let image = Digest::of(&made.png);
+                Ok(Some(Drawn { lots, images, made, image }))
+            }
+            Err(ConstructError::NoMatch { last }) => {
+                tracing::warn!(%round, %last, "none of its images serves: the round is skipped");
+                let skip = RoundSkip { round: *round, epoch: drawing.epoch, images: lots.images };
+                let skip = Signed::sign(&self.signer.pair()?, &self.id, skip);
+                self.submit(round, pending::SKIP, Transaction::RoundSkip(skip.into_envelope())).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits until the agreed state shows a round as it has to be.
@@ -306,6 +325,7 @@ impl Rounds {
                 None if round.seq < query::sequence(&self.database, round.challenge, &round.validator)?.next => {
                     bail!("round {round} is no longer open")
                 }
+                None if !pending::waits(&self.database, round)? => bail!("the opening of round {round} is void"),
                 _ if status.borrow_and_update().height > last => bail!("no block has what round {round} waits for"),
                 _ => {}
             }
@@ -324,10 +344,10 @@ impl Rounds {
             id: &self.id,
             round: *round,
             image: drawn.image,
-            answer_bytes: limits::answer_bytes(drawn.pixels.width, drawn.pixels.height),
+            answer_bytes: limits::answer_bytes(drawn.made.pixels.width, drawn.made.pixels.height),
         };
         let ready = join_all(miners.iter().map(|m| asking.ready(m))).await;
-        let challenge = Challenge { round: (*round).into(), image: drawn.png.clone(), label: drawn.label };
+        let challenge = Challenge { round: (*round).into(), image: drawn.made.png.clone(), label: drawn.made.label };
         let message = MinerRequest::Challenge(Box::new(challenge));
         let message = wire::to_cbor("challenge", &message).wrap_err("challenge")?;
         let deadline = Duration::from_millis(u64::from(self.rules.deadline_ms));
@@ -339,7 +359,7 @@ impl Rounds {
         }
         let commits = outcomes.iter().map(|o| o.bound).collect();
         let commits = Signed::sign(&self.signer.pair()?, &self.id, RoundCommits { round: *round, commits });
-        self.submit(round.seq, pending::COMMITS, Transaction::RoundCommits(commits.into_envelope())).await?;
+        self.submit(round, pending::COMMITS, Transaction::RoundCommits(commits.into_envelope())).await?;
         self.agreed_row(round, |row| row.commits.is_some()).await?;
         // Before it no miner shows anything.
         tokio::time::sleep_until(sent + deadline).await;
@@ -354,7 +374,7 @@ impl Rounds {
         let height = || self.driver.status().borrow().height;
         let last = height() + query::parameters(&self.database)?.open_round_blocks;
         loop {
-            let clean = (&drawn.pixels, drawn.label);
+            let clean = (&drawn.made.pixels, drawn.made.label);
             let judged = tokio::task::block_in_place(|| {
                 let until = until(JUDGE_TIME, &self.stop);
                 judged(&self.rules, clean, pngs, self.classifier.as_ref(), self.semantics.as_ref(), until)
@@ -377,7 +397,7 @@ impl Rounds {
         let mut by_miner: HashMap<Hotkey, (Digest, Verdict)> = answers.collect();
         let mut entries = Vec::with_capacity(outcomes.len());
         for o in outcomes {
-            let label = drawn.label;
+            let label = drawn.made.label;
             entries.push(match by_miner.remove(&o.miner) {
                 Some((answer, verdict)) => {
                     verdict.entry(&self.rules, label, o.miner, answer, o.elapsed_ms, doubled.contains(&answer))

@@ -8,13 +8,15 @@ use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
 use perturb_ledger::block::ChainReference;
 use perturb_ledger::genesis::{Aggregation, ChallengeSpec, Draws, Genesis, GenesisDelegation, Parameters, Timeouts};
+use perturb_ledger::images;
 use perturb_ledger::ledger::{Ledger, ProposalInput, genesis_commit};
+use perturb_ledger::seeds::{self, Lots};
 use perturb_ledger::tx::{Delegation, Neuron, Readiness, Snapshot};
 use perturb_ledger::validators::PowerRule;
-use perturb_ledger::{Certificate, Commit, MemoryStore, StateStore, Transaction, VoteKind, vote_sign_bytes};
-use perturb_types::round::TransformSecret;
+use perturb_ledger::{Certificate, Commit, MemoryStore, StateStore, Transaction, VoteKind, query, vote_sign_bytes};
 use perturb_types::{
-    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Reason, RoundId, RoundOpen, RoundResult, Signed,
+    Beacon, ChallengeId, ConsensusPair, Digest, HotkeyPair, NetworkId, Reason, RoundId, RoundOpen, RoundPair,
+    RoundResult, Signed,
 };
 
 /// Blocks of an epoch.
@@ -88,6 +90,7 @@ impl History {
                 model_digest: Digest([2; 32]),
                 source: "demo:1:100".into(),
                 source_fingerprint: Digest([3; 32]),
+                source_len: 100,
                 interval_ms: 1000,
                 miners_per_round: 8,
                 aggregation: Aggregation::Quantile,
@@ -100,7 +103,6 @@ impl History {
                 max_block_transactions: 100,
                 max_block_bytes: 1 << 20,
                 max_rounds_per_epoch: 9,
-                max_open_rounds: 2,
                 open_round_blocks: 9,
                 burn_uid: 0,
                 timeouts,
@@ -125,21 +127,23 @@ impl History {
         RoundId { validator: self.hotkeys[0].hotkey(), challenge: ChallengeId(0), seq }
     }
 
-    fn round_transactions(&self, seq: u64, epoch: u64) -> [Transaction; 2] {
-        let (id, round, secret) = (self.id(), self.round(seq), TransformSecret([7; 32]));
-        let open = RoundOpen {
-            round,
-            epoch,
-            image: Digest([seq as u8; 32]),
-            transform: secret.commitment(&id, &round),
-            miners: vec![self.miner.hotkey()],
-            opened_ms: 0,
-        };
+    fn round_transactions<S: StateStore>(&self, store: &S, seq: u64) -> [Transaction; 2] {
+        let (id, round) = (self.id(), self.round(seq));
+        let drawing = seeds::drawing(store, &round.validator).unwrap().unwrap();
+        let lots = Lots::draw(&RoundPair::of(&self.keys[0]), &id, drawing.2, &round);
+        let images = images::upcoming(store, &id, (round.challenge, 100), round.validator, &lots.value).unwrap();
+        let (source_index, transform) = images[0];
+        let (epoch, image, miners) = (drawing.0, Digest([seq as u8; 32]), lots.miners);
+        let open = RoundOpen { round, epoch, image, miners, opened_ms: 0 };
         let open = Signed::sign(&self.keys[0], &id, open);
         let rules = &self.genesis.challenges[0].rules;
-        let entries = vec![Verdict::absent(rules, 3, self.miner.hotkey(), Reason::ResponseMissing, 0)];
+        // The second validator is asked as well once it has lost its permit.
+        let asked = query::snapshot(store).unwrap().neurons.into_iter().filter(|n| !n.permit);
+        let entries = asked.map(|n| Verdict::absent(rules, 3, n.hotkey, Reason::ResponseMissing, 0)).collect();
+        let (open_digest, skipped) = (open.digest(), vec![]);
+        let (open, images) = (open, lots.images);
         let result =
-            RoundResult { round, open: open.digest(), transform: secret, source_index: seq, label: 3, entries };
+            RoundResult { round, open: open_digest, images, skipped, source_index, transform, label: 3, entries };
         let result = Signed::sign(&self.keys[0], &id, result);
         [Transaction::RoundOpen(open.into_envelope()), Transaction::RoundResult(result.into_envelope())]
     }
@@ -165,7 +169,7 @@ impl History {
         let (height, epoch) = (ledger.head().height + 1, ledger.head().epoch);
         let closes = height.is_multiple_of(EPOCH);
         let at = if closes { reference(height * 10, height / EPOCH) } else { ledger.head().reference.clone() };
-        let mut transactions = self.round_transactions(height - 1, epoch).to_vec();
+        let mut transactions = self.round_transactions(ledger.store(), height - 1).to_vec();
         if height == 1 {
             let delegation = Delegation::sign(&self.id(), &self.hotkeys[1], &self.keys[1], 0);
             transactions.push(Transaction::KeyDelegation(Box::new(delegation)));

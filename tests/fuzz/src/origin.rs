@@ -50,6 +50,7 @@ pub(crate) fn genesis(hotkeys: &[Signer], keys: &[ConsensusPair], miners: &[Sign
             model_digest: Digest([2; 32]),
             source: "demo:1:100".into(),
             source_fingerprint: Digest([3; 32]),
+            source_len: 100,
             interval_ms: 1000,
             miners_per_round: 8,
             aggregation: Aggregation::Quantile,
@@ -62,7 +63,6 @@ pub(crate) fn genesis(hotkeys: &[Signer], keys: &[ConsensusPair], miners: &[Sign
             max_block_transactions: 100,
             max_block_bytes: 1 << 20,
             max_rounds_per_epoch: 8,
-            max_open_rounds: 2,
             open_round_blocks: 3,
             burn_uid: 0,
             timeouts: Timeouts {

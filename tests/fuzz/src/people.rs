@@ -62,15 +62,8 @@ impl Signer {
 
     /// A delegation to a consensus key.
     pub fn delegate(&self, network: &NetworkId, pair: &ConsensusPair, sequence: u64) -> Delegation {
-        let (hotkey, key) = (self.hotkey(), pair.public());
-        let statement = encode::encode(&(hotkey, key, sequence));
-        Delegation {
-            hotkey,
-            key,
-            sequence,
-            signature: self.sign(Domain::Delegation, network, &statement),
-            acceptance: pair.sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement)),
-        }
+        let half = Delegation::accept(network, self.hotkey(), pair, sequence);
+        Delegation { signature: self.sign(Domain::Delegation, network, &half.statement()), ..half }
     }
 
     /// An owner's order.

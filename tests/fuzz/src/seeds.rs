@@ -183,6 +183,8 @@ fn envelopes(w: &World) -> Vec<Vec<u8>> {
     let of = |t: &Transaction| match t {
         Transaction::RoundOpen(e)
         | Transaction::RoundCommits(e)
+        | Transaction::RoundReveal(e)
+        | Transaction::RoundSkip(e)
         | Transaction::RoundResult(e)
         | Transaction::Readiness(e)
         | Transaction::CheckVerdict(e) => Some(encode::encode(e)),

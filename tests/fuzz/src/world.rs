@@ -1,9 +1,13 @@
 //! A network in memory: six heights, two closed epochs, a set that changes. The same in every run.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use perturb_challenge::used::Used;
 use perturb_challenge::verify::Verdict;
+use perturb_ledger::images::Pass;
 use perturb_ledger::ledger::genesis_commit;
+use perturb_ledger::seeds::{Lots, SeedsRow};
 use perturb_ledger::tx::{Order, Readiness};
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{
@@ -13,7 +17,7 @@ use perturb_ledger::{
 use perturb_types::round::{Meaning, TransformSecret};
 use perturb_types::{
     ChallengeId, ConsensusPair, Digest, Measurement, Millionths, NetworkId, Reason, RoundCommits, RoundId, RoundOpen,
-    RoundResult, Signed,
+    RoundPair, RoundResult, Signed,
 };
 
 use crate::origin;
@@ -81,7 +85,8 @@ impl World {
         self.step(txs, None);
         let ready = (0..5).map(|v| self.ready(v, 0)).collect();
         self.step(ready, Some(1));
-        let mut txs = [0, 4].map(|v| self.whole(v, if v == 0 { 2 } else { 0 }, 1)).concat();
+        // The pulse that gives epoch 1 its seed comes last: the first seed draws these.
+        let mut txs = [0, 1].map(|v| self.whole(v, 2, 0)).concat();
         txs.extend(self.verdicts());
         self.step(txs, None);
         // The second validator is silent and leaves the set.
@@ -100,17 +105,24 @@ impl World {
         origin::snapshot(&self.hotkeys, &self.miners, reference)
     }
 
+    /// The lots of a round under the first seed, which draws all of the world's.
+    pub fn lots(&self, v: usize, seq: u64) -> Lots {
+        let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq };
+        let seed = SeedsRow::first(&self.network).seed;
+        Lots::draw(&RoundPair::of(&self.keys[v]), &self.network, seed, &round)
+    }
+
+    /// The image of a round whose validator has closed all before it.
+    fn image(&self, v: usize, seq: u64) -> u64 {
+        let mut pass = Pass::new(Used::new(self.genesis.challenges[0].source_len), BTreeMap::new());
+        (0..=seq.min(8)).map(|seq| pass.draw(&self.network, &self.lots(v, seq).value, 1).unwrap()[0]).last().unwrap()
+    }
+
     /// A signed opening.
     pub fn open(&self, v: usize, seq: u64, epoch: u64) -> Signed<RoundOpen> {
         let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq };
-        let open = RoundOpen {
-            round,
-            epoch,
-            image: Digest([seq as u8; 32]),
-            transform: TransformSecret([7; 32]).commitment(&self.network, &round),
-            miners: self.miners.iter().map(Signer::hotkey).collect(),
-            opened_ms: 0,
-        };
+        let (image, miners) = (Digest([seq as u8; 32]), self.lots(v, seq).miners);
+        let open = RoundOpen { round, epoch, image, miners, opened_ms: 0 };
         Signed::sign(&self.keys[v], &self.network, open)
     }
 
@@ -139,11 +151,14 @@ impl World {
             let digest = Digest::of(format!("{v} {} {i}", open.round.seq).as_bytes());
             verdict.entry(rules, 3, miner.hotkey(), digest, 500, false)
         });
+        let lots = self.lots(v, open.round.seq);
         RoundResult {
             round: open.round,
             open: open.digest(),
-            transform: TransformSecret([7; 32]),
-            source_index: 0,
+            images: lots.images,
+            skipped: vec![],
+            source_index: self.image(v, open.round.seq),
+            transform: TransformSecret::of(&self.network, &lots.value, 0),
             label: 3,
             entries: entries.collect(),
         }

@@ -5,13 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
+use perturb_ledger::images::{self, UnrevealedRow};
+use perturb_ledger::seeds::{self, Lots};
 use perturb_ledger::state::open_key;
 use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::{CheckVerdict, Checked, Finding};
 use perturb_ledger::{Ledger, StateStore, Transaction, query};
 use perturb_types::round::{Meaning, TransformSecret};
 use perturb_types::{
-    Digest, Entry, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundOpen, RoundResult, Signed, encode,
+    Digest, Entry, Hotkey, Measurement, Millionths, Reason, RoundCommits, RoundId, RoundKey, RoundOpen, RoundPair,
+    RoundResult, RoundReveal, Signed, encode,
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -24,9 +27,6 @@ pub const APP_MS: u64 = 700;
 
 /// Milliseconds after which a pulse that no block has is brought again.
 const BRING_AGAIN_MS: u64 = 3_000;
-
-/// Rounds a validator holds open at once.
-const OPEN_AT_ONCE: usize = 2;
 
 /// How a validator runs its rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,10 +77,14 @@ impl Checking {
 }
 
 struct Round {
-    open: Vec<u8>,
-    /// None where no miner answered.
-    commits: Option<Vec<u8>>,
-    result: Vec<u8>,
+    /// The epoch whose seed drew it.
+    epoch: u64,
+    open: Signed<RoundOpen>,
+    lots: Lots,
+    /// The first image drawn, and the secret of its transform.
+    image: (u64, TransformSecret),
+    /// Commitments, where a miner answered, and result: once the state says who was asked.
+    closing: Option<(Option<Vec<u8>>, Vec<u8>)>,
     told: u32,
 }
 
@@ -88,7 +92,6 @@ struct Round {
 #[derive(Default)]
 pub struct App {
     pending: BTreeMap<u64, Round>,
-    next: u64,
     /// Rounds made.
     pub rounds: u64,
     /// Rounds whose measurements it invented.
@@ -115,25 +118,42 @@ impl App {
         }
         let Ok(row) = query::sequence(ledger.store(), CHALLENGE, &hotkey) else { return out };
         let is_open = |seq| ledger.store().value(&open_key(CHALLENGE, &hotkey, seq)).is_ok_and(|v| v.is_some());
-        self.pending.retain(|seq, _| *seq >= row.next || is_open(*seq));
-        self.next = self.next.max(row.next);
-        if self.pending.len() < OPEN_AT_ONCE {
-            let round = self.round(cast, me, style, self.next, ledger.head().epoch, rng);
-            self.pending.insert(self.next, round);
-            if style == Style::Invents {
-                self.invented.push(RoundId { validator: hotkey, challenge: CHALLENGE, seq: self.next });
+        let id = RoundId { validator: hotkey, challenge: CHALLENGE, seq: row.next };
+        let drawing = seeds::drawing(ledger.store(), &hotkey).ok().flatten();
+        // What was drawn with a seed that is no longer active is void.
+        let is_valid = |seq, round: &Round| seq >= row.next && drawing.is_some_and(|(epoch, ..)| round.epoch == epoch);
+        self.pending.retain(|seq, round| is_open(*seq) || is_valid(*seq, round));
+        if let Ok(Some(owed)) = query::unrevealed(ledger.store(), CHALLENGE, &hotkey) {
+            if style != Style::NeverCloses {
+                out.push(reveal(cast, me, &owed));
             }
-            self.next += 1;
+            return out;
+        }
+        if let Some(drawing) = drawing.filter(|_| self.pending.is_empty() && !row.open)
+            && let Some(round) = self.round(cast, me, &id, ledger.store(), drawing, rng)
+        {
+            self.pending.insert(id.seq, round);
+            if style == Style::Invents {
+                self.invented.push(id);
+            }
             self.rounds += 1;
         }
         for round in self.pending.values_mut() {
+            if round.closing.is_none()
+                && let Ok(Some(row)) = query::open_round(ledger.store(), CHALLENGE, &hotkey, round.open.round.seq)
+            {
+                (round.closing, round.told) = (Some(closing(cast, me, style, round, &row.miners, rng)), 0);
+            }
             // Told at once, and again after some looks: a block or a restart may have passed it by.
             if round.told.is_multiple_of(4) {
-                out.push(round.open.clone());
-            }
-            if round.told > 0 && round.told % 4 == 1 && style != Style::NeverCloses {
-                out.extend(round.commits.clone());
-                out.push(round.result.clone());
+                match &round.closing {
+                    None => out.push(encode::encode(&Transaction::RoundOpen(round.open.envelope().clone()))),
+                    Some((commits, result)) if style != Style::NeverCloses => {
+                        out.extend(commits.clone());
+                        out.push(result.clone());
+                    }
+                    Some(_) => {}
+                }
             }
             round.told += 1;
         }
@@ -203,39 +223,58 @@ impl App {
         out
     }
 
-    fn round(&self, cast: &Cast, me: usize, style: Style, seq: u64, epoch: u64, rng: &mut ChaCha8Rng) -> Round {
-        let id = RoundId { validator: cast.hotkeys[me].hotkey(), challenge: CHALLENGE, seq };
-        let secret = TransformSecret(rng.random());
-        let open = RoundOpen {
-            round: id,
-            epoch,
-            image: Digest(rng.random()),
-            transform: secret.commitment(&cast.network, &id),
-            miners: cast.miners.iter().map(|m| m.hotkey()).collect(),
-            opened_ms: 0,
-        };
+    /// A round as it is drawn now, of the first image.
+    fn round<S: StateStore>(
+        &self,
+        cast: &Cast,
+        me: usize,
+        id: &RoundId,
+        store: &S,
+        (epoch, _, seed): (u64, RoundKey, Digest),
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Round> {
+        let lots = Lots::draw(&RoundPair::of(&cast.pairs[me]), &cast.network, seed, id);
+        let of = (CHALLENGE, cast.genesis.challenges[0].source_len);
+        let image = *images::upcoming(store, &cast.network, of, id.validator, &lots.value).ok()?.first()?;
+        let open = RoundOpen { round: *id, epoch, image: Digest(rng.random()), miners: lots.miners, opened_ms: 0 };
         let open = Signed::sign(&cast.pairs[me], &cast.network, open);
-        let rules = &cast.genesis.challenges[0].rules;
-        let label = 3;
-        let mut entries: Vec<Entry> =
-            (0..cast.miners.len()).map(|m| entry(cast, rules, &open, label, m, style, rng)).collect();
-        if style == Style::Forges
-            && let Some(first) = entries.first_mut()
-        {
-            first.score = Millionths(first.score.0 / 2 + 500_000);
-        }
-        let commits = commits(cast, &open, &entries);
-        let commits = commits.map(|c| Signed::sign(&cast.pairs[me], &cast.network, c).into_envelope());
-        let result =
-            RoundResult { round: id, open: open.digest(), transform: secret, source_index: seq, label, entries };
-        let result = Signed::sign(&cast.pairs[me], &cast.network, result);
-        Round {
-            open: encode::encode(&Transaction::RoundOpen(open.into_envelope())),
-            commits: commits.map(|envelope| encode::encode(&Transaction::RoundCommits(envelope))),
-            result: encode::encode(&Transaction::RoundResult(result.into_envelope())),
-            told: 0,
-        }
+        Some(Round { epoch, open, lots, image, closing: None, told: 0 })
     }
+}
+
+/// Commitments and result of a round that asks these.
+fn closing(
+    cast: &Cast,
+    me: usize,
+    style: Style,
+    round: &Round,
+    asked: &[Hotkey],
+    rng: &mut ChaCha8Rng,
+) -> (Option<Vec<u8>>, Vec<u8>) {
+    let (open, rules, label) = (&round.open, &cast.genesis.challenges[0].rules, 3);
+    let of = |(place, miner): (usize, &Hotkey)| entry(cast, rules, open, label, (place, miner), style, rng);
+    let mut entries: Vec<Entry> = asked.iter().enumerate().map(of).collect();
+    if style == Style::Forges
+        && let Some(first) = entries.first_mut()
+    {
+        first.score = Millionths(first.score.0 / 2 + 500_000);
+    }
+    let commits = commits(cast, open, &entries);
+    let commits = commits.map(|c| Signed::sign(&cast.pairs[me], &cast.network, c).into_envelope());
+    let ((source_index, transform), images, skipped) = (round.image, round.lots.images, Vec::new());
+    let (id, open) = (open.round, open.digest());
+    let result = RoundResult { round: id, open, images, skipped, source_index, transform, label, entries };
+    let result = Signed::sign(&cast.pairs[me], &cast.network, result);
+    let commits = commits.map(|envelope| encode::encode(&Transaction::RoundCommits(envelope)));
+    (commits, encode::encode(&Transaction::RoundResult(result.into_envelope())))
+}
+
+/// What shows the images of a round that ran out.
+fn reveal(cast: &Cast, me: usize, owed: &UnrevealedRow) -> Vec<u8> {
+    let round = RoundId { validator: cast.hotkeys[me].hotkey(), challenge: CHALLENGE, seq: owed.seq };
+    let images = Lots::draw(&RoundPair::of(&cast.pairs[me]), &cast.network, owed.seed, &round).images;
+    let reveal = Signed::sign(&cast.pairs[me], &cast.network, RoundReveal { round, images, skipped: 0 });
+    encode::encode(&Transaction::RoundReveal(reveal.into_envelope()))
 }
 
 /// Miner 0 flips at level 1, 1 at level 2, 2 now and then, 3 is silent; the details differ with the
@@ -245,11 +284,12 @@ fn entry(
     rules: &Rules,
     open: &Signed<RoundOpen>,
     label: u16,
-    miner: usize,
+    (place, hotkey): (usize, &Hotkey),
     style: Style,
     rng: &mut ChaCha8Rng,
 ) -> Entry {
-    let signer = &cast.miners[miner];
+    // Who has lost its permit is asked as well, and is no miner.
+    let miner = cast.miners.iter().position(|m| m.hotkey() == *hotkey).unwrap_or(usize::MAX);
     let changed: u32 = rng.random_range(50..400);
     let lucky = rng.random_bool(0.4);
     let level = match (style, miner) {
@@ -260,7 +300,7 @@ fn entry(
         _ => None,
     };
     let Some(level) = level else {
-        return Verdict::absent(rules, label, signer.hotkey(), Reason::ResponseMissing, 0);
+        return Verdict::absent(rules, label, *hotkey, Reason::ResponseMissing, 0);
     };
     let measurement = Measurement {
         level,
@@ -276,18 +316,19 @@ fn entry(
         margin_millionths: 500_000,
         semantic: Meaning::NotAsked,
     };
-    verdict.entry(rules, label, signer.hotkey(), answer(&open.round, miner), 500, false)
+    verdict.entry(rules, label, *hotkey, answer(&open.round, place), 500, false)
 }
 
-/// What a miner answers in a round.
-pub fn answer(round: &RoundId, miner: usize) -> Digest {
-    Digest::of(format!("{round} {miner}").as_bytes())
+/// What the miner at a place of a round answers.
+pub fn answer(round: &RoundId, place: usize) -> Digest {
+    Digest::of(format!("{round} {place}").as_bytes())
 }
 
 /// What the miners bound themselves to, where one of them did.
 fn commits(cast: &Cast, open: &RoundOpen, entries: &[Entry]) -> Option<RoundCommits> {
-    let bound = cast.miners.iter().zip(entries).map(|(miner, entry)| {
+    let bound = entries.iter().map(|entry| {
         let answer = cast.broken.bound(entry.answer?);
+        let miner = cast.miners.iter().find(|m| m.hotkey() == entry.miner)?;
         Some(miner.bind(&cast.network, open.round, open.image, &answer))
     });
     let commits: Vec<_> = bound.collect();

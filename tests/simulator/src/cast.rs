@@ -34,7 +34,7 @@ pub const BLOCK_INTERVAL_MS: u32 = 500;
 /// wires differ by, so that every slow node shows whether rounds are all that it costs.
 pub const PROPOSAL_AGE_MS: u32 = 2_000;
 /// Rounds of a million that are checked at most.
-const CHECK_RATE: u32 = 330_000;
+const CHECK_RATE: u32 = 660_000;
 
 /// From a result to its draw, at least: four heights.
 pub const DRAW_DELAY_MS: u32 = 2_000;
@@ -188,16 +188,8 @@ impl Cast {
 
     /// A delegation of a validator to its key, for a network.
     fn delegation(&self, network: &NetworkId, i: usize) -> Delegation {
-        let (hotkey, key) = (self.hotkeys[i].hotkey(), self.pairs[i].public());
-        let sequence = 0u64;
-        let statement = encode::encode(&(hotkey, key, sequence));
-        Delegation {
-            hotkey,
-            key,
-            sequence,
-            signature: self.hotkeys[i].sign(Domain::Delegation, network, &statement),
-            acceptance: self.pairs[i].sign(&encode::signing_bytes(Domain::DelegationAccept, network, &statement)),
-        }
+        let half = Delegation::accept(network, self.hotkeys[i].hotkey(), &self.pairs[i], 0);
+        Delegation { signature: self.hotkeys[i].sign(Domain::Delegation, network, &half.statement()), ..half }
     }
 
     /// The transaction by which a validator registers its key.
@@ -255,7 +247,7 @@ pub fn reference(number: u64, epoch_index: u64) -> ChainReference {
 /// A third of all rounds, so that every run has some. Each is judged by every member: with many of them
 /// fewer rounds, or verdicts would fill the blocks.
 fn check_rate(founders: usize) -> u32 {
-    (1_600_000 / founders.max(1) as u32).min(CHECK_RATE)
+    (3_200_000 / founders.max(1) as u32).min(CHECK_RATE)
 }
 
 /// The numbers of a network that checks so many of a million rounds.
@@ -267,7 +259,6 @@ pub fn parameters(check_rate: u32) -> Parameters {
         max_block_transactions: 100,
         max_block_bytes: 1 << 20,
         max_rounds_per_epoch: 200,
-        max_open_rounds: 4,
         open_round_blocks: 20,
         burn_uid: 0,
         timeouts: Timeouts {
@@ -313,8 +304,11 @@ fn blank_genesis(setup: &Setup) -> Genesis {
             model_digest: Digest([2; 32]),
             source: "demo:1:100".into(),
             source_fingerprint: Digest([3; 32]),
+            // A pass over it ends within a run.
+            source_len: 7,
             interval_ms: 1000,
-            miners_per_round: setup.miners as u16,
+            // One place more: who loses its permit is asked as well.
+            miners_per_round: setup.miners as u16 + 1,
             aggregation: Aggregation::Quantile,
             min_confidence: 50_000,
         }],

@@ -29,7 +29,7 @@ use self::shard::{RowError, Shard};
 use super::digests::Digests;
 use super::{ImageSource, SourceError, SourceImage, decode};
 use crate::pixels::PngLimits;
-use crate::traversal::MAX_IMAGES;
+use crate::used::MAX_IMAGES;
 
 /// The hub's name of ImageNet-100.
 pub const IMAGENET_100: &str = "clane9/imagenet-100";

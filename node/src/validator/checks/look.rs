@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
+use perturb_challenge::construct::{Construction, Skip, Wanted};
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::recheck::{self, Flaw, Recheck, needs_image};
 use perturb_challenge::semantics::Semantics;
@@ -14,7 +15,8 @@ use perturb_challenge::transform::Transform;
 use perturb_ledger::ChallengeSpec;
 use perturb_ledger::verdict::{CheckRow, Finding};
 use perturb_types::limits::{MAX_PNG_BYTES, answer_bytes};
-use perturb_types::{Digest, RoundId, RoundResult};
+use perturb_types::round::TransformSecret;
+use perturb_types::{Digest, NetworkId, RoundId, RoundResult};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +61,10 @@ pub(super) struct Looker {
     pub classifier: Arc<dyn Classifier>,
     pub source: Arc<dyn ImageSource>,
     pub semantics: Arc<dyn Semantics>,
+    /// What the set's labels want.
+    pub wanted: Wanted,
+    /// The network's id.
+    pub id: NetworkId,
     /// Runs of the model: one at a time, however many looks fetch.
     pub model: Semaphore,
     pub stop: CancellationToken,
@@ -97,7 +103,33 @@ impl Looker {
         };
         let pngs = pngs?;
         let Ok(_turn) = self.model.acquire().await else { return Ok(Outcome::Unknown) };
-        Ok(tokio::task::block_in_place(|| self.judge(&result, &clean, &pngs, tolerance)))
+        Ok(tokio::task::block_in_place(|| match self.skips(&result, row, tolerance) {
+            Outcome::Holds => self.judge(&result, &clean, &pngs, tolerance),
+            other => other,
+        }))
+    }
+
+    /// Whether the images before the one that was used were passed over rightly.
+    fn skips(&self, result: &RoundResult, row: &CheckRow, tolerance: u32) -> Outcome {
+        let construction = Construction {
+            rules: &self.spec.rules,
+            source: self.source.as_ref(),
+            classifier: self.classifier.as_ref(),
+            semantics: self.semantics.as_ref(),
+            wanted: &self.wanted,
+        };
+        for (attempt, image) in (0..).zip(&result.skipped) {
+            let secret = TransformSecret::of(&self.id, &row.fresh.value, attempt);
+            match construction.look_again(&(*image, secret), tolerance.into(), &until(SOURCE, &self.stop)) {
+                Ok(Skip::Rightly) => {}
+                Ok(Skip::Wrongly) => return Outcome::Fails(Finding::Skipped),
+                Err(error) => {
+                    tracing::warn!(round = %result.round, %error, "its skipped images cannot be looked at now");
+                    return Outcome::Unknown;
+                }
+            }
+        }
+        Outcome::Holds
     }
 
     fn judge(&self, result: &RoundResult, clean: &Pixels, answers: &[Option<Vec<u8>>], tolerance: u32) -> Outcome {

@@ -12,7 +12,7 @@ use perturb_ledger::genesis::Aggregation;
 use perturb_ledger::spot::FreshRow;
 use perturb_ledger::verdict::Finding;
 use perturb_types::round::TransformSecret;
-use perturb_types::{ChallengeId, Digest, Hotkey, Reason, RoundResult};
+use perturb_types::{ChallengeId, Digest, Hotkey, Lot, NetworkId, Reason, RoundResult};
 
 use super::evidence::Evidence;
 use super::*;
@@ -86,6 +86,7 @@ fn looker() -> Looker {
             model_digest: Digest([0; 32]),
             source: "demo:1:64".into(),
             source_fingerprint: Digest([0; 32]),
+            source_len: 100,
             interval_ms: 1000,
             miners_per_round: 8,
             aggregation: Aggregation::Quantile,
@@ -94,6 +95,8 @@ fn looker() -> Looker {
         classifier: Arc::new(Odd),
         source: Arc::new(Even(DemoSource::new(1, 64))),
         semantics: Arc::new(Exact),
+        wanted: Wanted::default(),
+        id: NetworkId([9; 32]),
         model: Semaphore::new(1),
         stop: CancellationToken::new(),
     }
@@ -125,8 +128,9 @@ impl Given {
         };
         let entries = verdicts.into_iter().zip(&pngs).enumerate().map(entry).collect();
         let (open, transform, source_index) = (Digest([0; 32]), TransformSecret([0; 32]), round.seq);
-        let result = RoundResult { round, open, transform, source_index, label, entries };
-        let fresh = FreshRow { result: Digest([1; 32]), image: Digest::of(&png), height: 1 };
+        let (images, skipped) = (Lot { point: [0; 32], proof: [0; 64] }, vec![]);
+        let result = RoundResult { round, open, images, skipped, source_index, transform, label, entries };
+        let fresh = FreshRow { result: Digest([1; 32]), image: Digest::of(&png), value: [9; 32], height: 1 };
         self.results.insert(round, result);
         self.images.extend(pngs.into_iter().chain([png]).map(|png| (Digest::of(&png), png)));
         CheckRow::new(fresh, 2)

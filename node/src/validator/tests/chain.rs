@@ -59,7 +59,7 @@ impl Growing {
         let (told, anchored) = watch::channel(Anchors::default());
         let (sender, due) = mpsc::channel(8);
         let me = plan.validators.get(member).map_or(Hotkey([7; 32]), |v| v.hotkey.hotkey());
-        tokio::spawn(anchors::run(Arc::new(Agreed::new(db, genesis, true)), me, policy, status, anchored, sender));
+        tokio::spawn(anchors::run(Arc::new(Agreed::new(db, genesis)), me, policy, status, anchored, sender));
         told.send_replace(before);
         Self { ledger, pairs, machine, due, _folder: folder }
     }

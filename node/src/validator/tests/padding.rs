@@ -15,7 +15,7 @@ use perturb_types::{ChallengeId, Digest, HotkeyPair, NetworkId, RoundId, RoundOp
 use tokio::sync::mpsc;
 
 use super::liars::Everybody;
-use super::world::{commit, genesis, history};
+use super::world::{commit, genesis, history, miner_lot};
 use crate::localnet::plan::Plan;
 use crate::validator::evidence::{Evidence, Rooms};
 use crate::validator::exchange::Asking;
@@ -128,8 +128,7 @@ fn a_round_is_owed_from_before_its_opening_is_agreed_and_without_room_there_is_n
         round: round(0),
         epoch: 0,
         image: Digest::of(&png),
-        transform: Digest([2; 32]),
-        miners: vec![plan.miners[0].hotkey.hotkey()],
+        miners: miner_lot(&genesis, &pairs[0], &round(0)),
         opened_ms: 0,
     };
     let open = Transaction::RoundOpen(Signed::sign(&pairs[0], &network, open).into_envelope());

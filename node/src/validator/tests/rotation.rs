@@ -5,7 +5,7 @@ use std::sync::Arc;
 use perturb_ledger::{Ledger, Transaction};
 use perturb_types::{ChallengeId, ConsensusPair, Digest, Hotkey, RoundId, RoundOpen, Signed, encode};
 
-use super::world::{commit, genesis, history};
+use super::world::{commit, genesis, history, miner_lot};
 use crate::keys::consensus::make_next;
 use crate::keys::delegation::{DelegationFile, waiting};
 use crate::keys::{Keyring, Signer};
@@ -33,7 +33,7 @@ fn a_validator_goes_from_one_key_to_the_next_with_the_epoch_and_signs_anew_what_
     let keys = Arc::new(Keyring::open(folder).unwrap());
     let signer = Signer::new(keys.clone(), hotkey, db.clone());
     let member = Member {
-        agreed: Arc::new(Agreed::new(db.clone(), genesis.clone(), true)),
+        agreed: Arc::new(Agreed::new(db.clone(), genesis.clone())),
         hotkey: me.hotkey.clone(),
         signer: signer.clone(),
         delegation: waiting(folder),
@@ -53,14 +53,8 @@ fn a_validator_goes_from_one_key_to_the_next_with_the_epoch_and_signs_anew_what_
     assert_eq!(signer.pair().unwrap().public(), old.public(), "this epoch is the old key's");
 
     let round = RoundId { validator: hotkey, challenge: ChallengeId(0), seq: 0 };
-    let open = RoundOpen {
-        round,
-        epoch: 0,
-        image: Digest([1; 32]),
-        transform: Digest([2; 32]),
-        miners: vec![plan.miners[0].hotkey.hotkey()],
-        opened_ms: 0,
-    };
+    let open =
+        RoundOpen { round, epoch: 0, image: Digest([1; 32]), miners: miner_lot(&genesis, &old, &round), opened_ms: 0 };
     let opened = Signed::sign(&signer.pair().unwrap(), &network, open);
     let stored = encode::encode(&Transaction::RoundOpen(opened.envelope().clone()));
     assert_eq!(signed_now(stored.clone(), &old, &network), stored, "nothing new is needed yet");
@@ -96,7 +90,7 @@ fn a_delegation_that_fits_nothing_here_is_told_and_not_sent() {
     let hotkey = me.hotkey.hotkey();
     let next = make_next(folder).unwrap();
     let member = Member {
-        agreed: Arc::new(Agreed::new(db.clone(), genesis, true)),
+        agreed: Arc::new(Agreed::new(db.clone(), genesis)),
         hotkey: me.hotkey.clone(),
         signer: Signer::new(Arc::new(Keyring::open(folder).unwrap()), hotkey, db),
         delegation: waiting(folder),

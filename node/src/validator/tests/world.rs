@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use perturb_ledger::ledger::{Ledger, ProposalInput, genesis_commit};
+use perturb_ledger::seeds::{Lots, SeedsRow};
 use perturb_ledger::tx::{Neuron, Snapshot};
 use perturb_ledger::{Certificate, ChainReference, Genesis, Transaction, VoteKind, vote_sign_bytes};
 use perturb_storage::{Database, Options};
-use perturb_types::{ConsensusPair, Digest};
+use perturb_types::{ConsensusPair, Digest, Lot, RoundId, RoundPair};
 
 use crate::localnet::plan::Plan;
 
@@ -31,6 +32,12 @@ pub fn genesis(plan: &Plan) -> Genesis {
         neurons: neurons.collect(),
     };
     crate::localnet::genesis::of(plan, Digest([1; 32]), snapshot).unwrap()
+}
+
+/// The lot of the miners of a founder's first round.
+pub fn miner_lot(genesis: &Genesis, pair: &ConsensusPair, round: &RoundId) -> Lot {
+    let network = genesis.network_id();
+    Lots::draw(&RoundPair::of(pair), &network, SeedsRow::first(&network).seed, round).miners
 }
 
 /// A database with the blocks up to a height.

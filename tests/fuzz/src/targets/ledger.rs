@@ -152,15 +152,19 @@ pub(crate) fn transaction(world: &World, ledger: &Ledger<MemoryStore>, r: &mut R
                 encode::Domain::RoundOpen,
                 encode::Domain::RoundResult,
                 encode::Domain::RoundCommits,
+                encode::Domain::RoundReveal,
+                encode::Domain::RoundSkip,
                 encode::Domain::CheckVerdict,
             ];
-            let kind = r.below(4);
+            let kind = r.below(6);
             let signature = pair.sign(&encode::signing_bytes(domain[kind], &network, &payload));
             let envelope = Envelope { signer: pair.public(), signature, payload };
             match kind {
                 0 => Transaction::RoundOpen(envelope),
                 1 => Transaction::RoundResult(envelope),
                 2 => Transaction::RoundCommits(envelope),
+                3 => Transaction::RoundReveal(envelope),
+                4 => Transaction::RoundSkip(envelope),
                 _ => Transaction::CheckVerdict(envelope),
             }
         }

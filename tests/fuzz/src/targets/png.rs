@@ -8,7 +8,7 @@ use perturb_challenge::verify::{verify, verify_batch};
 use perturb_challenge::{Classifier, ClassifierError, Pixels, PngLimits, Rules};
 use perturb_types::limits::answer_bytes;
 use perturb_types::round::TransformSecret;
-use perturb_types::{Digest, Hotkey, Reason, RoundId, RoundResult};
+use perturb_types::{Digest, Hotkey, Lot, Reason, RoundId, RoundResult};
 
 use crate::world::CHALLENGE;
 
@@ -129,8 +129,10 @@ fn judged(bytes: &[u8]) {
         let result = RoundResult {
             round: RoundId { validator: Hotkey([2; 32]), challenge: CHALLENGE, seq: 0 },
             open: Digest([0; 32]),
-            transform: TransformSecret([0; 32]),
+            images: Lot { point: [0; 32], proof: [0; 64] },
+            skipped: vec![],
             source_index: 0,
+            transform: TransformSecret([0; 32]),
             label: 0,
             entries: vec![entry],
         };

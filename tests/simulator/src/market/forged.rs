@@ -5,12 +5,14 @@
 //! ledger draws, weighs the verdicts and strikes; what a node would find by fetching and measuring
 //! images is known here.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use perturb_challenge::used::Used;
+use perturb_ledger::images::Pass;
 use perturb_ledger::state::fault_key;
 use perturb_ledger::verdict::{Checked, Finding};
 use perturb_ledger::{StateStore, Transaction, query};
-use perturb_types::round::TransformSecret;
 use perturb_types::{Digest, RoundId};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 use super::miner::{Asked, Given, Image, Miner};
 use super::round::Round;
 use super::rounds::{draw, verdicts_on};
-use super::stage::{OPEN_ROUNDS, Stage, WINDOW_BLOCKS};
+use super::stage::{Stage, WINDOW_BLOCKS};
 use super::validator::perfect;
 use super::{Fault, Setting};
 use crate::cast::CHALLENGE;
@@ -28,6 +30,9 @@ const FORGERS: usize = 3;
 
 /// The forgers' miner.
 const THEIRS: usize = 1;
+
+/// Rounds of each forger in a batch.
+const AT_ONCE: u64 = 64;
 
 /// One batch in so many is closed together with its epoch.
 const BATCHES: usize = 4;
@@ -143,14 +148,17 @@ pub fn play(rounds: u64, seed: u64) -> Result<Report, Fault> {
     let mut stage = Stage::new(&setting)?;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut forged: Vec<Forged> = Vec::new();
+    let first = Pass::new(Used::new(stage.cast.genesis.challenges[0].source_len), BTreeMap::new());
+    let mut passes = vec![first; FORGERS];
     for batch in 1.. {
-        let left = rounds.saturating_sub(forged.len() as u64).min((FORGERS as u64) * u64::from(OPEN_ROUNDS));
+        let left = rounds.saturating_sub(forged.len() as u64).min(FORGERS as u64 * AT_ONCE);
         if left == 0 {
             break;
         }
         let at_close = batch % BATCHES == 0;
         let first = forged.len() as u64;
-        let batch: Vec<Round> = (first..first + left).map(|number| forge(&stage, number, &mut rng)).collect();
+        let batch = (first..first + left).map(|number| forge(&stage, number, &mut passes, &mut rng));
+        let batch: Vec<Round> = batch.collect::<Result<_, _>>()?;
         forged.extend(batch.iter().zip(first..).map(|(round, number)| Forged {
             round: round.asked.round,
             kind: kind(number),
@@ -168,7 +176,7 @@ fn kind(number: u64) -> usize {
     (number / FORGERS as u64) as usize % KINDS.len()
 }
 
-fn forge(stage: &Stage, number: u64, rng: &mut ChaCha8Rng) -> Round {
+fn forge(stage: &Stage, number: u64, passes: &mut [Pass], rng: &mut ChaCha8Rng) -> Result<Round, Fault> {
     let (validator, seq) = ((number % FORGERS as u64) as usize, number / FORGERS as u64);
     let round = RoundId { validator: stage.cast.hotkeys[validator].hotkey(), challenge: CHALLENGE, seq };
     let image = Image { digest: Digest(rng.random()), difficulty: 1000 };
@@ -181,15 +189,16 @@ fn forge(stage: &Stage, number: u64, rng: &mut ChaCha8Rng) -> Round {
             .collect(),
         _ => vec![None, perfect(&round, THEIRS)],
     };
-    Round::new(stage, asked, TransformSecret(rng.random()), seen)
+    Round::new(stage, asked, seen, passes.get_mut(validator)).ok_or_else(|| Fault::new("a forger has no round key"))
 }
 
-/// Opens and closes a batch, and draws among it.
+/// Opens and closes a batch, one round of a forger after the other in one block, and draws among it.
 fn run(stage: &mut Stage, batch: &[Round], at_close: bool) -> Result<(), Fault> {
-    stage.block(batch.iter().map(Round::opening).collect())?;
-    stage.block(batch.iter().filter_map(|round| round.commits(&stage.cast)).collect())?;
-    let results: Vec<Transaction> = batch.iter().map(|round| round.result(&stage.cast)).collect();
-    if at_close { stage.close(results) } else { stage.block(results) }?;
+    let whole = |round: &Round| {
+        [Some(round.opening()), round.commits(&stage.cast), Some(round.result(&stage.cast))].into_iter().flatten()
+    };
+    let rounds: Vec<Transaction> = batch.iter().flat_map(whole).collect();
+    if at_close { stage.close(rounds) } else { stage.block(rounds) }?;
     stage.block(Vec::new())?;
     draw(stage)
 }

@@ -2,9 +2,13 @@
 
 use perturb_challenge::rules::Rules;
 use perturb_challenge::verify::Verdict;
-use perturb_ledger::Transaction;
+use perturb_ledger::images::Pass;
+use perturb_ledger::seeds::{self, Lots};
+use perturb_ledger::{Transaction, images};
 use perturb_types::round::{AnswerStatement, Meaning, TransformSecret};
-use perturb_types::{Entry, Measurement, Millionths, Reason, RoundCommits, RoundOpen, RoundResult, Signed};
+use perturb_types::{
+    Entry, Lot, Measurement, Millionths, Reason, RoundCommits, RoundOpen, RoundPair, RoundResult, Signed,
+};
 
 use super::miner::{Asked, Given};
 use super::stage::Stage;
@@ -25,23 +29,35 @@ pub(super) struct Round {
     /// What miners hand in after all are bound: who, and what.
     pub late: Vec<(usize, Given)>,
     open: Signed<RoundOpen>,
-    secret: TransformSecret,
+    drawn: Drawn,
+}
+
+/// What a validator draws for a round.
+#[derive(Clone, Copy)]
+struct Drawn {
+    images: Lot,
+    source_index: u64,
+    transform: TransformSecret,
 }
 
 impl Round {
-    /// A round that asks all miners.
-    pub fn new(stage: &Stage, asked: Asked, secret: TransformSecret, seen: Vec<Option<Given>>) -> Self {
-        let cast = &stage.cast;
-        let open = RoundOpen {
-            round: asked.round,
-            epoch: asked.epoch,
-            image: asked.image.digest,
-            transform: secret.commitment(&cast.network, &asked.round),
-            miners: cast.miners.iter().map(|m| m.hotkey()).collect(),
-            opened_ms: 0,
+    /// A round as it is drawn now, which asks all miners; none for who has no round key yet.
+    /// With a `pass` its image is the next one of that: for several rounds of a block.
+    pub fn new(stage: &Stage, asked: Asked, seen: Vec<Option<Given>>, pass: Option<&mut Pass>) -> Option<Self> {
+        let (cast, store, round) = (&stage.cast, stage.ledger.store(), asked.round);
+        let (epoch, _, seed) = seeds::drawing(store, &round.validator).ok()??;
+        let lots = Lots::draw(&RoundPair::of(&cast.pairs[asked.validator]), &cast.network, seed, &round);
+        let of = (round.challenge, cast.genesis.challenges[0].source_len);
+        let source_index = match pass {
+            Some(pass) => *pass.draw(&cast.network, &lots.value, 1)?.first()?,
+            None => images::upcoming(store, &cast.network, of, round.validator, &lots.value).ok()?.first()?.0,
         };
+        let transform = TransformSecret::of(&cast.network, &lots.value, 0);
+        let (image, miners) = (asked.image.digest, lots.miners);
+        let open = RoundOpen { round, epoch, image, miners, opened_ms: 0 };
         let open = Signed::sign(&cast.pairs[asked.validator], &cast.network, open);
-        Self { asked, seen, late: Vec::new(), open, secret }
+        let drawn = Drawn { images: lots.images, source_index, transform };
+        Some(Self { asked, seen, late: Vec::new(), open, drawn })
     }
 
     /// Its opening.
@@ -96,8 +112,10 @@ impl Round {
         let result = RoundResult {
             round: self.asked.round,
             open: self.open.digest(),
-            transform: self.secret,
-            source_index: 0,
+            images: self.drawn.images,
+            skipped: Vec::new(),
+            source_index: self.drawn.source_index,
+            transform: self.drawn.transform,
             label: LABEL,
             entries,
         };

@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use perturb_ledger::execute::TxError;
 use perturb_ledger::verdict::{CheckVerdict, Checked};
 use perturb_ledger::{Pulse, Transaction, query};
-use perturb_types::round::TransformSecret;
 use perturb_types::{Digest, RoundId, Signed};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +69,8 @@ impl Rounds {
             let proxies = matches!(member.conduct, Conduct::Proxies(_));
             if !proxies && member.conduct != Conduct::Lazy && is_member(stage, validator) {
                 let image = Image { digest: Digest(rng.random()), difficulty };
-                out.push(self.round(setting, stage, validator, epoch, image, rng));
+                // Who has just joined draws when the next seed is out.
+                out.extend(self.round(setting, stage, validator, epoch, image, rng));
             }
         }
         out
@@ -83,7 +83,8 @@ impl Rounds {
             let Conduct::Proxies(own) = member.conduct else { continue };
             let from = (self.next[validator] as usize + validator) % first.len().max(1);
             let Some(victim) = first.get_mut(from).filter(|_| is_member(stage, validator)) else { continue };
-            let round = self.round(setting, stage, validator, victim.asked.epoch, victim.asked.image, rng);
+            let of = (victim.asked.epoch, victim.asked.image);
+            let Some(round) = self.round(setting, stage, validator, of.0, of.1, rng) else { continue };
             let others = round.seen.iter().enumerate().filter(|(miner, _)| *miner != own);
             let best = others.filter_map(|(_, given)| *given).min_by_key(|given| given.changed);
             victim.late.extend(best.map(|given| (own, given.altered(own))));
@@ -100,11 +101,9 @@ impl Rounds {
         epoch: u64,
         image: Image,
         rng: &mut ChaCha8Rng,
-    ) -> Round {
+    ) -> Option<Round> {
         let hotkey = stage.cast.hotkeys[validator].hotkey();
         let round = RoundId { validator: hotkey, challenge: CHALLENGE, seq: self.next[validator] };
-        self.next[validator] += 1;
-        let secret = TransformSecret(rng.random());
         let (members, deadline_ms) = (setting.validators.len(), stage.cast.genesis.challenges[0].rules.deadline_ms);
         let asked = Asked { round, image, validator, epoch, members, deadline_ms };
         let given = answers(&setting.miners, &asked, rng);
@@ -114,9 +113,10 @@ impl Rounds {
             self.forged.insert(round);
         }
         let seen = given.iter().enumerate().map(|(miner, given)| member.sees(&round, miner, *given, invented));
-        let mut out = Round::new(stage, asked, secret, seen.collect());
+        let mut out = Round::new(stage, asked, seen.collect(), None)?;
+        self.next[validator] += 1;
         out.late = regrets(&setting.miners, &given);
-        out
+        Some(out)
     }
 
     /// Closes all rounds, after a try to close them with what came late. Whatever is taken is what

@@ -15,9 +15,6 @@ use crate::cast::{self, Cast, Setup, reference};
 /// Milliseconds from one block to the next.
 const BLOCK_MS: u64 = 1000;
 
-/// Rounds that a validator may hold open at once: as many as the ledger allows.
-pub(super) const OPEN_ROUNDS: u32 = 64;
-
 /// Blocks in which verdicts on a drawn round count.
 pub(super) const WINDOW_BLOCKS: u64 = 10;
 
@@ -121,7 +118,6 @@ fn parameters(setting: &Setting) -> Parameters {
         max_block_transactions: 4096,
         max_block_bytes: 2 << 20,
         max_rounds_per_epoch: 10_000,
-        max_open_rounds: OPEN_ROUNDS,
         spot_checks,
         min_work: setting.min_work,
         draws: Draws { delay_ms: 1, pulse_stride: 1, retention_blocks: 100 },

@@ -6,7 +6,7 @@ use perturb_ledger::state::{self, check_prefix, round_after};
 use perturb_ledger::verdict::CheckRow;
 use perturb_ledger::{Block, Pulse, StateStore, Transaction, query};
 use perturb_types::encode::{self, Domain};
-use perturb_types::round::RoundResult;
+use perturb_types::round::{RoundOpen, RoundResult};
 use perturb_types::{Digest, Hotkey, RoundId};
 
 use super::{Judged, broken};
@@ -20,12 +20,22 @@ struct Fresh {
     height: u64,
 }
 
+/// The seed of an epoch that waits for its pulse, since a height.
+struct Seed {
+    epoch: u64,
+    pulse: u64,
+    height: u64,
+}
+
 /// A mirror of what waits for which pulse.
 #[derive(Default)]
 pub(super) struct DrawOracle {
     /// Of the newest block: the next header's time says what they wait for.
     closed: Vec<Fresh>,
     waiting: BTreeMap<u64, Vec<Fresh>>,
+    seeds: Vec<Seed>,
+    /// The epoch whose seed and keys draw rounds.
+    active: u64,
     /// The latest round of the beacon that anything waited for, and the latest in a block.
     last: u64,
     newest: u64,
@@ -45,10 +55,15 @@ impl DrawOracle {
     /// A block was agreed; the store is the state after it.
     pub fn block(&mut self, cast: &Cast, block: &Block, store: &Store) -> Judged {
         let height = block.header.height;
-        let old = |row: &Vec<Fresh>| row.iter().any(|f| f.height + DRAW_RETENTION_BLOCKS <= height);
-        let late: Vec<u64> = self.waiting.iter().filter(|(_, row)| old(row)).map(|(round, _)| *round).collect();
+        let since = |pulse: &u64, row: &Vec<Fresh>| {
+            let seeds = self.seeds.iter().filter(|s| s.pulse == *pulse).map(|s| s.height);
+            row.iter().map(|f| f.height).chain(seeds).min().unwrap_or(height)
+        };
+        let old = |(pulse, row): &(&u64, &Vec<Fresh>)| since(pulse, row) + DRAW_RETENTION_BLOCKS <= height;
+        let late: Vec<u64> = self.waiting.iter().filter(old).map(|(round, _)| *round).collect();
         for round in late {
             self.expired += self.waiting.remove(&round).map_or(0, |row| row.len() as u64);
+            self.seeds.retain(|s| s.pulse != round);
         }
         let closed = std::mem::take(&mut self.closed);
         if !closed.is_empty() {
@@ -66,7 +81,26 @@ impl DrawOracle {
                     let digest = transaction.digest(&cast.network);
                     self.closed.push(Fresh { round: result.round, result: digest, height });
                 }
-                Transaction::Pulse(pulse) => drawn.append(&mut self.pulse(cast, pulse)?),
+                Transaction::Pulse(pulse) => {
+                    drawn.append(&mut self.pulse(cast, pulse)?);
+                    // The newest of those that wait for it.
+                    if let Some(epoch) = self.seeds.iter().filter(|s| s.pulse == pulse.round).map(|s| s.epoch).max() {
+                        self.active = epoch;
+                        self.seeds.retain(|s| s.epoch > epoch);
+                    }
+                }
+                Transaction::RoundOpen(e) => {
+                    let open = encode::decode::<RoundOpen>("opening", &e.payload, e.payload.len());
+                    if open.as_ref().map(|open| open.epoch) != Ok(self.active) {
+                        let what = format!("{open:?} is drawn with epoch {}", self.active);
+                        return broken("draws", what);
+                    }
+                }
+                Transaction::EpochClose { epoch, .. } => {
+                    let pulse = self.due(cast, block.header.time_ms);
+                    self.waiting.entry(pulse).or_default();
+                    self.seeds.push(Seed { epoch: epoch + 1, pulse, height });
+                }
                 _ => {}
             }
         }

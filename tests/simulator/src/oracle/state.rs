@@ -7,7 +7,7 @@ use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{Block, Snapshot, Transaction, query};
 use perturb_types::encode::Domain;
-use perturb_types::round::{RoundCommits, RoundOpen, RoundResult};
+use perturb_types::round::{RoundCommits, RoundOpen, RoundResult, RoundReveal};
 use perturb_types::{Digest, Hotkey, RoundId, encode};
 
 use super::checks::CheckOracle;
@@ -27,6 +27,10 @@ pub(super) struct StateOracle {
     open: BTreeMap<(Hotkey, u64), Vec<Hotkey>>,
     /// What they were bound to, each at most once.
     bound: BTreeMap<RoundId, Vec<Option<Digest>>>,
+    /// Who can be asked, by rising uid: registered without a permit.
+    candidates: Vec<Hotkey>,
+    /// The images that each has used in its pass, and how many more of which it is not known.
+    passes: BTreeMap<Hotkey, (BTreeSet<u64>, u64)>,
     /// Verdicts on drawn rounds.
     pub checks: CheckOracle,
     /// Aggregates judged.
@@ -50,6 +54,8 @@ impl StateOracle {
             next: BTreeMap::new(),
             open: BTreeMap::new(),
             bound: BTreeMap::new(),
+            candidates: Vec::new(),
+            passes: BTreeMap::new(),
             checks: CheckOracle::default(),
             aggregates: 0,
             standing: BTreeMap::new(),
@@ -70,6 +76,9 @@ impl StateOracle {
         for (round, _) in checked.iter().filter(|(_, row)| row.drawn == block.header.height) {
             *self.drawn.entry(round.validator).or_default() += 1;
         }
+        if self.candidates.is_empty() {
+            self.candidates = candidates(&cast.genesis.snapshot);
+        }
         for transaction in &block.body.transactions {
             match transaction {
                 Transaction::RoundOpen(e) => {
@@ -81,7 +90,8 @@ impl StateOracle {
                         return broken("rounds", format!("round {} was opened where {next} is next", open.round));
                     }
                     *next += 1;
-                    self.open.insert((open.round.validator, open.round.seq), open.miners);
+                    // There are fewer than a round has places: all are asked.
+                    self.open.insert((open.round.validator, open.round.seq), self.candidates.clone());
                 }
                 Transaction::RoundCommits(e) => {
                     let Ok(given) = encode::decode::<RoundCommits>("commits", &e.payload, e.payload.len()) else {
@@ -105,7 +115,19 @@ impl StateOracle {
                         return broken("rounds", format!("round {} closes with other miners than asked", result.round));
                     }
                     self.answers(cast, &result)?;
+                    self.images(cast, &result)?;
                     *self.worked[0].entry(result.round.validator).or_default() += 1;
+                }
+                Transaction::RoundReveal(e) => {
+                    let Ok(reveal) = encode::decode::<RoundReveal>("reveal", &e.payload, e.payload.len()) else {
+                        return broken("images", "a block holds a reveal that cannot be read");
+                    };
+                    let len = cast.genesis.challenges[0].source_len;
+                    let pass = self.passes.entry(reveal.round.validator).or_default();
+                    if pass.0.len() as u64 + pass.1 >= len {
+                        *pass = Default::default();
+                    }
+                    pass.1 += 1;
                 }
                 Transaction::CheckVerdict(e) => {
                     let Ok(v) = encode::decode::<CheckVerdict>("verdict", &e.payload, e.payload.len()) else {
@@ -123,6 +145,7 @@ impl StateOracle {
                     self.epoch(cast, set, store, *epoch)?;
                     self.work(cast, set, snapshot, store)?;
                     self.take_standing(cast, store);
+                    self.candidates = candidates(snapshot);
                 }
                 _ => {}
             }
@@ -139,6 +162,22 @@ impl StateOracle {
             let shown = encode::digest(Domain::AnswerCommit, &cast.network, &payload);
             if bound.get(i).copied().flatten() != Some(shown) {
                 return broken("rounds", format!("round {} has an answer that nobody was bound to", result.round));
+            }
+        }
+        Ok(())
+    }
+
+    /// No image is used twice in a pass. Which ones a round used that was never closed is not known here, but
+    /// how many.
+    fn images(&mut self, cast: &Cast, result: &RoundResult) -> Judged {
+        let len = cast.genesis.challenges[0].source_len;
+        let pass = self.passes.entry(result.round.validator).or_default();
+        for image in result.skipped.iter().chain([&result.source_index]) {
+            if pass.0.len() as u64 + pass.1 >= len {
+                *pass = Default::default();
+            }
+            if *image >= len || !pass.0.insert(*image) {
+                return broken("images", format!("round {} uses image {image} again", result.round));
             }
         }
         Ok(())
@@ -242,4 +281,8 @@ impl StateOracle {
             _ => Ok(()),
         }
     }
+}
+
+fn candidates(snapshot: &Snapshot) -> Vec<Hotkey> {
+    snapshot.neurons.iter().filter(|n| !n.permit).map(|n| n.hotkey).collect()
 }
