@@ -152,6 +152,14 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     }
 }
 
+/// The seeds of an agreed state; none before the first block.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn seeds<S: StateStore + ?Sized>(store: &S) -> Result<Option<SeedsRow>, StoreError> {
+    state::read(store, SEEDS)
+}
+
 /// Key and seed with which a validator draws now, and the epoch that they are of.
 ///
 /// # Errors
@@ -160,8 +168,7 @@ pub fn drawing<S: StateStore + ?Sized>(
     store: &S,
     validator: &Hotkey,
 ) -> Result<Option<(u64, RoundKey, Digest)>, StoreError> {
-    let seeds: Option<SeedsRow> = state::read(store, SEEDS)?;
-    let Some(seeds) = seeds else { return Ok(None) };
+    let Some(seeds) = seeds(store)? else { return Ok(None) };
     let key: Option<RoundKey> = state::read(store, &round_key_key(seeds.epoch, validator))?;
     Ok(key.map(|key| (seeds.epoch, key, seeds.seed)))
 }

@@ -4,12 +4,14 @@
 //! by without them, until their round's number has passed and the round is closed. What a key signed
 //! that is not in use any more is signed anew: the state takes a round from the key that its set names,
 //! and what an opening and its result say, and so their digests, stay the same.
+//!
+//! What was drawn with a seed that has gone is void: no block takes it any more, its number is still free,
+//! and nobody has seen its images.
 
 use std::time::Duration;
 
 use perturb_consensus::Verdict;
-use perturb_ledger::query;
-use perturb_ledger::{StoreError, Transaction};
+use perturb_ledger::{StoreError, Transaction, query, seeds};
 use perturb_storage::{Database, StorageError};
 use perturb_types::envelope::Payload;
 use perturb_types::{
@@ -86,14 +88,27 @@ pub fn waits(db: &Database, round: &RoundId) -> Result<bool, StorageError> {
     Ok(db.rows_from::<Vec<u8>>(&name, 1)?.iter().any(|(found, _)| found.starts_with(&name)))
 }
 
+/// The epoch whose seed drew an opening or a skip.
+fn drawn_in(bytes: &[u8], network: &NetworkId) -> Option<u64> {
+    match Transaction::decode(bytes).ok()? {
+        Transaction::RoundOpen(e) => e.open_again::<RoundOpen>(network).ok().map(|open| open.epoch),
+        Transaction::RoundSkip(e) => e.open_again::<RoundSkip>(network).ok().map(|skip| skip.epoch),
+        _ => None,
+    }
+}
+
 /// Whether the agreed state shows that a stored transaction has done its work, or never will.
-fn is_done(db: &Database, me: &Hotkey, name: &str) -> Result<bool, StoreError> {
+fn is_done(db: &Database, me: &Hotkey, network: &NetworkId, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
     let Some(RoundId { challenge, seq, .. }) = round_of(name, *me) else { return Ok(true) };
     let row = query::sequence(db, challenge, me)?;
     let opened = seq < row.next;
     let what = name.rsplit('/').next();
-    if [Some(OPEN), Some(SKIP)].contains(&what) || !opened {
-        return Ok(opened);
+    if !opened {
+        let active = seeds::seeds(db)?.map(|seeds| seeds.epoch);
+        return Ok(drawn_in(bytes, network).is_some_and(|epoch| Some(epoch) < active));
+    }
+    if [Some(OPEN), Some(SKIP)].contains(&what) {
+        return Ok(true);
     }
     if what == Some(REVEAL) {
         return Ok(query::unrevealed(db, challenge, me)?.is_none_or(|owed| owed.seq != seq));
@@ -119,6 +134,22 @@ pub(super) fn signed_now(bytes: Vec<u8>, pair: &ConsensusPair, network: &Network
     renewed.map_or(bytes, |transaction| encode::encode(&transaction))
 }
 
+/// Forgets what is done or void; what is left, by name.
+///
+/// # Errors
+/// The disk.
+pub(super) fn settle(db: &Database, me: &Hotkey, network: &NetworkId) -> color_eyre::Result<Vec<(String, Vec<u8>)>> {
+    let mut left = db.rows_from::<Vec<u8>>(PENDING, MOST)?;
+    for (name, bytes) in std::mem::take(&mut left) {
+        if is_done(db, me, network, &name, &bytes)? {
+            db.delete_row(&name)?;
+        } else {
+            left.push((name, bytes));
+        }
+    }
+    Ok(left)
+}
+
 /// Submits stored transactions again until they are done.
 ///
 /// # Errors
@@ -133,11 +164,7 @@ pub async fn run(
 ) -> Result<(), color_eyre::eyre::Report> {
     loop {
         let pair = signer.pair()?;
-        for (name, bytes) in db.rows_from::<Vec<u8>>(PENDING, MOST)? {
-            if is_done(&db, &me, &name)? {
-                db.delete_row(&name)?;
-                continue;
-            }
+        for (name, bytes) in settle(&db, &me, &network)? {
             let bytes = signed_now(bytes, &pair, &network);
             if let Verdict::Reject(why) = driver.submit(bytes).await {
                 tracing::warn!(%name, %why, "an own transaction is void");

@@ -6,4 +6,5 @@ mod liars;
 mod padding;
 mod rotation;
 mod snapshots;
+mod stale;
 pub(crate) mod world;
