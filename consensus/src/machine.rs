@@ -7,8 +7,9 @@
 //!                       \------- a verified block of a range ------------^
 //! ```
 //!
-//! - *Waiting*: the block interval, the start-up's wait for peers, or catching up. The engine does
-//!   not run, so a node that has not caught up never votes.
+//! - *Waiting*: the block interval, or less where more than a third has begun the next height; the
+//!   start-up's wait for peers, or catching up. The engine does not run, so a node that has not caught
+//!   up never votes.
 //! - *Running*: the engine works at the height after the head.
 //! - *Committing*: the driver writes the one synced batch of the height.
 //!
@@ -396,7 +397,7 @@ impl<S: StateStore> Machine<S> {
         if self.sync.credible(|k| set.power(k), set.total()) > head + 1 {
             return false;
         }
-        let due = self.now >= at || (starting && self.quorum_heard());
+        let due = self.now >= at || if starting { self.quorum_heard() } else { self.others_began() };
         if due {
             self.start_height();
         }
@@ -409,6 +410,13 @@ impl<S: StateStore> Machine<S> {
         let me = self.config.pair.public();
         let others = self.sync.heard(|k| set.power(k).filter(|_| *k != me));
         (others + u128::from(set.power(&me).unwrap_or(0))) * 3 > u128::from(set.total()) * 2
+    }
+
+    /// Whether more than a third, and so somebody honest, is at the next height. Who began one late would else begin
+    /// each one late by as much, and let all wait whenever it proposes.
+    fn others_began(&self) -> bool {
+        let heard = self.quota.heard_at(self.working_height());
+        heard.map(|key| u128::from(self.set.power(&key).unwrap_or(0))).sum::<u128>() * 3 > u128::from(self.set.total())
     }
 
     fn start_height(&mut self) {

@@ -62,6 +62,12 @@ impl Quota {
         true
     }
 
+    /// Whose messages of a height were taken.
+    pub fn heard_at(&self, height: u64) -> impl Iterator<Item = ConsensusKey> {
+        let all = ConsensusKey([0; 32])..=ConsensusKey([0xff; 32]);
+        self.members.range((height, *all.start())..=(height, *all.end())).map(|((_, key), _)| *key)
+    }
+
     fn admit_peer(&mut self, peer: Peer) -> bool {
         let used = self.peers.entry(peer).or_default();
         *used = used.saturating_add(1);

@@ -299,3 +299,27 @@ fn clocks_that_differ_by_more_than_the_bound_cost_rounds_and_not_the_network() {
         net.until("heights", 900_000, |n| n.heights().iter().all(|h| *h >= 8));
     }
 }
+
+#[test]
+fn who_began_a_height_late_makes_nobody_wait_when_it_proposes() {
+    let interval = u64::from(Net::new(4, 4, 0).keys.genesis.parameters.block_interval_ms);
+    for late in (1..10).map(|part| interval * part / 10) {
+        let mut net = Net::new(4, 4, late);
+        (0..4).for_each(|i| net.start(i));
+        net.until("some heights", 60_000, |n| n.heights().iter().all(|h| *h >= 3));
+        net.crash(0);
+        net.until("the others go on", 60_000, |n| n.height(1) >= 6);
+        let at = net.now + late;
+        net.until("a part of the interval", 60_000, |n| n.now >= at);
+        net.start(0);
+        let back = net.height(1) + 4;
+        net.until("it is back", 60_000, |n| n.height(0) >= back);
+        let mut times = Vec::new();
+        for height in back + 1..back + 20 {
+            net.until("a height", 60_000, |n| n.height(1) >= height);
+            times.push(net.now);
+        }
+        let most = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(most <= interval * 6 / 5, "{late} ms late: a height took {most} ms of {interval}");
+    }
+}
