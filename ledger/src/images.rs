@@ -7,8 +7,8 @@
 //!
 //! No image is used twice in a pass. So that this can be told of every round, one round is open at a time,
 //! and one that ran out owes the state its lot ([`RoundReveal`]) before the next one is opened. One that is
-//! not shown within [`REVEAL_BLOCKS`] counts as a failed check and is owed no longer: which image it used is
-//! then unknown, the one exception.
+//! not shown within [`REVEAL_BLOCKS`] counts as a failed check of a member and is owed no longer: which image it
+//! used is then unknown, the one exception.
 //!
 //! Where none of the images drawn serves, a [`RoundSkip`] uses them and the number up, which is nobody's
 //! fault, at most [`MAX_SKIPS`] times in an epoch: it would else be a way to choose.
@@ -183,7 +183,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             if row.until > self.height() {
                 continue;
             }
-            if let Some((_, validator)) = unrevealed_parts(&key) {
+            // Who is no member any more could not show it.
+            let member = |v: &Hotkey| self.frame.set.by_hotkey(v).is_some();
+            if let Some((_, validator)) = unrevealed_parts(&key).filter(|(_, v)| member(v)) {
                 self.blame(&validator, |r| r.failed_checks += 1)?;
             }
             self.state.delete(key);

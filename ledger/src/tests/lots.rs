@@ -362,6 +362,20 @@ fn a_round_that_ran_out_owes_its_images_before_the_next_one_and_not_for_ever() {
 }
 
 #[test]
+fn who_is_no_member_any_more_is_not_blamed_for_what_it_cannot_show() {
+    let mut w = World::new(|_| ());
+    w.opens(0);
+    w.run_out();
+    w.close(200, 1, &[1, 2, 3]);
+    assert!(w.ls[0].validators().by_hotkey(&w.hotkey(0)).is_none());
+    for _ in 0..REVEAL_BLOCKS {
+        w.step(vec![]);
+    }
+    assert_eq!(query::unrevealed(w.store(), SPEC, &w.hotkey(0)).unwrap(), None);
+    assert_eq!(w.failed_checks(0), 0);
+}
+
+#[test]
 fn a_round_none_of_whose_images_serves_is_skipped_a_few_times_in_an_epoch() {
     let mut w = World::new(|net| net.genesis.challenges[0].source_len = 1000);
     let skip = |w: &World| {
