@@ -1,11 +1,18 @@
 //! Misbehaviour on purpose, for local networks and drills: a network that cannot be seen to refuse
 //! bad answers has not shown that it does.
 
+pub mod errands;
+mod ties;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use perturb_challenge::pixels::Pixels;
+use perturb_challenge::pixels::{Pixels, PngLimits};
+use perturb_types::Digest;
 use perturb_types::limits::MAX_PNG_BYTES;
+
+use crate::model::Model;
+use errands::Errands;
 
 /// How a miner behaves.
 #[derive(Debug, Default)]
@@ -14,14 +21,19 @@ pub struct Drill {
     turn: AtomicU32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum Kind {
     #[default]
     Honest,
     Garbage,
     Slow(Duration),
     Padding,
+    Ties,
+    Errands(Errands),
 }
+
+/// Pause between two looks for an answer that another fetches.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Bytes of a PNG before its second chunk: signature and IHDR.
 const HEAD: usize = 33;
@@ -60,6 +72,16 @@ impl Drill {
         Self { kind: Kind::Padding, turn: AtomicU32::new(0) }
     }
 
+    /// Good answers that two wrong classes share.
+    pub fn ties() -> Self {
+        Self { kind: Kind::Ties, turn: AtomicU32::new(0) }
+    }
+
+    /// No attack at all: a validator of the same owner asks others.
+    pub fn errands(errands: Errands) -> Self {
+        Self { kind: Kind::Errands(errands), turn: AtomicU32::new(0) }
+    }
+
     /// Whether it tends to misbehave in a way that needs no attack at all.
     pub fn is_garbage(&self) -> bool {
         matches!(self.kind, Kind::Garbage)
@@ -82,6 +104,40 @@ impl Drill {
             self.turn();
         }
         silent
+    }
+
+    /// What it has without an attack; `None` where it attacks.
+    pub(crate) fn unworked(&self, png: &[u8], until: Instant) -> Option<Option<Pixels>> {
+        let errands = match &self.kind {
+            Kind::Garbage => return Some(None),
+            Kind::Errands(errands) => errands,
+            _ => return None,
+        };
+        if let Err(error) = errands.ask(png) {
+            tracing::warn!(%error, "the folder for errands");
+        }
+        let image = Digest::of(png);
+        while Instant::now() < until {
+            if let Some(answer) = errands.answer(&image) {
+                return Some(Pixels::decode_png(&answer, &PngLimits::default()).ok());
+            }
+            std::thread::sleep(LOOK);
+        }
+        Some(None)
+    }
+
+    /// What it makes of an attack's answer, with the model while it may still be asked.
+    pub(crate) fn bent(
+        &self,
+        model: &mut dyn Model,
+        (clean, label): (&Pixels, u16),
+        answer: Pixels,
+        salt: u64,
+    ) -> Pixels {
+        match self.kind {
+            Kind::Ties => ties::tie(model, clean, label, answer, salt),
+            _ => answer,
+        }
     }
 
     /// The image to answer with.

@@ -252,11 +252,13 @@ impl Service {
         let model = Metered::new(&mut *loaded.model, PASS_BUDGET, Some(received + allowed));
         let mut model = model.sharing(turn.power(), self.turns.load(at)).asked(waits.clone());
         let criterion = RuleCriterion::new(aimed_at(&work.spec.rules));
-        let task = Task { clean, label, salt: self.salt(round) };
+        let salt = self.salt(round);
+        let task = Task { clean, label, salt };
         // The validator's clock runs since the challenge came in, not since the model was free.
         let context = Context::new(&mut model, &criterion, vec![task]).since(received, Instant::now);
         let found = attack::run(self.attack.as_ref(), context);
-        Ok(found.map_err(|e| Refusal(Decline::Internal, e.to_string()))?.pop().flatten().map(|f| f.image))
+        let found = found.map_err(|e| Refusal(Decline::Internal, e.to_string()))?.pop().flatten();
+        Ok(found.map(|found| self.drill.bent(&mut model, (clean, label), found.image, salt)))
     }
 
     fn challenge(&self, validator: &Hotkey, c: &Challenge, received: Instant, waits: &Waits) -> Reply {
@@ -268,9 +270,9 @@ impl Service {
         let clean = Pixels::decode_png(&c.image, &PngLimits::default()).map_err(bad)?;
         let deadline = Duration::from_millis(u64::from(work.spec.rules.deadline_ms));
         let allowed = deadline.saturating_sub(SAFETY);
-        let found = match self.drill.is_garbage() {
-            true => None,
-            false => self.attack(&round, (&clean, c.label), &work, (received, allowed), waits)?,
+        let found = match self.drill.unworked(&c.image, received + allowed) {
+            Some(found) => found,
+            None => self.attack(&round, (&clean, c.label), &work, (received, allowed), waits)?,
         };
         let Some(answer) = self.drill.image(&clean, found) else {
             return match self.drill.silent() {

@@ -190,10 +190,15 @@ pub struct ValidatorArgs {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub llm_key_file: Option<PathBuf>,
-    /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes.
+    /// Misbehave on purpose (local networks): `equivocate` contradicts each of its own votes, `errands` asks miners
+    /// about others' images for a miner of its own. Several, separated by commas.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,
+    /// Folder that a miner and a validator of one owner share, for the drill with errands.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_dir: Option<PathBuf>,
 }
 
 /// `perturb miner`.
@@ -212,10 +217,15 @@ pub struct MinerArgs {
     #[arg(long = "model", value_name = "NAME")]
     #[serde(rename = "models", skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
-    /// Misbehave on purpose (local networks): `garbage`, `padding`, or `slow` with --drill-delay-ms.
+    /// Misbehave on purpose (local networks): `garbage`, `padding`, `ties`, `errands` with --drill-dir, or `slow`
+    /// with --drill-delay-ms.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,
+    /// Folder that a miner and a validator of one owner share, for the drill with errands.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill_dir: Option<PathBuf>,
     /// How long a slow drill waits, milliseconds.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]

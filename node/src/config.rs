@@ -95,6 +95,8 @@ pub struct Config {
     pub attack: String,
     /// The miner's misbehaviour.
     pub drill: Option<String>,
+    /// The folder that a miner and a validator of one owner share in a drill.
+    pub drill_dir: Option<PathBuf>,
     /// How long a slow drill waits, milliseconds.
     pub drill_delay_ms: u64,
 }
@@ -141,6 +143,7 @@ impl Default for Config {
             models: Vec::new(),
             attack: "ours".into(),
             drill: None,
+            drill_dir: None,
             drill_delay_ms: 2000,
         }
     }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use color_eyre::eyre::{Result, bail};
+use color_eyre::eyre::{Result, WrapErr as _, bail, eyre};
 use perturb_chain::ChainClient;
 use perturb_chain::options::ChainOptions;
 use perturb_ledger::Genesis;
 use perturb_miner::drill::Drill;
+use perturb_miner::drill::errands::Errands;
 use perturb_miner::service::Loaded;
 use perturb_miner::tensor::TensorModel;
 use perturb_miner::turns::Waits;
@@ -34,13 +35,24 @@ const MAX_PER_VALIDATOR: usize = 4;
 /// The file of the data folder with the newest known set.
 const SETS: &str = "validator-set";
 
+/// The folder that a miner and a validator of one owner share in a drill.
+///
+/// # Errors
+/// None is named, or the disk.
+pub(crate) fn errands(config: &Config) -> Result<Errands> {
+    let dir = config.drill_dir.as_ref().ok_or_else(|| eyre!("errands need a folder: --drill-dir"))?;
+    Errands::open(dir).wrap_err_with(|| dir.display().to_string())
+}
+
 fn drill(config: &Config) -> Result<Drill> {
     Ok(match config.drill.as_deref() {
         None => Drill::honest(),
         Some("garbage") => Drill::garbage(),
         Some("slow") => Drill::slow(Duration::from_millis(config.drill_delay_ms)),
         Some("padding") => Drill::padding(),
-        Some(other) => bail!("unknown drill `{other}`: `garbage`, `slow` or `padding`"),
+        Some("ties") => Drill::ties(),
+        Some("errands") => Drill::errands(errands(config)?),
+        Some(other) => bail!("unknown drill `{other}`: `garbage`, `slow`, `padding`, `ties` or `errands`"),
     })
 }
 

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn an_answer_over_the_askers_bound_is_refused_before_its_bytes_are_read() {
         let read = |answer_bytes, answer: Vec<u8>| {
-            let (mut codec, mut sent) = (CODEC.clone(), Cursor::new(Vec::new()));
+            let (mut codec, mut sent) = (CODEC, Cursor::new(Vec::new()));
             let request = Ask { data: vec![1], answer_bytes };
             block_on(codec.write_request(&stream(), &mut Cursor::new(Vec::new()), request)).unwrap();
             block_on(CODEC.clone().write_response(&stream(), &mut sent, Ok(answer))).unwrap();

@@ -66,6 +66,9 @@ fn the_network_survives_a_drill() {
         "bootnode",
         "proofs of it",
         "padded its answers",
+        "aimed at ties",
+        "asked about others' images",
+        "19 of 20 heights",
     ] {
         assert!(said.contains(what), "no {what:?} in:\n{said}");
     }

@@ -35,6 +35,7 @@ pub mod ours;
 pub mod pgd;
 pub mod square;
 
+pub(crate) use context::mix;
 pub use context::{Ask, Candidate, Context, Reply, Task, Trial};
 
 use crate::loss::Loss;

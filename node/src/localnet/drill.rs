@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use color_eyre::eyre::{Result, eyre};
+use perturb_miner::drill::errands::Errands;
 use perturb_storage::{Database, Options};
 use perturb_types::ConsensusKey;
 
 use super::Run;
+use super::pace::Pace;
 use super::plan::Kind;
 use super::summary::DrillStep;
 use crate::cli::LocalnetArgs;
@@ -19,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How long the chain stays away: several of its blocks, within one epoch.
 const CHAIN_AWAY: Duration = Duration::from_secs(12);
+
+/// What the honest miner keeps of its score at the least: an epoch has few rounds, and not the same images.
+const LEAST_KEPT: f64 = 0.75;
 
 /// Epochs that the play needs: trouble, pruning, the fifth validator's registration, its first votes.
 const LEAST_EPOCHS: u64 = 4;
@@ -67,11 +72,15 @@ impl Run {
             move |s: &[Option<Status>]| s.get(late).and_then(Option::as_ref).is_some_and(|s| s.member && !s.syncing);
         let waited = self.until("the fifth validator votes", PATIENCE, votes).await?;
         self.did("the fifth validator is a member and votes", waited);
+        let pace = Pace::watch(self.network.first_rpc()?);
         self.caught().await?;
         while (reports.len() as u64) < u64::from(args.epochs).max(LEAST_EPOCHS) {
             reports.push(self.next_epoch().await?);
         }
         self.padded(&reports).await?;
+        self.tied(&reports).await?;
+        self.errands(&reports).await?;
+        self.kept_pace(&pace)?;
         Ok(reports)
     }
 
@@ -171,7 +180,9 @@ impl Run {
     /// epochs' blocks, so it begins with a snapshot.
     async fn late_validator(&mut self) -> Result<()> {
         let i = self.network.plan.founders;
-        self.network.start_validator_with(i, &["--drill", "equivocate"])?;
+        let errands = self.network.plan.errands();
+        let errands = errands.to_str().ok_or_else(|| eyre!("the folder's name is no text"))?.to_owned();
+        self.network.start_validator_with(i, &["--drill", "equivocate,errands", "--drill-dir", &errands])?;
         let up = move |s: &[Option<Status>]| {
             let top = height(s);
             s.get(i).and_then(Option::as_ref).is_some_and(|v| !v.syncing && v.height + 2 >= top)
@@ -225,20 +236,81 @@ impl Run {
         if most > super::network::DRILL_IMAGE_MIB << 20 {
             return Err(eyre!("a validator keeps {most} bytes of images, more than it may"));
         }
+        // Not the late one: who asks about others' images may have lost its place by now.
+        let founders = self.network.plan.founders;
         let before: Vec<u64> = self.look().await.iter().map(|s| s.as_ref().map_or(0, |s| s.rounds.closed)).collect();
         let more = move |s: &[Option<Status>]| {
-            s.iter().zip(&before).all(|(s, before)| s.as_ref().is_some_and(|s| s.rounds.closed >= before + 2))
+            let founders = s.iter().zip(&before).take(founders);
+            founders.into_iter().all(|(s, before)| s.as_ref().is_some_and(|s| s.rounds.closed >= before + 2))
         };
         self.until("everybody closes rounds with a full store", PATIENCE, more).await?;
-        let padder = self.network.plan.miners.iter().find(|m| m.kind == Some(Kind::Padding));
-        let padder = padder.map(|m| m.hotkey.hotkey());
-        let paid = reports.iter().flat_map(|r| &r.miners).find(|m| Some(m.hotkey) == padder && m.aggregate > 0.0);
-        if let Some(paid) = paid {
-            return Err(eyre!("the padding miner has aggregate {}", paid.aggregate));
+        let most_paid = self.aggregates(reports, Kind::Padding).fold(0.0, f64::max);
+        if most_paid > 0.0 {
+            return Err(eyre!("the padding miner has aggregate {most_paid}"));
         }
         let what =
             format!("a miner padded its answers to 4 MiB: none was taken, at most {most} bytes of images are kept");
         self.did(&what, began.elapsed());
+        Ok(())
+    }
+
+    /// What a kind of miner was worth in each epoch that ranked it.
+    fn aggregates<'a>(&self, reports: &'a [EpochReport], kind: Kind) -> impl Iterator<Item = f64> + use<'a> {
+        let miner = self.network.plan.miners.iter().find(|m| m.kind == Some(kind)).map(|m| m.hotkey.hotkey());
+        reports.iter().flat_map(|r| &r.miners).filter(move |m| Some(m.hotkey) == miner).map(|m| m.aggregate)
+    }
+
+    /// A miner leaves two wrong classes as good as equal: whoever looks again must find no fault with those who judged.
+    async fn tied(&mut self, reports: &[EpochReport]) -> Result<()> {
+        let began = Instant::now();
+        let plan = &self.network.plan;
+        let founders: Vec<_> = plan.validators.iter().take(plan.founders).map(|v| v.hotkey.hotkey()).collect();
+        let members = self.network.members().await;
+        let struck = members.iter().find(|v| founders.contains(&v.hotkey) && v.failed_checks.iter().sum::<u64>() > 0);
+        if let Some(struck) = struck {
+            return Err(eyre!("the honest validator {} failed checks", struck.hotkey));
+        }
+        let held: u64 = self.network.measured("perturb_checks_hold").await.into_iter().sum();
+        let worth = self.aggregates(reports, Kind::Ties).fold(0.0, f64::max);
+        if held == 0 || worth == 0.0 {
+            return Err(eyre!("ties were worth {worth}, and {held} rounds were found to hold: nothing was shown"));
+        }
+        let what = format!("a miner aimed at ties: {held} times a drawn round was found to hold, no honest one failed");
+        self.did(&what, began.elapsed());
+        Ok(())
+    }
+
+    /// The fifth validator asks about others' images for a miner of its own, which gets nothing from it; the honest
+    /// miner keeps what it had, and heights keep their pace.
+    async fn errands(&mut self, reports: &[EpochReport]) -> Result<()> {
+        let began = Instant::now();
+        let fetched = Errands::open(&self.network.plan.errands())?.answered();
+        let gained = self.aggregates(reports, Kind::Errands).fold(0.0, f64::max);
+        if fetched == 0 || gained > 0.0 {
+            return Err(eyre!("{fetched} answers were fetched for others' images, and were worth {gained}"));
+        }
+        let honest: Vec<f64> = self.aggregates(reports, Kind::Gradient).collect();
+        let [first, .., last] = honest[..] else { return Err(eyre!("no two epochs ranked the gradient miner")) };
+        if last < first * LEAST_KEPT {
+            return Err(eyre!("the gradient miner fell from {first:.3} to {last:.3}"));
+        }
+        let what = format!(
+            "a validator asked about others' images for a miner of its own: {fetched} answers came, all too late; \
+             the honest miner went from {first:.3} to {last:.3}"
+        );
+        self.did(&what, began.elapsed());
+        Ok(())
+    }
+
+    /// Heights keep their pace beside all of this.
+    fn kept_pace(&mut self, pace: &Pace) -> Result<()> {
+        let genesis = crate::role::read_genesis(&self.network.plan.dir.join("genesis.json"))?;
+        let idle = u64::from(genesis.parameters.block_interval_ms);
+        let took = pace.percentile(95).ok_or_else(|| eyre!("no heights were seen"))?;
+        if took * 5 > idle * 6 {
+            return Err(eyre!("a twentieth of the heights took longer than {took} ms; idle ones take {idle} ms"));
+        }
+        self.did(&format!("19 of 20 heights took {took} ms at the most beside it, of {idle} ms"), Duration::ZERO);
         Ok(())
     }
 

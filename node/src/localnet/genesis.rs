@@ -35,8 +35,9 @@ const SPEED_MS: u32 = 10_000;
 /// Blocks in which verdicts on a drawn round count: an epoch has some forty.
 const CHECK_WINDOW_BLOCKS: u64 = 10;
 
-/// From this median on less than half of it is idle: an epoch of 45 s has some 18 rounds of each.
-const MIN_WORK: u32 = 5;
+/// From this median on less than half of it is idle. An epoch of 45 s has some 8 rounds of each: who was killed in
+/// the middle of one of them is not idle by that.
+const MIN_WORK: u32 = 10;
 
 /// From a result to its draw, at least: within an epoch.
 const DRAW_DELAY_MS: u32 = 12_000;

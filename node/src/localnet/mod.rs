@@ -7,6 +7,7 @@
 pub mod drill;
 pub mod genesis;
 pub mod network;
+pub mod pace;
 pub mod plan;
 pub mod process;
 pub mod scenario;
@@ -287,7 +288,7 @@ impl Run {
                 .max()
                 .copied()
         };
-        for kind in [Kind::Garbage, Kind::Padding] {
+        for kind in [Kind::Garbage, Kind::Padding, Kind::Errands] {
             if let Some(w) = weight(kind).filter(|w| *w > 0) {
                 bail!("the {} miner ended with weight {w}", kind.name());
             }

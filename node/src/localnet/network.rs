@@ -16,7 +16,7 @@ use perturb_types::{Digest, Hotkey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::plan::{Member, NETUID, Plan, STAKE_TAO};
+use super::plan::{Kind, Member, NETUID, Plan, STAKE_TAO};
 use super::process::{Process, Spec};
 use crate::report::{EpochReport, Status, ValidatorReport};
 
@@ -129,7 +129,10 @@ impl Network {
     fn miner_spec(&self, i: usize) -> Result<Spec> {
         let m = &self.plan.miners[i];
         let mut args = self.joining("miner", m);
-        args.extend(m.kind.map(super::plan::Kind::args).unwrap_or_default());
+        args.extend(m.kind.map(Kind::args).unwrap_or_default());
+        if m.kind == Some(Kind::Errands) {
+            args.extend(strings(&["--drill-dir", &path(&self.plan.errands())]));
+        }
         Ok(Spec { name: m.name.clone(), program: sibling("perturb")?, args, dir: self.plan.dir.clone() })
     }
 
@@ -189,6 +192,14 @@ impl Network {
             }
         }
         Vec::new()
+    }
+
+    /// The way to the first validator's JSON-RPC.
+    ///
+    /// # Errors
+    /// There is no validator.
+    pub fn first_rpc(&self) -> Result<HttpClient> {
+        self.rpc.first().cloned().ok_or_else(|| eyre!("no validator"))
     }
 
     /// What the running validators measure under a name, one number each.

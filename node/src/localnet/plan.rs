@@ -35,6 +35,10 @@ pub enum Kind {
     Slow,
     /// A weaker attacker whose answers are padded to 4 MiB: in drills.
     Padding,
+    /// A weaker attacker that leaves two wrong classes as good as equal: in drills.
+    Ties,
+    /// Computes nothing; a validator of its owner asks others about the image that came: in drills.
+    Errands,
 }
 
 impl Kind {
@@ -51,6 +55,8 @@ impl Kind {
             Self::Garbage => "garbage",
             Self::Slow => "slow",
             Self::Padding => "padding",
+            Self::Ties => "ties",
+            Self::Errands => "errands",
         }
     }
 
@@ -62,6 +68,8 @@ impl Kind {
             Self::Garbage => &["--drill", "garbage"],
             Self::Slow => &["--attack", "ours", "--drill", "slow", "--drill-delay-ms", "1500"],
             Self::Padding => &["--attack", "baseline", "--drill", "padding"],
+            Self::Ties => &["--attack", "baseline", "--drill", "ties"],
+            Self::Errands => &["--drill", "errands"],
         };
         args.iter().map(|s| (*s).to_owned()).collect()
     }
@@ -153,10 +161,11 @@ impl Plan {
         let bootnode = member("bootnode".into(), None)?;
         let validators: Vec<Member> =
             (1..=founders + late).map(|i| member(format!("validator-{i}"), None)).collect::<Result<_>>()?;
-        // Where trouble is played, one more miner takes part in it. Not the last one, which comes and goes.
+        // Where trouble is played, more miners take part in it. Not the last one, which comes and goes.
         let mut kinds: Vec<Kind> = (0..miners).map(Kind::of).collect();
         if late > 0 {
-            kinds.insert(kinds.len().saturating_sub(1), Kind::Padding);
+            let last = kinds.len().saturating_sub(1);
+            kinds.splice(last..last, [Kind::Padding, Kind::Ties, Kind::Errands]);
         }
         let miners: Vec<Member> =
             (1..).zip(kinds).map(|(i, kind)| member(format!("miner-{i}"), Some(kind))).collect::<Result<_>>()?;
@@ -179,6 +188,11 @@ impl Plan {
             founders,
             miners,
         })
+    }
+
+    /// The folder that the miner with errands shares with the late validator.
+    pub fn errands(&self) -> PathBuf {
+        self.dir.join("errands")
     }
 
     /// How long an epoch lasts.
@@ -243,6 +257,6 @@ mod tests {
         ports.dedup();
         assert_eq!(ports.len(), n);
         let kinds: Vec<_> = one.miners.iter().map(|m| m.kind.unwrap().name()).collect();
-        assert_eq!(kinds, ["gradient", "weak", "garbage", "slow", "padding", "gradient"]);
+        assert_eq!(kinds, ["gradient", "weak", "garbage", "slow", "padding", "ties", "errands", "gradient"]);
     }
 }

@@ -9,6 +9,7 @@ use color_eyre::eyre::{Result, bail, eyre};
 use perturb_challenge::construct::Wanted;
 use perturb_challenge::source::ImageSource;
 use perturb_ledger::{ChallengeSpec, query};
+use perturb_miner::drill::errands::Errands;
 use perturb_p2p::NetworkHandle;
 use perturb_types::{ChallengeId, Hotkey, NetworkId};
 use tokio::task::JoinSet;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub counters: Arc<Counters>,
     /// Models, images and judges from outside.
     pub outside: Outside,
+    /// In a drill: the images that its own miner wants others to be asked about.
+    pub errands: Option<Errands>,
 }
 
 /// The first pause before a challenge that cannot be run here is tried again, and the longest.
@@ -146,6 +149,7 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
         network: shared.network.clone(),
         driver: shared.driver.clone(),
         counters: shared.counters.clone(),
+        errands: shared.errands.clone(),
         stop: stop.clone(),
     };
     let checks = Checks {

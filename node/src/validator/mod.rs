@@ -6,6 +6,7 @@ pub mod challenges;
 pub mod checks;
 pub mod driver;
 pub mod equivocate;
+pub mod errands;
 pub mod evidence;
 pub mod exchange;
 pub mod faults;
@@ -33,6 +34,7 @@ use perturb_chain::{Anchorer, Anchors, BlockHash, ChainClient, ChainOptions, Fil
 use perturb_consensus::{Event, Machine};
 use perturb_ledger::ledger::genesis_commit;
 use perturb_ledger::{ChainReference, Ledger};
+use perturb_miner::drill::errands::Errands;
 use perturb_p2p::{self as p2p, Decline, NetworkEvent, NetworkHandle, Protocol};
 use perturb_storage::{Database, SigningGuard};
 use perturb_types::{ConsensusPair, Digest, NetworkId, encode};
@@ -135,7 +137,8 @@ async fn serve(config: Config) -> Result<()> {
     let disk = driver::Disk { database: database.clone(), guards };
     let (driver, handle) = Driver::new(machine, disk, metagraph.clone(), network.clone(), faults.clone());
 
-    let driver = driver.equivocating(drill(&config, &pair, role.network)?);
+    let (equivocator, errands) = drills(&config, &pair, role.network)?;
+    let driver = driver.equivocating(equivocator);
     let agreed = Arc::new(Agreed::new(database.clone(), role.genesis.clone()));
     let counters = Arc::new(Counters::default());
     let (submissions_tx, submissions) = watch::channel(Submissions::default());
@@ -181,6 +184,7 @@ async fn serve(config: Config) -> Result<()> {
         driver: handle.clone(),
         counters: counters.clone(),
         outside: Outside::new(&config)?,
+        errands,
     };
     tasks.spawn(challenges::run(shared, stop.clone()));
     tasks.spawn(pending::run(database.clone(), me, signer.clone(), role.network, handle.clone(), stop.clone()));
@@ -236,16 +240,22 @@ async fn serve(config: Config) -> Result<()> {
 }
 
 /// Misbehaviour on purpose, for local networks.
-fn drill(config: &Config, pair: &ConsensusPair, network: NetworkId) -> Result<Option<Equivocator>> {
-    match config.drill.as_deref() {
-        None => Ok(None),
-        Some("equivocate") if config.dev_loopback => {
-            tracing::warn!("a drill: this validator contradicts each of its votes, and will be caught");
-            Ok(Some(Equivocator { pair: pair.clone(), network }))
+fn drills(config: &Config, pair: &ConsensusPair, network: NetworkId) -> Result<(Option<Equivocator>, Option<Errands>)> {
+    let (mut equivocator, mut errands) = (None, None);
+    for drill in config.drill.iter().flat_map(|drills| drills.split(',')) {
+        if !config.dev_loopback {
+            bail!("--drill {drill} is for local networks: it needs --dev-loopback");
         }
-        Some("equivocate") => bail!("--drill equivocate is for local networks: it needs --dev-loopback"),
-        Some(other) => bail!("unknown drill `{other}`: a validator knows `equivocate`"),
+        match drill {
+            "equivocate" => {
+                tracing::warn!("a drill: this validator contradicts each of its votes, and will be caught");
+                equivocator = Some(Equivocator { pair: pair.clone(), network });
+            }
+            "errands" => errands = Some(crate::miner::errands(config)?),
+            other => bail!("unknown drill `{other}`: a validator knows `equivocate` and `errands`"),
+        }
     }
+    Ok((equivocator, errands))
 }
 
 /// The failure that ended the node. A part that fails takes others with it, which then end without

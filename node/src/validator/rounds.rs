@@ -29,6 +29,7 @@ use perturb_consensus::Verdict as Admission;
 use perturb_ledger::seeds::Lots;
 use perturb_ledger::state::OpenRow;
 use perturb_ledger::{Transaction, images, query};
+use perturb_miner::drill::errands::Errands;
 use perturb_p2p::NetworkHandle;
 use perturb_storage::{Database, Room};
 use perturb_types::envelope::Signed;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agreed::{Agreed, RoundState};
 use super::driver::DriverHandle;
+use super::errands;
 use super::evidence::Rooms;
 use super::exchange::{Asking, Exchange};
 use super::lots::{self, Drawing};
@@ -112,6 +114,8 @@ pub struct Rounds {
     pub driver: DriverHandle,
     /// What was done.
     pub counters: Arc<Counters>,
+    /// In a drill: the images that its own miner wants others to be asked about.
+    pub errands: Option<Errands>,
     /// The end.
     pub stop: CancellationToken,
 }
@@ -300,6 +304,7 @@ impl Rounds {
         match tokio::task::block_in_place(|| construction.run(&until, &upcoming)) {
             Ok(made) => {
                 let images = upcoming.iter().take(made.skipped.saturating_add(1)).map(|(image, _)| *image).collect();
+                let made = self.unless_errands(made);
                 let image = Digest::of(&made.png);
                 Ok(Some(Drawn { lots, images, made, image }))
             }
@@ -311,6 +316,15 @@ impl Rounds {
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// In a drill, another validator's image instead of the drawn one.
+    fn unless_errands(&self, made: Constructed) -> Constructed {
+        let foreign = self.errands.as_ref().and_then(|e| errands::foreign(e, self.classifier.as_ref()));
+        match foreign {
+            Some((pixels, png, label)) => Constructed { pixels, png, label, ..made },
+            None => made,
         }
     }
 
@@ -364,6 +378,9 @@ impl Rounds {
         // Before it no miner shows anything.
         tokio::time::sleep_until(sent + deadline).await;
         join_all(outcomes.iter_mut().map(|o| asking.fetch(o))).await;
+        if let Some(errands) = &self.errands {
+            errands::hand_over(errands, &drawn.image, &outcomes);
+        }
         Ok(outcomes)
     }
 
