@@ -59,6 +59,20 @@ pub enum ConstructError {
     },
 }
 
+impl ConstructError {
+    /// Whether none of the images drawn serves, for ever.
+    #[must_use]
+    pub const fn none_serves(&self) -> bool {
+        matches!(self, Self::NoMatch { .. })
+    }
+
+    /// Whether its images are at fault, not what looks at them: other images may be had.
+    #[must_use]
+    pub const fn of_images(&self) -> bool {
+        matches!(self, Self::NoMatch { .. } | Self::Source(_) | Self::Late { .. })
+    }
+}
+
 /// The clean side of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constructed {
@@ -112,6 +126,14 @@ pub struct Construction<'a> {
     pub wanted: &'a Wanted,
 }
 
+/// An image that serves if its label does.
+struct Prepared {
+    pixels: Pixels,
+    png: Vec<u8>,
+    /// The class that its label has to mean.
+    wanted: Option<u16>,
+}
+
 /// What became of one image.
 enum Drawn {
     Serves(Pixels, Vec<u8>, Row),
@@ -121,13 +143,15 @@ enum Drawn {
 /// A classifier's logits for one image.
 type Row = Vec<f32>;
 
-/// What those who look at a round again find about an image that was passed over.
+/// What those who look at a round again find about an image that was drawn for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
-    /// It does not serve, or on another device need not.
-    Rightly,
-    /// It serves, whatever the device.
-    Wrongly,
+pub enum Seen {
+    /// It serves, whatever the device: who passed it over did so wrongly.
+    Serves,
+    /// It does not serve, whatever the device: who used it did so wrongly.
+    Fails,
+    /// Another device, or another judge of meaning, may find either.
+    Either,
 }
 
 impl Construction<'_> {
@@ -156,8 +180,9 @@ impl Construction<'_> {
         Err(ConstructError::NoMatch { last })
     }
 
-    /// Looks at an image again that somebody passed over. Where its label may be another within `tolerance`
-    /// (millionths of a logit) on another device, it was passed over rightly.
+    /// Looks at an image again that somebody passed over or used. Its label may be another within `tolerance`
+    /// (millionths of a logit) on another device; what a judge says that is not the same everywhere
+    /// ([`Semantics::repeatable`]) is not asked again.
     ///
     /// # Errors
     /// What cannot be told now.
@@ -166,33 +191,60 @@ impl Construction<'_> {
         (index, secret): &(u64, TransformSecret),
         tolerance: i64,
         until: &Until,
-    ) -> Result<Skip, ConstructError> {
-        if self.rules.semantic.asked() {
-            self.semantics.ready()?;
+    ) -> Result<Seen, ConstructError> {
+        let image = match self.prepare(*index, secret, until)? {
+            Ok(image) => image,
+            Err(_) => return Ok(Seen::Fails),
+        };
+        let Some(wanted) = image.wanted else { return Ok(Seen::Serves) };
+        if !self.semantics.repeatable() {
+            return Ok(Seen::Either);
         }
-        let Drawn::Serves(_, _, row) = self.draw(*index, secret, until)? else { return Ok(Skip::Rightly) };
-        if self.wanted.0.is_none() {
-            return Ok(Skip::Wrongly);
-        }
+        self.semantics.ready()?;
+        let row = self.row(&image)?;
         let label = predict(&row, 0)?.class;
         let of = |class: u16| row.get(usize::from(class)).copied().unwrap_or(f32::NEG_INFINITY);
         let mut others = row.clone();
         others.remove(usize::from(label));
         let next = others.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        Ok(if lead(of(label), next) > tolerance { Skip::Wrongly } else { Skip::Rightly })
+        if lead(of(label), next) <= tolerance {
+            return Ok(Seen::Either);
+        }
+        Ok(if self.means(*index, wanted, label, until)?.is_ok() { Seen::Serves } else { Seen::Fails })
     }
 
     fn draw(&self, index: u64, secret: &TransformSecret, until: &Until) -> Result<Drawn, ConstructError> {
+        let image = match self.prepare(index, secret, until)? {
+            Ok(image) => image,
+            Err(why) => return Ok(Drawn::PassedOver(why)),
+        };
+        let row = self.row(&image)?;
+        if let Some(wanted) = image.wanted {
+            let label = predict(&row, 0)?.class;
+            if let Err(why) = self.means(index, wanted, label, until)? {
+                return Ok(Drawn::PassedOver(why));
+            }
+        }
+        Ok(Drawn::Serves(image.pixels, image.png, row))
+    }
+
+    /// The image transformed, or why it is passed over.
+    fn prepare(
+        &self,
+        index: u64,
+        secret: &TransformSecret,
+        until: &Until,
+    ) -> Result<Result<Prepared, String>, ConstructError> {
         let image = match self.source.get_until(index, until) {
             Ok(image) => image,
-            Err(e) if e.one_image() => return Ok(Drawn::PassedOver(e.to_string())),
+            Err(e) if e.one_image() => return Ok(Err(e.to_string())),
             Err(e) => return Err(e.into()),
         };
         let wanted = match &self.wanted.0 {
             None => None,
             Some(classes) => match image.label.and_then(|l| classes.get(usize::from(l)).copied().flatten()) {
                 Some(class) => Some(class),
-                None => return Ok(Drawn::PassedOver(format!("image {index} has no label that names a class"))),
+                None => return Ok(Err(format!("image {index} has no label that names a class"))),
             },
         };
         let pixels = Transform::derive(secret, &self.rules.transform).apply(&image.pixels);
@@ -202,25 +254,26 @@ impl Construction<'_> {
                 let (bytes, values) = (png.len(), pixels.channels());
                 let why =
                     format!("image {index} has {bytes} bytes as PNG and {values} values: answers could not be sent");
-                return Ok(Drawn::PassedOver(why));
+                return Ok(Err(why));
             }
-            Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
+            Err(e) => return Ok(Err(format!("image {index}: {e}"))),
         };
-        let rows = self.classifier.logits(&[&pixels])?;
-        let row = rows.into_iter().next().ok_or_else(|| ClassifierError("no logits for an image".into()))?;
-        let label = predict(&row, 0)?.class;
-        if let Some(wanted) = wanted {
-            match self.semantics.compare_until(wanted, label, until) {
-                Ok(Meaning::Same) => {}
-                Err(e) if e.away() => return Err(e.into()),
-                Err(e) => return Ok(Drawn::PassedOver(format!("image {index}: {e}"))),
-                Ok(_) => {
-                    let why = format!("image {index} of class {wanted} is taken for class {label}");
-                    return Ok(Drawn::PassedOver(why));
-                }
-            }
+        Ok(Ok(Prepared { pixels, png, wanted }))
+    }
+
+    fn row(&self, image: &Prepared) -> Result<Row, ConstructError> {
+        let rows = self.classifier.logits(&[&image.pixels])?;
+        Ok(rows.into_iter().next().ok_or_else(|| ClassifierError("no logits for an image".into()))?)
+    }
+
+    /// Whether a label means the wanted class; if not, why the image is passed over.
+    fn means(&self, index: u64, wanted: u16, label: u16, until: &Until) -> Result<Result<(), String>, ConstructError> {
+        match self.semantics.compare_until(wanted, label, until) {
+            Ok(Meaning::Same) => Ok(Ok(())),
+            Ok(_) => Ok(Err(format!("image {index} of class {wanted} is taken for class {label}"))),
+            Err(e) if e.away() => Err(e.into()),
+            Err(e) => Ok(Err(format!("image {index}: {e}"))),
         }
-        Ok(Drawn::Serves(pixels, png, row))
     }
 }
 

@@ -105,7 +105,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     let mut weights = Vec::new();
     for spec in state::challenges(&x.state)? {
         forget_departed(x, &spec, snapshot)?;
-        x.forget_processed(spec.id, snapshot)?;
+        x.renew_asked(spec.id, snapshot)?;
         let record = score(x, &spec, snapshot)?;
         x.keep_outliers(spec.id, &record.outliers)?;
         x.state.put(epoch_key(epoch, spec.id), &record);
@@ -130,8 +130,8 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     Ok(Closed { set, effect })
 }
 
-/// Drops the histories of miners and by validators that are no longer registered: a uid's new hotkey
-/// starts anew, and what nobody will count again does not stay.
+/// Drops the histories of miners and by validators that are no longer registered, and the passes of these: a
+/// uid's new hotkey starts anew, and what nobody will count again does not stay.
 fn forget_departed<S: StateStore + ?Sized>(
     x: &mut Executor<'_, S>,
     spec: &ChallengeSpec,
@@ -145,7 +145,7 @@ fn forget_departed<S: StateStore + ?Sized>(
             x.state.delete(key);
         }
     }
-    Ok(())
+    x.forget_passes(spec.id, |validator| snapshot.neuron(validator).is_some())
 }
 
 /// What the contribution of each member weighs, whether it contributes or not.

@@ -257,10 +257,10 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
             return Err(TxError::Early(format!("round {round}: {} rounds were opened in this epoch", row.opened)));
         }
         let (key, seed) = self.draws_with("round opening", open.epoch, &round.validator)?;
-        let miners = self.asked(&spec, &open, (&key, seed))?;
+        let miners = self.asked(&spec, &open, (&key, seed), row.miners_number())?;
         row.next += 1;
         row.opened += 1;
-        row.open = true;
+        (row.open, row.passed) = (true, 0);
         self.put_sequence(&round, &row);
         let opened = OpenRow {
             open: open.digest(),

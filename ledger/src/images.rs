@@ -6,12 +6,13 @@
 //! rightly, and whether pixels and label of the one used are right, is looked at where a round is checked.
 //!
 //! No image is used twice in a pass. So that this can be told of every round, one round is open at a time,
-//! and one that ran out owes the state its lot ([`RoundReveal`]) before the next one is opened. One that is
-//! not shown within [`REVEAL_BLOCKS`] counts as a failed check of a member and is owed no longer: which image it
-//! used is then unknown, the one exception.
+//! and one that ran out owes the state its lot ([`RoundReveal`]) before the next one is opened. Nobody looks at
+//! a round that was not closed, so which of the drawn images it showed is not asked either: all of them are used
+//! up, or a false word would choose the next round's. A lot that is not shown within [`REVEAL_BLOCKS`] counts as
+//! a failed check of a member and is owed no longer: which images were used is then unknown, the one exception.
 //!
-//! Where none of the images drawn serves, a [`RoundSkip`] uses them and the number up, which is nobody's
-//! fault, at most [`MAX_SKIPS`] times in an epoch: it would else be a way to choose.
+//! Where none of the images drawn serves or can be had, a [`RoundSkip`] uses them and the number up, which is
+//! nobody's fault, at most [`MAX_SKIPS`] times in an epoch: it would else be a way to choose.
 
 use std::collections::BTreeMap;
 
@@ -204,12 +205,8 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         let Some(owed) = owed.filter(|owed| owed.seq == round.seq) else {
             return invalid(format!("round {round} owes nothing"));
         };
-        let skipped = usize::from(reveal.skipped);
-        if skipped >= limits::MAX_DRAWS {
-            return invalid(format!("round {round}: more images than a round draws"));
-        }
         let value = self.image_value(&round, &owed.key, owed.seed, &reveal.images)?;
-        self.use_images(&round, &value, skipped + 1)?;
+        self.use_images(&round, &value, limits::MAX_DRAWS)?;
         self.state.delete(key);
         Ok(())
     }
@@ -228,6 +225,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         self.use_images(&round, &value, limits::MAX_DRAWS)?;
         row.next += 1;
         row.skipped += 1;
+        row.passed += 1;
         self.put_sequence(&round, &row);
         Ok(())
     }
@@ -235,6 +233,22 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// Nothing is owed any more in a challenge; nobody is to blame.
     pub(crate) fn void_reveals(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
         Ok(self.state.delete_all(&unrevealed_of(challenge))?)
+    }
+
+    /// Who is not registered any more has no pass.
+    pub(crate) fn forget_passes(
+        &mut self,
+        challenge: ChallengeId,
+        registered: impl Fn(&Hotkey) -> bool,
+    ) -> Result<(), TxError> {
+        for (key, _) in self.state.scan(&used_of(challenge))? {
+            let validator = crate::state::hotkey_after(&used_of(challenge), &key);
+            if let Some(validator) = validator.filter(|v| !registered(v)) {
+                self.state.delete_all(&pages_of(challenge, &validator))?;
+                self.state.delete(key);
+            }
+        }
+        Ok(())
     }
 
     /// A challenge has another set: all passes begin anew.

@@ -11,7 +11,7 @@ use perturb_types::ChallengeId;
 use crate::execute::{Executor, TxError};
 use crate::genesis::{ChallengeSpec, GenesisError, MAX_CHALLENGES, Parameters};
 use crate::state::{
-    self, PARAMETERS, challenge_key, history_prefix, order_key, order_nonce, order_prefix, processed_prefix,
+    self, PARAMETERS, asked_prefix, challenge_key, history_prefix, order_key, order_nonce, order_prefix,
 };
 use crate::store::StateStore;
 use crate::tx::{Order, OwnerAction};
@@ -199,7 +199,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         self.forget_outliers(id)?;
         self.forget_images(id)?;
         self.state.delete_all(&history_prefix(id))?;
-        self.state.delete_all(&processed_prefix(id))?;
+        self.state.delete_all(&asked_prefix(id))?;
         self.state.delete(challenge_key(id));
         Ok(())
     }

@@ -67,12 +67,18 @@ pub struct Lots {
 }
 
 impl Lots {
-    /// Draws for a round.
+    /// Draws for a round that follows one that was opened.
     #[must_use]
     pub fn draw(pair: &RoundPair, network: &NetworkId, seed: Digest, round: &RoundId) -> Self {
-        let of = |purpose| Draw { purpose, challenge: round.challenge, seed, seq: round.seq };
-        let (_, miners) = pair.draw(network, &of(Purpose::Miners));
-        let (value, images) = pair.draw(network, &of(Purpose::Image));
+        Self::draw_for(pair, network, seed, round, round.seq)
+    }
+
+    /// Draws for a round whose miners the lot of another number draws ([`state::SeqRow::miners_number`]).
+    #[must_use]
+    pub fn draw_for(pair: &RoundPair, network: &NetworkId, seed: Digest, round: &RoundId, miners: u64) -> Self {
+        let of = |purpose, seq| Draw { purpose, challenge: round.challenge, seed, seq };
+        let (_, miners) = pair.draw(network, &of(Purpose::Miners, miners));
+        let (value, images) = pair.draw(network, &of(Purpose::Image, round.seq));
         Self { miners, images, value }
     }
 }

@@ -28,7 +28,7 @@
 //! | `draws` | [`crate::draw::DrawRow`] |
 //! | `seeds` | [`crate::seeds::SeedsRow`] |
 //! | `round-key/{epoch}/{hotkey}` | the round key with which a member draws |
-//! | `processed/{challenge}/{miner}` | answers counted of it, the most of any validator |
+//! | `asked/{challenge}/{miner}` | [`AskedRow`] |
 //! | `used/{challenge}/{validator}` | [`perturb_challenge::used::Used`] |
 //! | `page/{challenge}/{validator}/{page}` | [`perturb_challenge::used::Page`] |
 //! | `unrevealed/{challenge}/{validator}` | [`crate::images::UnrevealedRow`] |
@@ -91,6 +91,26 @@ pub struct SeqRow {
     pub skipped: u32,
     /// Whether the last one is open.
     pub open: bool,
+    /// Rounds skipped since the last opening.
+    pub passed: u32,
+}
+
+impl SeqRow {
+    /// The number whose lot draws the miners of the next opening. A skip changes the images alone: it would else
+    /// choose the miners as well.
+    #[must_use]
+    pub const fn miners_number(&self) -> u64 {
+        self.next.saturating_sub(self.passed as u64)
+    }
+}
+
+/// A miner in the draws of a challenge. Without a row it was there when the challenge or the network began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct AskedRow {
+    /// The epoch that began when a snapshot had it first.
+    pub since: u64,
+    /// Answers counted of it, the most of any validator.
+    pub processed: u64,
 }
 
 /// An opened round.
@@ -295,19 +315,19 @@ pub fn round_key_epoch(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(*key.strip_prefix(round_keys_prefix())?.first_chunk()?))
 }
 
-/// Prefix of how many answers were counted of the miners of a challenge.
-pub fn processed_prefix(id: ChallengeId) -> Vec<u8> {
-    key(&[b"processed/", &id.0.to_be_bytes(), b"/"])
+/// Prefix of the miners in the draws of a challenge.
+pub fn asked_prefix(id: ChallengeId) -> Vec<u8> {
+    key(&[b"asked/", &id.0.to_be_bytes(), b"/"])
 }
 
-/// Key of how many answers were counted of a miner.
-pub fn processed_key(id: ChallengeId, miner: &Hotkey) -> Vec<u8> {
-    key(&[&processed_prefix(id), &miner.0])
+/// Key of a miner in the draws of a challenge.
+pub fn asked_key(id: ChallengeId, miner: &Hotkey) -> Vec<u8> {
+    key(&[&asked_prefix(id), &miner.0])
 }
 
 /// The miner of such a key.
-pub fn processed_miner(id: ChallengeId, key: &[u8]) -> Option<Hotkey> {
-    hotkey_after(&processed_prefix(id), key)
+pub fn asked_miner(id: ChallengeId, key: &[u8]) -> Option<Hotkey> {
+    hotkey_after(&asked_prefix(id), key)
 }
 
 /// Prefix of the passes over a challenge's set.

@@ -73,7 +73,7 @@ fn image_draw() -> Draw {
 }
 
 fn reveal() -> Signed<RoundReveal> {
-    let reveal = RoundReveal { round: round(), images: lots().images, skipped: 1 };
+    let reveal = RoundReveal { round: round(), images: lots().images };
     Signed::sign(&consensus(1), &NET, reveal)
 }
 

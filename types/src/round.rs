@@ -326,15 +326,14 @@ impl Payload for RoundResult {
     const MAX_BYTES: usize = limits::MAX_ROUND_RESULT_BYTES;
 }
 
-/// Which images a round has used that was never closed: owed before the next one is opened.
+/// What drew the images of a round that was never closed, all of which are used up: owed before the next one is
+/// opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub struct RoundReveal {
     /// The round.
     pub round: RoundId,
     /// What drew its images.
     pub images: Lot,
-    /// How many of them were passed over.
-    pub skipped: u16,
 }
 
 impl Payload for RoundReveal {
@@ -404,7 +403,7 @@ mod tests {
         let commit = AnswerCommit { commit: Digest([1; 32]), signature: [2; 64] };
         let commits = RoundCommits { round: round(), commits: vec![Some(commit); limits::MAX_ROUND_MINERS] };
         assert!(encode::encode(&commits).len() <= RoundCommits::MAX_BYTES);
-        let reveal = RoundReveal { round: round(), images: lot(), skipped: 1 };
+        let reveal = RoundReveal { round: round(), images: lot() };
         assert!(encode::encode(&reveal).len() <= RoundReveal::MAX_BYTES);
         let skip = RoundSkip { round: round(), epoch: 1, images: lot() };
         assert!(encode::encode(&skip).len() <= RoundSkip::MAX_BYTES);

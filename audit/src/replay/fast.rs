@@ -14,6 +14,7 @@ use perturb_challenge::history::pushes;
 use perturb_challenge::rules::judge_round;
 use perturb_ledger::epoch::{EpochRecord, MinerRecord};
 use perturb_ledger::genesis::MAX_CHALLENGES;
+use perturb_ledger::images::MAX_SKIPS;
 use perturb_ledger::reputation::Reputation;
 use perturb_ledger::spot::FreshRow;
 use perturb_ledger::state::{
@@ -57,7 +58,7 @@ pub struct Fast {
     pub(crate) specs: BTreeMap<ChallengeId, ChallengeSpec>,
     pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
     opened: BTreeMap<RoundId, OpenRow>,
-    next: BTreeMap<(ChallengeId, Hotkey), u64>,
+    next: BTreeMap<(ChallengeId, Hotkey), SeqRow>,
     /// The miners of the records of the epoch before: what they came to may be kept.
     pub(crate) last: BTreeMap<ChallengeId, Vec<MinerRecord>>,
     pub(crate) height: u64,
@@ -153,7 +154,7 @@ impl Fast {
         for (key, value) in under(rows, prefix) {
             let Some((validator, _)) = owner(prefix, key) else { continue };
             let row: SeqRow = state::parse(key, value)?;
-            self.next.insert((id, validator), row.next);
+            self.next.insert((id, validator), row);
         }
         Ok(())
     }
@@ -218,17 +219,20 @@ impl Fast {
     }
 
     /// A round that begins or is skipped: it takes the next number, and none is open.
-    fn take_number(&mut self, round: &RoundId) -> Result<(), String> {
+    fn take_number(&mut self, round: &RoundId) -> Result<&mut SeqRow, String> {
         let of = |r: &RoundId| (r.challenge, r.validator);
         if self.opened.keys().any(|other| of(other) == of(round)) {
             return Err(format!("round {round}: the one before is open"));
         }
-        let next = self.next.entry(of(round)).or_default();
-        if round.seq != *next {
-            return Err(format!("round {round}: the next number is {next}"));
+        let row = self.next.entry(of(round)).or_default();
+        if round.seq != row.next {
+            return Err(format!("round {round}: the next number is {}", row.next));
         }
-        *next += 1;
-        Ok(())
+        if row.epoch != self.meta.epoch {
+            (row.epoch, row.opened, row.skipped) = (self.meta.epoch, 0, 0);
+        }
+        row.next += 1;
+        Ok(row)
     }
 
     fn reveal(&mut self, envelope: &Envelope) -> Result<(), String> {
@@ -243,7 +247,9 @@ impl Fast {
         self.member(&envelope.signer, &skip.round.validator)?;
         let spec = self.spec(skip.round.challenge)?;
         self.lots.skip(&skip, &spec)?;
-        self.take_number(&skip.round)
+        let row = self.take_number(&skip.round)?;
+        (row.skipped, row.passed) = (row.skipped.saturating_add(1), row.passed.saturating_add(1));
+        if row.skipped > MAX_SKIPS { Err(format!("round {}: skipped too often", skip.round)) } else { Ok(()) }
     }
 
     fn open(&mut self, envelope: &Envelope) -> Result<Effect, String> {
@@ -251,8 +257,14 @@ impl Fast {
         let round = open.round;
         self.member(&envelope.signer, &round.validator)?;
         let spec = self.spec(round.challenge)?;
-        self.take_number(&round)?;
-        let (key, seed, miners) = self.lots.open(&open, &spec, &self.neurons)?;
+        let most = self.parameters.max_rounds_per_epoch;
+        let row = self.take_number(&round)?;
+        row.opened = row.opened.saturating_add(1);
+        if row.opened > most {
+            return Err(format!("round {round}: more than {most} rounds in the epoch"));
+        }
+        let number = round.seq.saturating_sub(u64::from(std::mem::take(&mut row.passed)));
+        let (key, seed, miners) = self.lots.open(&open, &spec, &self.neurons, number)?;
         let row = OpenRow {
             open: encode::digest(Domain::RoundOpen, &self.network, &envelope.payload),
             image: open.image,
@@ -365,7 +377,7 @@ impl Fast {
                 self.checks.forget_outliers(*id);
                 self.lots.void(*id);
                 self.lots.forget(*id);
-                self.lots.forget_processed(*id);
+                self.lots.forget_asked(*id);
                 self.specs.remove(id);
             }
             Order::SetParameters(next) => {
@@ -406,6 +418,7 @@ impl Fast {
         self.settle_checks();
         let registered: BTreeSet<Hotkey> = snapshot.neurons.iter().map(|n| n.hotkey).collect();
         self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
+        self.lots.forget_departed(|validator| registered.contains(validator));
         self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
         let weights = self.records.iter().map(|(id, r)| (*id, r.weights.clone())).collect();
         self.neurons.clone_from(&snapshot.neurons);

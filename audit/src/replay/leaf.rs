@@ -169,6 +169,7 @@ fn fields(key: &[u8], value: &[u8]) -> Option<Fields> {
                 field("epoch", row.epoch),
                 field("opened", row.opened),
                 field("open", row.open),
+                field("passed", row.passed),
             ]
         }),
         _ => None,

@@ -7,7 +7,7 @@ use perturb_challenge::sampling::{Candidate, sample};
 use perturb_challenge::used::Used;
 use perturb_ledger::images::{Pass, REVEAL_BLOCKS, UnrevealedRow};
 use perturb_ledger::seeds::{self, SeedsRow};
-use perturb_ledger::state::{self, OpenRow, SEEDS};
+use perturb_ledger::state::{self, AskedRow, OpenRow, SEEDS};
 use perturb_ledger::store::Row;
 use perturb_ledger::{ChallengeSpec, Neuron, Pulse};
 use perturb_types::round::TransformSecret;
@@ -28,7 +28,7 @@ pub(crate) struct Lots {
     network: NetworkId,
     seeds: SeedsRow,
     keys: BTreeMap<(u64, Hotkey), RoundKey>,
-    processed: BTreeMap<(ChallengeId, Hotkey), u64>,
+    asked: BTreeMap<(ChallengeId, Hotkey), AskedRow>,
     passes: BTreeMap<Runner, Pass>,
     unrevealed: BTreeMap<Runner, UnrevealedRow>,
 }
@@ -50,7 +50,7 @@ impl Lots {
             network,
             seeds,
             keys: BTreeMap::new(),
-            processed: BTreeMap::new(),
+            asked: BTreeMap::new(),
             passes: BTreeMap::new(),
             unrevealed: BTreeMap::new(),
         };
@@ -58,9 +58,9 @@ impl Lots {
             let Some((epoch, hotkey)) = split(key, state::round_keys_prefix()) else { continue };
             this.keys.insert((u64::from_be_bytes(epoch), hotkey), state::parse(key, value)?);
         }
-        for (key, value) in under(rows, b"processed/") {
-            let Some((id, miner)) = split(key, b"processed/") else { continue };
-            this.processed.insert((ChallengeId(u16::from_be_bytes(id)), miner), state::parse(key, value)?);
+        for (key, value) in under(rows, b"asked/") {
+            let Some((id, miner)) = split(key, b"asked/") else { continue };
+            this.asked.insert((ChallengeId(u16::from_be_bytes(id)), miner), state::parse(key, value)?);
         }
         for (key, value) in under(rows, b"used/") {
             let Some((id, validator)) = split(key, b"used/") else { continue };
@@ -112,15 +112,20 @@ impl Lots {
         self.passes.retain(|(challenge, _), _| *challenge != id);
     }
 
+    /// Who is not registered any more has no pass.
+    pub fn forget_departed(&mut self, registered: impl Fn(&Hotkey) -> bool) {
+        self.passes.retain(|(_, validator), _| registered(validator));
+    }
+
     /// A challenge is gone.
-    pub fn forget_processed(&mut self, id: ChallengeId) {
-        self.processed.retain(|(challenge, _), _| *challenge != id);
+    pub fn forget_asked(&mut self, id: ChallengeId) {
+        self.asked.retain(|(challenge, _), _| *challenge != id);
     }
 
     /// So many answers of a miner were counted by a validator.
     pub fn count(&mut self, id: ChallengeId, miner: Hotkey, processed: u64) {
-        let most = self.processed.entry((id, miner)).or_default();
-        *most = (*most).max(processed);
+        let row = self.asked.entry((id, miner)).or_default();
+        row.processed = row.processed.max(processed);
     }
 
     fn draws_with(&self, epoch: u64, round: &RoundId) -> Result<(RoundKey, Digest), String> {
@@ -144,7 +149,7 @@ impl Lots {
         key.open(&self.network, &draw, lot).ok_or_else(|| format!("round {round}: a lot is none of its key"))
     }
 
-    /// Key, seed and miners of an opening.
+    /// Key, seed and miners of an opening, whose miners the lot of this number draws.
     ///
     /// # Errors
     /// What does not follow.
@@ -153,17 +158,18 @@ impl Lots {
         open: &RoundOpen,
         spec: &ChallengeSpec,
         neurons: &[Neuron],
+        number: u64,
     ) -> Result<(RoundKey, Digest, Vec<Hotkey>), String> {
         let round = open.round;
         let (key, seed) = self.draws_with(open.epoch, &round)?;
-        let value = self.value(Purpose::Miners, &round, (&key, seed), &open.miners)?;
-        let candidate = |n: &Neuron| Candidate {
-            uid: n.uid,
-            hotkey: n.hotkey,
-            coldkey: n.coldkey,
-            processed: self.processed.get(&(spec.id, n.hotkey)).copied().unwrap_or(0),
+        let of = RoundId { seq: number, ..round };
+        let value = self.value(Purpose::Miners, &of, (&key, seed), &open.miners)?;
+        let candidate = |n: &Neuron| {
+            let row = self.asked.get(&(spec.id, n.hotkey)).copied().unwrap_or_default();
+            let (uid, hotkey, coldkey, processed) = (n.uid, n.hotkey, n.coldkey, row.processed);
+            (row.since <= open.epoch).then_some(Candidate { uid, hotkey, coldkey, processed })
         };
-        let candidates: Vec<Candidate> = neurons.iter().filter(|n| !n.permit).map(candidate).collect();
+        let candidates: Vec<Candidate> = neurons.iter().filter(|n| !n.permit).filter_map(candidate).collect();
         let picked = sample(&spec.rules, &value, &candidates, usize::from(spec.miners_per_round));
         let miners: Vec<Hotkey> = picked.iter().filter_map(|i| Some(candidates.get(*i)?.hotkey)).collect();
         if miners.is_empty() { Err(format!("round {round} asks nobody")) } else { Ok((key, seed, miners)) }
@@ -172,6 +178,11 @@ impl Lots {
     fn use_up(&mut self, spec: &ChallengeSpec, validator: Hotkey, value: &[u8; 32], count: usize) -> Option<Vec<u64>> {
         let first = || Pass::new(Used::new(spec.source_len), BTreeMap::new());
         self.passes.entry((spec.id, validator)).or_insert_with(first).draw(&self.network, value, count)
+    }
+
+    fn use_all(&mut self, spec: &ChallengeSpec, round: &RoundId, value: &[u8; 32]) -> Result<(), String> {
+        let used = self.use_up(spec, round.validator, value, limits::MAX_DRAWS);
+        used.map(drop).ok_or_else(|| format!("round {round}: the used images contradict themselves"))
     }
 
     /// The images of a result; the value of their lot.
@@ -200,8 +211,7 @@ impl Lots {
         let row = self.unrevealed.remove(&(round.challenge, round.validator)).filter(|row| row.seq == round.seq);
         let row = row.ok_or_else(|| format!("round {round} owes nothing"))?;
         let value = self.value(Purpose::Image, &round, (&row.key, row.seed), &reveal.images)?;
-        self.use_up(spec, round.validator, &value, usize::from(reveal.skipped).saturating_add(1));
-        Ok(())
+        self.use_all(spec, &round, &value)
     }
 
     /// A round that was not opened.
@@ -212,7 +222,6 @@ impl Lots {
         let round = skip.round;
         let (key, seed) = self.draws_with(skip.epoch, &round)?;
         let value = self.value(Purpose::Image, &round, (&key, seed), &skip.images)?;
-        self.use_up(spec, round.validator, &value, limits::MAX_DRAWS);
-        Ok(())
+        self.use_all(spec, &round, &value)
     }
 }

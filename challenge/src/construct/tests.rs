@@ -140,12 +140,37 @@ fn who_looks_again_sees_whether_an_image_was_passed_over_rightly() {
             Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
         made.look_again(&(index, TransformSecret([0; 32])), tolerance, &Until::default())
     };
-    assert_eq!(look(SemanticRule::Exact, 1, 50_000).unwrap(), Skip::Wrongly, "a goldfish by a whole logit");
-    assert_eq!(look(SemanticRule::Exact, 1, 1_000_000).unwrap(), Skip::Rightly, "a device may see it otherwise");
-    assert_eq!(look(SemanticRule::Exact, 0, 50_000).unwrap(), Skip::Rightly, "a tench taken for a goldfish");
-    assert_eq!(look(SemanticRule::None, 5, 50_000).unwrap(), Skip::Rightly, "it cannot be read");
-    assert_eq!(look(SemanticRule::None, 0, 50_000).unwrap(), Skip::Wrongly, "any label serves");
+    assert_eq!(look(SemanticRule::Exact, 1, 50_000).unwrap(), Seen::Serves, "a goldfish by a whole logit");
+    assert_eq!(look(SemanticRule::Exact, 1, 1_000_000).unwrap(), Seen::Either, "a device may see it otherwise");
+    assert_eq!(look(SemanticRule::Exact, 0, 50_000).unwrap(), Seen::Fails, "a tench taken for a goldfish");
+    assert_eq!(look(SemanticRule::None, 5, 50_000).unwrap(), Seen::Fails, "it cannot be read");
+    assert_eq!(look(SemanticRule::None, 0, 50_000).unwrap(), Seen::Serves, "any label serves");
     assert!(look(SemanticRule::None, 7, 50_000).is_err(), "nobody can tell while the disk is away");
+}
+
+/// A language model: every validator's may say something else.
+struct Talks;
+
+impl Semantics for Talks {
+    fn name(&self) -> &str {
+        "talks"
+    }
+    fn compare(&self, _: u16, _: u16) -> Result<Meaning, SemanticsError> {
+        Ok(Meaning::Same)
+    }
+    fn repeatable(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_a_language_model_said_of_an_image_is_not_asked_again() {
+    let rules = rules(SemanticRule::Llm { model: "talks".into() });
+    let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
+    let made = Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Talks, wanted: &wanted };
+    let look = |index| made.look_again(&(index, TransformSecret([0; 32])), 50_000, &Until::default()).unwrap();
+    assert_eq!([0, 1].map(look), [Seen::Either, Seen::Either]);
+    assert_eq!([3, 5].map(look), [Seen::Fails, Seen::Fails], "no label, and not to be read: nobody was asked");
 }
 
 /// Cannot say anything about class 0.

@@ -216,7 +216,7 @@ impl Rules {
             emission: Emission::Top { shares: vec![700_000, 250_000, 30_000, 15_000, 5_000] },
             weights: WeightScheme::Emission,
             burn: 0,
-            transform: TransformRules { flip: true, crop: 16, brightness: 8, field: 24, cells: 4 },
+            transform: TransformRules { flip: true, crop: 16, brightness: 8, field: 24, cells: 8 },
         }
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ImageSource, SourceError, SourceImage};
 use crate::file;
-use crate::pixels::{Pixels, PngLimits};
+use crate::pixels::{DecodeError, Pixels, PngLimits};
 use crate::used::MAX_IMAGES;
 
 /// A folder of PNG files.
@@ -77,8 +77,10 @@ impl ImageSource for FolderSource {
         if Digest::of(&bytes) != *digest {
             return Err(SourceError::Changed { path: path.clone() });
         }
-        let decoded = Pixels::decode_png(&bytes, &self.limits);
-        let pixels = decoded.map_err(|error| SourceError::Png { path: path.clone(), error })?;
+        // The bytes are those of the fingerprint: everybody who has the set finds the same fault.
+        let of_set =
+            |error: DecodeError| SourceError::Image { set: path.display().to_string(), index, why: error.to_string() };
+        let pixels = Pixels::decode_png(&bytes, &self.limits).map_err(of_set)?;
         Ok(SourceImage { pixels, label: None })
     }
 }
@@ -87,6 +89,17 @@ impl ImageSource for FolderSource {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    #[test]
+    fn an_image_that_does_not_decode_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut png = Pixels::new(4, 3, vec![1; 36]).unwrap().encode_png().unwrap();
+        let data = png.windows(4).position(|w| w == b"IDAT").unwrap() + 6;
+        png[data] ^= 255;
+        std::fs::write(folder.path().join("a.png"), png).unwrap();
+        let set = FolderSource::open(folder.path(), PngLimits::default()).unwrap();
+        assert!(set.get(0).unwrap_err().one_image());
+    }
 
     #[test]
     fn a_folder_is_read_in_order_and_changes_are_noticed() {

@@ -8,6 +8,7 @@ use perturb_types::{Lot, RoundReveal, RoundSkip};
 use super::*;
 use crate::images::{self, MAX_SKIPS, REVEAL_BLOCKS};
 use crate::seeds::{self, Lots};
+use crate::state::{pages_of, used_key};
 use crate::store::StateStore;
 
 const SPEC: ChallengeId = ChallengeId(0);
@@ -45,12 +46,12 @@ impl World {
     /// The next round of a validator, and its lots as they are drawn now.
     fn draw(&self, v: usize) -> (RoundId, u64, Lots) {
         let validator = self.hotkey(v);
-        let seq = query::sequence(self.store(), SPEC, &validator).unwrap().next;
-        let round = RoundId { validator, challenge: SPEC, seq };
+        let row = query::sequence(self.store(), SPEC, &validator).unwrap();
+        let round = RoundId { validator, challenge: SPEC, seq: row.next };
         let (epoch, key, seed) = seeds::drawing(self.store(), &validator).unwrap().unwrap();
         let pairs = self.net.keys.iter().chain(&self.others).map(RoundPair::of);
         let pair = pairs.into_iter().find(|pair| pair.public() == key).unwrap();
-        (round, epoch, Lots::draw(&pair, &self.net.id(), seed, &round))
+        (round, epoch, Lots::draw_for(&pair, &self.net.id(), seed, &round, row.miners_number()))
     }
 
     fn upcoming(&self, v: usize, lots: &Lots) -> Vec<(u64, TransformSecret)> {
@@ -109,13 +110,13 @@ impl World {
         images
     }
 
-    fn reveal(&self, v: usize, skipped: u16) -> Transaction {
+    fn reveal(&self, v: usize) -> Transaction {
         let owed = query::unrevealed(self.store(), SPEC, &self.hotkey(v)).unwrap().unwrap();
         let round = RoundId { validator: self.hotkey(v), challenge: SPEC, seq: owed.seq };
         let pairs = self.net.keys.iter().chain(&self.others).map(RoundPair::of);
         let pair = pairs.into_iter().find(|pair| pair.public() == owed.key).unwrap();
         let images = Lots::draw(&pair, &self.net.id(), owed.seed, &round).images;
-        let reveal = RoundReveal { round, images, skipped };
+        let reveal = RoundReveal { round, images };
         Transaction::RoundReveal(Signed::sign(self.signer(v), &self.net.id(), reveal).into_envelope())
     }
 
@@ -135,6 +136,11 @@ impl World {
 
     /// An epoch closes; those given say that they are ready.
     fn close(&mut self, number: u64, index: u64, ready: &[usize]) {
+        self.close_with(number, index, ready, |_| true);
+    }
+
+    /// Closes the epoch with those neurons who stay.
+    fn close_with(&mut self, number: u64, index: u64, ready: &[usize], stays: impl Fn(&Hotkey) -> bool) {
         let epoch = self.ls[0].head().epoch;
         let said = |v: &usize| {
             let key = query::registered_key(self.store(), &self.hotkey(*v)).unwrap().unwrap().key;
@@ -144,7 +150,9 @@ impl World {
         };
         let txs: Vec<_> = ready.iter().map(said).collect();
         let reference = reference(number, index);
-        let snapshot = Some(self.net.snapshot(reference.clone()));
+        let mut snapshot = self.net.snapshot(reference.clone());
+        snapshot.neurons.retain(|n| stays(&n.hotkey));
+        let snapshot = Some(snapshot);
         let input = ProposalInput { snapshot, reference, ..self.net.input(&self.ls[0], txs) };
         self.certified(input);
     }
@@ -180,7 +188,7 @@ impl World {
     }
 }
 
-/// The network's promise, told from blocks alone: over three passes, with images passed over, a round that
+/// The network's promise, told from blocks alone: over five passes, with images passed over, a round that
 /// ran out, a new key and a member that joins, no image is used twice in a pass, and all are used.
 #[test]
 fn no_image_is_used_twice_in_a_pass_and_its_last_ones_are_used_too() {
@@ -189,11 +197,11 @@ fn no_image_is_used_twice_in_a_pass_and_its_last_ones_are_used_too() {
     for seq in 0..9 {
         used.extend(w.round(0, usize::from(seq % 4 == 1)));
     }
-    // One runs out and is shown, with two images that were passed over.
+    // One runs out and is shown: all that it drew are used.
     let (_, lots) = w.opens(0);
-    used.extend(w.upcoming(0, &lots).into_iter().take(3).map(|(image, _)| image));
+    used.extend(w.upcoming(0, &lots).into_iter().map(|(image, _)| image));
     w.run_out();
-    let reveal = w.reveal(0, 2);
+    let reveal = w.reveal(0);
     assert_eq!(w.step(vec![reveal]), 1);
     // Another key, and a fifth member; the old pair draws until the pulse is there.
     let next = ConsensusPair::from_seed(&[77; 32]);
@@ -209,7 +217,7 @@ fn no_image_is_used_twice_in_a_pass_and_its_last_ones_are_used_too() {
     }
     w.pulses();
     assert_eq!(w.active(), 1, "the new key draws now");
-    while used.len() < 36 {
+    while used.len() < 60 {
         used.extend(w.round(0, 0));
     }
     for pass in used.chunks(12) {
@@ -335,14 +343,13 @@ fn a_round_that_ran_out_owes_its_images_before_the_next_one_and_not_for_ever() {
     w.run_out();
     let early = w.ls[0].check_transaction(&second).unwrap_err();
     assert!(early.is_early() && early.to_string().contains("has not shown its images"), "{early}");
-    let reveal = w.reveal(0, 0);
+    let reveal = w.reveal(0);
     let Transaction::RoundReveal(envelope) = &reveal else { panic!() };
     let honest: RoundReveal = *envelope.clone().open::<RoundReveal>(&w.net.id()).unwrap();
     let said = |reveal: RoundReveal| {
         w.why(&Transaction::RoundReveal(Signed::sign(w.signer(0), &w.net.id(), reveal).into_envelope()))
     };
     assert!(said(RoundReveal { images: w.draw(0).2.images, ..honest }).contains("none of its key"));
-    assert!(said(RoundReveal { skipped: 32, ..honest }).contains("more images"));
     let foreign = Transaction::RoundReveal(Signed::sign(w.signer(1), &w.net.id(), honest).into_envelope());
     assert!(w.ls[0].check_transaction(&foreign).is_err());
     assert_eq!(w.step(vec![reveal.clone()]), 1);
@@ -351,7 +358,7 @@ fn a_round_that_ran_out_owes_its_images_before_the_next_one_and_not_for_ever() {
     // The next one is never shown.
     w.opens(0);
     w.run_out();
-    let late = w.reveal(0, 0);
+    let late = w.reveal(0);
     for _ in 0..REVEAL_BLOCKS {
         assert_eq!(w.failed_checks(0), 0);
         w.step(vec![]);
@@ -359,6 +366,36 @@ fn a_round_that_ran_out_owes_its_images_before_the_next_one_and_not_for_ever() {
     assert_eq!(w.failed_checks(0), 1);
     assert!(w.why(&late).contains("owes nothing"));
     w.round(0, 0);
+}
+
+/// Nobody looks at a round that was not closed: which image it showed is its validator's word alone.
+#[test]
+fn a_reveal_leaves_nothing_to_choose() {
+    let mut w = World::new(|net| net.genesis.challenges[0].source_len = 1000);
+    let (_, lots) = w.opens(0);
+    let drawn: BTreeSet<u64> = w.upcoming(0, &lots).into_iter().map(|(image, _)| image).collect();
+    w.run_out();
+    let reveal = w.reveal(0);
+    assert_eq!(w.step(vec![reveal]), 1);
+    assert_eq!(drawn.len(), 32);
+    for _ in 0..30 {
+        assert!(w.round(0, 0).iter().all(|image| !drawn.contains(image)), "whatever was shown is used up");
+    }
+}
+
+#[test]
+fn who_is_no_longer_registered_leaves_no_pass() {
+    let mut w = World::new(|_| ());
+    w.round(0, 0);
+    w.round(1, 0);
+    let rows = |w: &World, v: usize| {
+        let of = |prefix: Vec<u8>| w.store().scan(&prefix).unwrap().len();
+        (of(used_key(SPEC, &w.hotkey(v))) == 1, of(pages_of(SPEC, &w.hotkey(v))))
+    };
+    assert_eq!((rows(&w, 0), rows(&w, 1)), ((true, 1), (true, 1)));
+    let gone = w.hotkey(0);
+    w.close_with(5, 1, &[1, 2, 3], |hotkey| *hotkey != gone);
+    assert_eq!((rows(&w, 0), rows(&w, 1)), ((false, 0), (true, 1)));
 }
 
 #[test]
@@ -425,4 +462,65 @@ fn another_set_begins_all_passes_anew_and_nothing_is_owed_of_the_old_one() {
         let pages = w.store().scan(b"page/").unwrap().len();
         assert_eq!(pages, 1);
     }
+}
+
+/// Nobody looks at a skip: it changes the images alone.
+#[test]
+fn a_skip_draws_no_other_miners() {
+    let mut w = World::new(|net| net.genesis.challenges[0].source_len = 1000);
+    w.round(0, 0);
+    let lot = w.draw(0).2.miners;
+    for _ in 0..2 {
+        let (round, epoch, lots) = w.draw(0);
+        let skip = RoundSkip { round, epoch, images: lots.images };
+        let skip = Transaction::RoundSkip(Signed::sign(w.signer(0), &w.net.id(), skip).into_envelope());
+        assert_eq!(w.step(vec![skip]), 1);
+        assert_eq!(w.draw(0).2.miners.point, lot.point);
+    }
+    let (round, epoch, lots) = w.draw(0);
+    let pair = RoundPair::of(&w.net.keys[0]);
+    let seed = seeds::drawing(w.store(), &w.hotkey(0)).unwrap().unwrap().2;
+    let redrawn = Lots::draw(&pair, &w.net.id(), seed, &round);
+    let open = RoundOpen { round, epoch, image: Digest([9; 32]), miners: redrawn.miners, opened_ms: 0 };
+    let open = Transaction::RoundOpen(Signed::sign(w.signer(0), &w.net.id(), open).into_envelope());
+    assert!(w.why(&open).contains("the lot of its miners is none of its key"));
+    assert_ne!(lots.miners.point, redrawn.miners.point);
+    w.round(0, 0);
+    assert_eq!(w.draw(0).0.seq, 4);
+    let seed = seeds::drawing(w.store(), &w.hotkey(0)).unwrap().unwrap().2;
+    let (round, _, lots) = w.draw(0);
+    assert_eq!(lots.miners.point, Lots::draw(&pair, &w.net.id(), seed, &round).miners.point, "its own again");
+}
+
+/// The active seed is known when a hotkey is made: one that comes first could be looked for.
+#[test]
+fn a_miner_registered_after_the_seed_is_not_drawn_by_it() {
+    let mut w = World::new(|_| ());
+    let new = w.net.miners[0].hotkey();
+    let is_asked = |w: &mut World| {
+        let (open, _) = w.opens(1);
+        let round = open.round;
+        let row = query::open_round(w.store(), SPEC, &round.validator, round.seq).unwrap().unwrap();
+        row.miners.contains(&new)
+    };
+    assert!(is_asked(&mut w), "it was there when the network began");
+    w.run_out();
+    w.close_with(5, 1, &[0, 1, 2, 3], |hotkey| *hotkey != new);
+    for _ in 0..6 {
+        w.step(vec![]);
+    }
+    w.pulses();
+    assert_eq!(w.active(), 1);
+    w.close(10, 2, &[0, 1, 2, 3]);
+    for _ in 0..REVEAL_BLOCKS {
+        w.step(vec![]);
+    }
+    assert_eq!(w.active(), 1);
+    assert!(!is_asked(&mut w), "it is registered, and came after the seed");
+    w.run_out();
+    w.pulses();
+    assert_eq!(w.active(), 2);
+    let reveal = w.reveal(1);
+    assert_eq!(w.step(vec![reveal]), 1);
+    assert!(is_asked(&mut w));
 }

@@ -4,8 +4,8 @@
 //! answers [SET] [ROUNDS] [KEPT] [MODEL] [CALL_US:FORWARD_US,…] [CROP:BRIGHTNESS:FIELD:CELLS …]
 //! ```
 //!
-//! ROUNDS transforms of each image of SET come, which is a folder of PNGs or SEED:IMAGES of the demo set. The library knows exactly which. For the very cut and side that
-//! came it has KEPT answers to other brightnesses and fields, and a change made for all of those; it has another
+//! ROUNDS transforms of each image of SET come, which is a folder of PNGs or SEED:IMAGES of the demo set. The
+//! library knows exactly which. For the very cut and side that came it has KEPT answers to other brightnesses and fields, and a change made for all of those; it has another
 //! change made for every transform of the image. What it has of every other cut and side is counted in what the
 //! library costs, and no time is spent on it here. Each is sent as it is, or gone on from. The last line knows the
 //! answer to the very transform, which no library has: what there is to gain at all.

@@ -1,6 +1,6 @@
 //! The newest agreed state, as the validator's services read it.
 
-use perturb_ledger::images::UnrevealedRow;
+use perturb_ledger::images::{MAX_SKIPS, UnrevealedRow};
 use perturb_ledger::{Genesis, StoreError, query, seeds};
 use perturb_storage::Database;
 use perturb_types::{ChallengeId, Hotkey};
@@ -15,6 +15,8 @@ pub struct RoundState {
     pub next_seq: u64,
     /// Whether this validator may open no further round in this epoch.
     pub at_cap: bool,
+    /// Whether it may skip another round in this epoch.
+    pub may_skip: bool,
     /// Whether its last round is open.
     pub open: bool,
     /// The round that ran out and whose images it has not shown.
@@ -57,15 +59,16 @@ impl Agreed {
         let db = &self.database;
         let meta = query::meta(db)?;
         let row = query::sequence(db, challenge, validator)?;
-        let opened = if row.epoch == meta.epoch { row.opened } else { 0 };
+        let (opened, skipped) = if row.epoch == meta.epoch { (row.opened, row.skipped) } else { (0, 0) };
         let drawing = seeds::drawing(db, validator)?;
         Ok(RoundState {
             epoch: meta.epoch,
             next_seq: row.next,
             at_cap: opened >= query::parameters(db)?.max_rounds_per_epoch,
+            may_skip: skipped < MAX_SKIPS,
             open: row.open,
             unrevealed: query::unrevealed(db, challenge, validator)?,
-            drawing: drawing.map(|(epoch, key, seed)| Drawing { epoch, seed, key }),
+            drawing: drawing.map(|(epoch, key, seed)| Drawing { epoch, seed, key, miners: row.miners_number() }),
             member: query::validators(db)?.by_hotkey(validator).is_some(),
             miners: query::snapshot(db)?.neurons.iter().filter(|n| !n.permit).count(),
         })

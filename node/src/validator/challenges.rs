@@ -20,6 +20,7 @@ use super::checks::Checks;
 use super::driver::DriverHandle;
 use super::evidence::{Evidence, Rooms};
 use super::rounds::{Counters, Rounds};
+use super::stuck::Stuck;
 use crate::keys::Signer;
 use crate::outside::{self, Outside};
 
@@ -132,6 +133,7 @@ fn prepare(shared: &Shared, spec: &ChallengeSpec, stop: &CancellationToken) -> R
     let labels = outside::labels(classifier.as_ref());
     let wanted = Wanted::new(&spec.rules, source.as_ref(), labels.as_ref()).map_err(|e| eyre!(e))?;
     let rounds = Rounds {
+        stuck: Stuck::default(),
         id: shared.id,
         challenge: spec.id,
         rules: spec.rules.clone(),

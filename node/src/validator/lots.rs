@@ -1,13 +1,11 @@
 //! What a validator draws for its next round, and what it owes of the one before.
 //!
 //! Nothing here is chosen: both lots of a round follow from its number, the agreed seed and the round key
-//! that the agreed state names. Drawing again gives the same, so a crash needs nothing but the number of
-//! images that were passed over, which is stored before the opening is sent.
+//! that the agreed state names. Drawing again gives the same, so a crash needs nothing.
 
 use color_eyre::eyre::{Result, eyre};
 use perturb_ledger::images::UnrevealedRow;
 use perturb_ledger::seeds::Lots;
-use perturb_storage::Database;
 use perturb_types::{ChallengeId, Digest, Hotkey, NetworkId, RoundId, RoundKey, RoundPair, RoundReveal};
 
 use crate::keys::Signer;
@@ -21,6 +19,8 @@ pub struct Drawing {
     pub seed: Digest,
     /// The validator's round key.
     pub key: RoundKey,
+    /// The number whose lot draws the next round's miners.
+    pub miners: u64,
 }
 
 fn pair(signer: &Signer, key: &RoundKey) -> Result<RoundPair> {
@@ -33,36 +33,21 @@ impl Drawing {
     /// # Errors
     /// The key is not here.
     pub fn lots(&self, signer: &Signer, network: &NetworkId, round: &RoundId) -> Result<Lots> {
-        Ok(Lots::draw(&pair(signer, &self.key)?, network, self.seed, round))
+        Ok(Lots::draw_for(&pair(signer, &self.key)?, network, self.seed, round, self.miners))
     }
-}
-
-fn key(challenge: ChallengeId) -> String {
-    format!("skipped/{challenge}")
-}
-
-/// Stores how many images a round passes over.
-///
-/// # Errors
-/// The disk.
-pub fn remember(database: &Database, round: &RoundId, skipped: u16) -> Result<()> {
-    Ok(database.put_row(&key(round.challenge), &(round.seq, skipped))?)
 }
 
 /// What shows which images a round that ran out has used.
 ///
 /// # Errors
-/// The disk, or the key is not here.
+/// The key is not here.
 pub fn reveal(
-    database: &Database,
     signer: &Signer,
     network: &NetworkId,
     (challenge, validator): (ChallengeId, Hotkey),
     owed: &UnrevealedRow,
 ) -> Result<RoundReveal> {
     let round = RoundId { validator, challenge, seq: owed.seq };
-    let stored = database.row::<(u64, u16)>(&key(challenge))?;
-    let skipped = stored.filter(|(seq, _)| *seq == owed.seq).map_or(0, |(_, skipped)| skipped);
     let images = Lots::draw(&pair(signer, &owed.key)?, network, owed.seed, &round).images;
-    Ok(RoundReveal { round, images, skipped })
+    Ok(RoundReveal { round, images })
 }

@@ -19,6 +19,7 @@ pub mod restore;
 pub mod rounds;
 pub mod rpc;
 pub mod snapshots;
+pub mod stuck;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod view;

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use color_eyre::eyre::{Context, Result, bail, eyre};
 use futures::future::join_all;
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::construct::{self, ConstructError, Constructed, Construction, Wanted};
+use perturb_challenge::construct::{self, Constructed, Construction, Wanted};
 use perturb_challenge::pace::Until;
 use perturb_challenge::pixels::Pixels;
 use perturb_challenge::rules::Rules;
@@ -47,6 +47,7 @@ use super::evidence::Rooms;
 use super::exchange::{Asking, Exchange};
 use super::lots::{self, Drawing};
 use super::pending;
+use super::stuck::Stuck;
 use crate::keys::Signer;
 
 /// Pause after a round that could not be run.
@@ -114,6 +115,8 @@ pub struct Rounds {
     pub driver: DriverHandle,
     /// What was done.
     pub counters: Arc<Counters>,
+    /// The round whose images cannot be had.
+    pub stuck: Stuck,
     /// In a drill: the images that its own miner wants others to be asked about.
     pub errands: Option<Errands>,
     /// The end.
@@ -204,7 +207,7 @@ impl Rounds {
             let round = RoundId { validator: self.me, challenge: self.challenge, seq: owed.seq };
             if state.member && !pending::waits(&self.database, &round)? {
                 let of = (self.challenge, self.me);
-                let reveal = lots::reveal(&self.database, &self.signer, &self.id, of, owed)?;
+                let reveal = lots::reveal(&self.signer, &self.id, of, owed)?;
                 let reveal = Signed::sign(&self.signer.pair()?, &self.id, reveal);
                 self.submit(&round, pending::REVEAL, Transaction::RoundReveal(reveal.into_envelope())).await?;
             }
@@ -225,7 +228,7 @@ impl Rounds {
 
     async fn round(&self, round: &RoundId, drawing: &Drawing, state: &RoundState) -> Result<bool> {
         let mut room = self.rooms.before_draw()?;
-        let Some(drawn) = self.draw(round, drawing).await? else { return Ok(false) };
+        let Some(drawn) = self.draw(round, drawing, state.may_skip).await? else { return Ok(false) };
         self.rooms.fit(&mut room, &drawn.made.pixels, &drawn.made.png, self.places.min(state.miners))?;
         let open = RoundOpen {
             round: *round,
@@ -237,7 +240,6 @@ impl Rounds {
         let open = Signed::sign(&self.signer.pair()?, &self.id, open);
         room.begin(round, state.epoch, self.driver.status().borrow().height);
         keep(&mut room, &drawn.made.png)?;
-        lots::remember(&self.database, round, drawn.made.skipped as u16)?;
         self.submit(round, pending::OPEN, Transaction::RoundOpen(open.envelope().clone())).await?;
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
 
@@ -288,8 +290,9 @@ impl Rounds {
         }
     }
 
-    /// Draws lots and makes the challenge; `None` where none of the images serves, and the round is skipped.
-    async fn draw(&self, round: &RoundId, drawing: &Drawing) -> Result<Option<Drawn>> {
+    /// Draws lots and makes the challenge; `None` where none of the images serves or they cannot be had, and the
+    /// round is skipped.
+    async fn draw(&self, round: &RoundId, drawing: &Drawing, may_skip: bool) -> Result<Option<Drawn>> {
         let construction = Construction {
             rules: &self.rules,
             source: self.source.as_ref(),
@@ -308,8 +311,11 @@ impl Rounds {
                 let image = Digest::of(&made.png);
                 Ok(Some(Drawn { lots, images, made, image }))
             }
-            Err(ConstructError::NoMatch { last }) => {
-                tracing::warn!(%round, %last, "none of its images serves: the round is skipped");
+            Err(error)
+                if error.none_serves()
+                    || error.of_images() && may_skip && self.stuck.again(round.seq, std::time::Instant::now()) =>
+            {
+                tracing::warn!(%round, %error, "the round is skipped");
                 let skip = RoundSkip { round: *round, epoch: drawing.epoch, images: lots.images };
                 let skip = Signed::sign(&self.signer.pair()?, &self.id, skip);
                 self.submit(round, pending::SKIP, Transaction::RoundSkip(skip.into_envelope())).await?;
@@ -334,11 +340,11 @@ impl Rounds {
         let begun = status.borrow().height;
         let last = begun + query::parameters(&self.database)?.open_round_blocks;
         loop {
+            // First: the number of a round that a block opens between the two is still to come.
+            let next = query::sequence(&self.database, round.challenge, &round.validator)?.next;
             match query::open_round(&self.database, round.challenge, &round.validator, round.seq)? {
                 Some(row) if shows(&row) => return Ok(row),
-                None if round.seq < query::sequence(&self.database, round.challenge, &round.validator)?.next => {
-                    bail!("round {round} is no longer open")
-                }
+                None if round.seq < next => bail!("round {round} is no longer open"),
                 None if !pending::waits(&self.database, round)? => bail!("the opening of round {round} is void"),
                 _ if status.borrow_and_update().height > last => bail!("no block has what round {round} waits for"),
                 _ => {}

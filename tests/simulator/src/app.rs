@@ -273,7 +273,7 @@ fn closing(
 fn reveal(cast: &Cast, me: usize, owed: &UnrevealedRow) -> Vec<u8> {
     let round = RoundId { validator: cast.hotkeys[me].hotkey(), challenge: CHALLENGE, seq: owed.seq };
     let images = Lots::draw(&RoundPair::of(&cast.pairs[me]), &cast.network, owed.seed, &round).images;
-    let reveal = Signed::sign(&cast.pairs[me], &cast.network, RoundReveal { round, images, skipped: 0 });
+    let reveal = Signed::sign(&cast.pairs[me], &cast.network, RoundReveal { round, images });
     encode::encode(&Transaction::RoundReveal(reveal.into_envelope()))
 }
 

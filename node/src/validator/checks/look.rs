@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::construct::{Construction, Skip, Wanted};
+use perturb_challenge::construct::{Construction, Seen, Wanted};
+use perturb_challenge::pace::Until;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::recheck::{self, Flaw, Recheck, needs_image};
 use perturb_challenge::semantics::Semantics;
@@ -22,6 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::evidence::{Evidence, gather};
 use crate::validator::rounds::until;
+
+/// How long all images that were drawn for a round may take. Apart from the patience with its validator: who is slow
+/// with answers would else leave no time to look at what it skipped.
+const DRAWN: Duration = Duration::from_secs(30);
 
 /// What looking came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,14 +108,14 @@ impl Looker {
         };
         let pngs = pngs?;
         let Ok(_turn) = self.model.acquire().await else { return Ok(Outcome::Unknown) };
-        Ok(tokio::task::block_in_place(|| match self.skips(&result, row, tolerance) {
+        Ok(tokio::task::block_in_place(|| match self.drawn(&result, row, tolerance, &until(DRAWN, &self.stop)) {
             Outcome::Holds => self.judge(&result, &clean, &pngs, tolerance),
             other => other,
         }))
     }
 
-    /// Whether the images before the one that was used were passed over rightly.
-    fn skips(&self, result: &RoundResult, row: &CheckRow, tolerance: u32) -> Outcome {
+    /// Whether the image that was used serves, and those drawn before it were passed over rightly.
+    fn drawn(&self, result: &RoundResult, row: &CheckRow, tolerance: u32, until: &Until) -> Outcome {
         let construction = Construction {
             rules: &self.spec.rules,
             source: self.source.as_ref(),
@@ -118,13 +123,15 @@ impl Looker {
             semantics: self.semantics.as_ref(),
             wanted: &self.wanted,
         };
-        for (attempt, image) in (0..).zip(&result.skipped) {
+        let used = result.skipped.len() as u64;
+        for (attempt, image) in (0..).zip(result.skipped.iter().chain([&result.source_index])) {
             let secret = TransformSecret::of(&self.id, &row.fresh.value, attempt);
-            match construction.look_again(&(*image, secret), tolerance.into(), &until(SOURCE, &self.stop)) {
-                Ok(Skip::Rightly) => {}
-                Ok(Skip::Wrongly) => return Outcome::Fails(Finding::Skipped),
+            match construction.look_again(&(*image, secret), tolerance.into(), until) {
+                Ok(Seen::Serves) if attempt < used => return Outcome::Fails(Finding::Skipped),
+                Ok(Seen::Fails) if attempt == used => return Outcome::Fails(Finding::ImageWrong),
+                Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(round = %result.round, %error, "its skipped images cannot be looked at now");
+                    tracing::warn!(round = %result.round, %error, "its images cannot be looked at now");
                     return Outcome::Unknown;
                 }
             }

@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use perturb_challenge::classifier::ClassifierError;
+use perturb_challenge::construct::Wanted;
 use perturb_challenge::pixels::Pixels;
-use perturb_challenge::rules::{Rules, TransformRules};
+use perturb_challenge::rules::{Rules, SemanticRule, TransformRules};
 use perturb_challenge::semantics::Exact;
+use perturb_challenge::semantics::labels::Labels;
 use perturb_challenge::source::{DemoSource, SourceError, SourceImage};
 use perturb_challenge::verify::{Verdict, verify_batch};
 use perturb_ledger::genesis::Aggregation;
@@ -36,7 +38,7 @@ impl Classifier for Odd {
     }
 }
 
-/// An image set all of whose values are even.
+/// An image set all of whose values are even, so that the model says class 0; every other label is class 1.
 struct Even(DemoSource);
 
 impl ImageSource for Even {
@@ -46,9 +48,13 @@ impl ImageSource for Even {
     fn len(&self) -> u64 {
         self.0.len()
     }
+    fn label_names(&self) -> Vec<String> {
+        ["tench", "goldfish"].map(str::to_owned).into()
+    }
     fn get(&self, index: u64) -> Result<SourceImage, SourceError> {
         let mut image = self.0.get(index)?;
         image.pixels.rgb.iter_mut().for_each(|v| *v = (*v & !1).clamp(20, 220));
+        image.label = Some((index % 2) as u16);
         Ok(image)
     }
 }
@@ -160,6 +166,30 @@ async fn honest_rounds_hold_and_what_was_invented_fails() {
     }
     let fails = |finding| Outcome::Fails(finding);
     assert_eq!(found, [Outcome::Holds, fails(Finding::Measurement), fails(Finding::Stated)]);
+}
+
+/// Which of the drawn images is the round's is no choice: neither one that serves is passed over, nor is one used
+/// that does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_uses_an_image_that_does_not_serve_fails_its_check() {
+    let mut looker = looker();
+    looker.spec.rules.semantic = SemanticRule::Exact;
+    looker.wanted = Wanted::new(&looker.spec.rules, looker.source.as_ref(), Some(&Labels::imagenet())).unwrap();
+    let mut given = Given::default();
+    let (serves, wrong, skips) = (round(1, 2), round(2, 3), round(3, 4));
+    let rows = [serves, wrong, skips].map(|round| given.add(&looker, round, &[40]));
+    given.results.get_mut(&serves).unwrap().skipped = vec![5, 7];
+    given.results.get_mut(&skips).unwrap().skipped = vec![5, 6];
+    let given = Arc::new(given);
+    let mut found = Vec::new();
+    for (round, row) in [serves, wrong, skips].iter().zip(&rows) {
+        found.push(looker.look(&given, round, row, 50_000, PATIENCE).await.unwrap());
+    }
+    assert_eq!(
+        found,
+        [Outcome::Holds, Outcome::Fails(Finding::ImageWrong), Outcome::Fails(Finding::Skipped)],
+        "5 and 7 are taken for another class, and so is 3; 6 is not"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

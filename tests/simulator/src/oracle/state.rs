@@ -7,6 +7,7 @@ use perturb_ledger::tx::Readiness;
 use perturb_ledger::verdict::CheckVerdict;
 use perturb_ledger::{Block, Snapshot, Transaction, query};
 use perturb_types::encode::Domain;
+use perturb_types::limits::MAX_DRAWS;
 use perturb_types::round::{RoundCommits, RoundOpen, RoundResult, RoundReveal};
 use perturb_types::{Digest, Hotkey, RoundId, encode};
 
@@ -124,10 +125,12 @@ impl StateOracle {
                     };
                     let len = cast.genesis.challenges[0].source_len;
                     let pass = self.passes.entry(reveal.round.validator).or_default();
-                    if pass.0.len() as u64 + pass.1 >= len {
-                        *pass = Default::default();
+                    for _ in 0..MAX_DRAWS {
+                        if pass.0.len() as u64 + pass.1 >= len {
+                            *pass = Default::default();
+                        }
+                        pass.1 += 1;
                     }
-                    pass.1 += 1;
                 }
                 Transaction::CheckVerdict(e) => {
                     let Ok(v) = encode::decode::<CheckVerdict>("verdict", &e.payload, e.payload.len()) else {
