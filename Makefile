@@ -80,6 +80,8 @@ localnet: build
 		$(if $(filter 1,$(COMMIT_REVEAL)),--commit-reveal)
 
 test: build
+	@# The fuzzer has a lock file of its own, which would else fall behind unseen.
+	@cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/libfuzzer/Cargo.toml >/dev/null
 	cargo nextest run --workspace --all-targets --locked
 
 scenarios: build
