@@ -19,6 +19,7 @@
 //! green plus blue. Millionths are rounded to the nearest, halves upwards, and kept within 0 and 1.
 
 use perturb_types::Millionths;
+use pulp::{Simd, WithSimd};
 
 use crate::pixels::{CHANNELS, Pixels};
 
@@ -52,6 +53,7 @@ impl Row {
     }
 
     /// Adds (`sign` 1) or takes away (−1) an image row, behind the left padding.
+    #[inline(always)]
     fn update(&mut self, x: &[u8], y: &[u8], sign: i32) {
         let [sx, sy, products, squares] = self.0.each_mut().map(|sums| sums[PADDING..].iter_mut());
         for ((((sx, sy), (products, squares)), x), y) in sx.zip(sy).zip(products.zip(squares)).zip(x).zip(y) {
@@ -64,6 +66,7 @@ impl Row {
     }
 
     /// Sums over the windows of this row of column sums, into `windows`; `pairs` is room to work in.
+    #[inline(always)]
     fn slide(&self, pairs: &mut [i32], windows: &mut Self) {
         for (columns, out) in self.0.iter().zip(&mut windows.0) {
             for ((pair, a), b) in pairs.iter_mut().zip(columns).zip(&columns[CHANNELS..]) {
@@ -78,6 +81,7 @@ impl Row {
     }
 
     /// The quotients of a row of window sums.
+    #[inline(always)]
     fn quotients(&self, out: &mut [f64]) {
         let [x, y, products, squares] = self.0.each_ref().map(|sums| sums.iter());
         for ((out, (x, y)), (products, squares)) in out.iter_mut().zip(x.zip(y)).zip(products.zip(squares)) {
@@ -92,36 +96,50 @@ impl Row {
     }
 }
 
+/// The mean over all windows of two images of the same shape, compiled for what vectors there are. No product is
+/// fused with a sum, and sums go in one order: the bits are the same without vectors.
+struct Mean<'a>(&'a Pixels, &'a Pixels);
+
+impl WithSimd for Mean<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        let Self(a, b) = self;
+        let len = a.width as usize * CHANNELS;
+        let (x, y): (Vec<&[u8]>, Vec<&[u8]>) = (a.rgb.chunks_exact(len).collect(), b.rgb.chunks_exact(len).collect());
+        let mut columns = Row::new(len + 2 * PADDING);
+        let mut windows = Row::new(len);
+        let mut pairs = vec![0; len + 2 * PADDING - CHANNELS];
+        let mut quotients = vec![0.0; len];
+        let mut totals = [0.0; CHANNELS];
+        for r in 0..REACH.min(x.len()) {
+            columns.update(x[r], y[r], 1);
+        }
+        for r in 0..x.len() {
+            if let (Some(x), Some(y)) = (x.get(r + REACH), y.get(r + REACH)) {
+                columns.update(x, y, 1);
+            }
+            if let Some(leaving) = r.checked_sub(REACH + 1) {
+                columns.update(x[leaving], y[leaving], -1);
+            }
+            columns.slide(&mut pairs, &mut windows);
+            windows.quotients(&mut quotients);
+            for pixel in quotients.chunks_exact(CHANNELS) {
+                totals.iter_mut().zip(pixel).for_each(|(total, q)| *total += q);
+            }
+        }
+        totals.iter().sum::<f64>() / a.rgb.len() as f64
+    }
+}
+
 /// SSIM of two images of the same shape; 0 where the shapes differ.
 #[must_use]
 pub fn ssim(a: &Pixels, b: &Pixels) -> Millionths {
     if !a.same_shape(b) || a.rgb.is_empty() {
         return Millionths::ZERO;
     }
-    let len = a.width as usize * CHANNELS;
-    let (x, y): (Vec<&[u8]>, Vec<&[u8]>) = (a.rgb.chunks_exact(len).collect(), b.rgb.chunks_exact(len).collect());
-    let mut columns = Row::new(len + 2 * PADDING);
-    let mut windows = Row::new(len);
-    let mut pairs = vec![0; len + 2 * PADDING - CHANNELS];
-    let mut quotients = vec![0.0; len];
-    let mut totals = [0.0; CHANNELS];
-    for r in 0..REACH.min(x.len()) {
-        columns.update(x[r], y[r], 1);
-    }
-    for r in 0..x.len() {
-        if let (Some(x), Some(y)) = (x.get(r + REACH), y.get(r + REACH)) {
-            columns.update(x, y, 1);
-        }
-        if let Some(leaving) = r.checked_sub(REACH + 1) {
-            columns.update(x[leaving], y[leaving], -1);
-        }
-        columns.slide(&mut pairs, &mut windows);
-        windows.quotients(&mut quotients);
-        for pixel in quotients.chunks_exact(CHANNELS) {
-            totals.iter_mut().zip(pixel).for_each(|(total, q)| *total += q);
-        }
-    }
-    let mean = totals.iter().sum::<f64>() / a.rgb.len() as f64;
+    let mean = pulp::Arch::new().dispatch(Mean(a, b));
     Millionths((mean * 1e6 + 0.5).floor().clamp(0.0, 1e6) as u32)
 }
 
@@ -213,6 +231,8 @@ mod tests {
             let expected = naive(&a, &b).max(0.0);
             prop_assert!((ssim(&a, &b).as_f64() - expected).abs() < 1.1e-6);
             prop_assert_eq!(ssim(&a, &b), ssim(&b, &a));
+            let (wide, plain) = (pulp::Arch::new().dispatch(Mean(&a, &b)), pulp::Arch::Scalar.dispatch(Mean(&a, &b)));
+            prop_assert_eq!(wide.to_bits(), plain.to_bits(), "in vectors and without");
         }
     }
 }
