@@ -32,6 +32,9 @@ const DEADLINE_MS: u32 = 2500;
 /// with other work to do does not decide who is first.
 const SPEED_MS: u32 = 10_000;
 
+/// Part of the rounds that are checked, millionths: with the usual one a run of minutes now and then draws none.
+const CHECK_RATE: u32 = 150_000;
+
 /// Blocks in which verdicts on a drawn round count: an epoch has some forty.
 const CHECK_WINDOW_BLOCKS: u64 = 10;
 
@@ -119,7 +122,7 @@ pub fn of(plan: &Plan, chain_genesis: Digest, snapshot: Snapshot) -> Result<Gene
                 precommit_ms: 1000,
                 precommit_delta_ms: 500,
             },
-            spot_checks: SpotChecks { window_blocks: CHECK_WINDOW_BLOCKS, ..SpotChecks::default() },
+            spot_checks: SpotChecks { rate: CHECK_RATE, window_blocks: CHECK_WINDOW_BLOCKS, ..SpotChecks::default() },
             reputation: Default::default(),
             min_work: MIN_WORK,
             proposal_age_ms: 5_000,
