@@ -29,8 +29,8 @@ use crate::transform::Transform;
 pub const TIME: Duration = Duration::from_secs(60);
 
 /// Bits that an answer's PNG may be longer than the clean image's for each channel value: one level up,
-/// down or not at all has 1.6, of which an ordinary encoder makes 2.8 where there was nothing before. An image that leaves less room under
-/// the limit for images is no challenge: nobody could send the answer to it.
+/// down or not at all has 1.6, of which an ordinary encoder makes 2.8 where there was nothing before. An
+/// image that leaves less room under the limit for images is no challenge: nobody could send the answer to it.
 pub const NOISE_BITS: u64 = 3;
 
 /// A challenge that could not be made.
@@ -66,7 +66,8 @@ impl ConstructError {
         matches!(self, Self::NoMatch { .. })
     }
 
-    /// Whether its images are at fault, not what looks at them: other images may be had.
+    /// Whether other images may be had where these were not: none of them serves, none came, or the time
+    /// ran out over them (a slow judge of meaning among the reasons).
     #[must_use]
     pub const fn of_images(&self) -> bool {
         matches!(self, Self::NoMatch { .. } | Self::Source(_) | Self::Late { .. })
@@ -126,22 +127,23 @@ pub struct Construction<'a> {
     pub wanted: &'a Wanted,
 }
 
-/// An image that serves if its label does.
-struct Prepared {
+/// An image that was drawn, transformed and encoded: it serves if its label does.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    index: u64,
     pixels: Pixels,
     png: Vec<u8>,
     /// The class that its label has to mean.
     wanted: Option<u16>,
 }
 
-/// What became of one image.
-enum Drawn {
-    Serves(Pixels, Vec<u8>, Row),
-    PassedOver(String),
+impl Prepared {
+    /// The transformed image.
+    #[must_use]
+    pub const fn pixels(&self) -> &Pixels {
+        &self.pixels
+    }
 }
-
-/// A classifier's logits for one image.
-type Row = Vec<f32>;
 
 /// What those who look at a round again find about an image that was drawn for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,12 +171,20 @@ impl Construction<'_> {
             if until.over() {
                 return Err(ConstructError::Late { last });
             }
-            match self.draw(*index, secret, until)? {
-                Drawn::Serves(pixels, png, row) => {
-                    let label = predict(&row, 0)?.class;
+            let image = match self.prepare(*index, secret, until)? {
+                Ok(image) => image,
+                Err(why) => {
+                    last = why;
+                    continue;
+                }
+            };
+            let label = predict(&self.row(&image)?, 0)?.class;
+            match self.means(&image, label, until)? {
+                Ok(()) => {
+                    let Prepared { pixels, png, .. } = image;
                     return Ok(Constructed { skipped, secret: *secret, pixels, png, label });
                 }
-                Drawn::PassedOver(why) => last = why,
+                Err(why) => last = why,
             }
         }
         Err(ConstructError::NoMatch { last })
@@ -186,50 +196,30 @@ impl Construction<'_> {
     ///
     /// # Errors
     /// What cannot be told now.
-    pub fn look_again(
-        &self,
-        (index, secret): &(u64, TransformSecret),
-        tolerance: i64,
-        until: &Until,
-    ) -> Result<Seen, ConstructError> {
-        let image = match self.prepare(*index, secret, until)? {
-            Ok(image) => image,
-            Err(_) => return Ok(Seen::Fails),
-        };
-        let Some(wanted) = image.wanted else { return Ok(Seen::Serves) };
+    pub fn look_again(&self, image: &Prepared, tolerance: i64, until: &Until) -> Result<Seen, ConstructError> {
+        if image.wanted.is_none() {
+            return Ok(Seen::Serves);
+        }
         if !self.semantics.repeatable() {
             return Ok(Seen::Either);
         }
         self.semantics.ready()?;
-        let row = self.row(&image)?;
+        let row = self.row(image)?;
         let label = predict(&row, 0)?.class;
         let of = |class: u16| row.get(usize::from(class)).copied().unwrap_or(f32::NEG_INFINITY);
-        let mut others = row.clone();
-        others.remove(usize::from(label));
-        let next = others.into_iter().fold(f32::NEG_INFINITY, f32::max);
+        let others = (0u16..).zip(&row).filter(|(class, _)| *class != label);
+        let next = others.fold(f32::NEG_INFINITY, |most, (_, z)| most.max(*z));
         if lead(of(label), next) <= tolerance {
             return Ok(Seen::Either);
         }
-        Ok(if self.means(*index, wanted, label, until)?.is_ok() { Seen::Serves } else { Seen::Fails })
+        Ok(if self.means(image, label, until)?.is_ok() { Seen::Serves } else { Seen::Fails })
     }
 
-    fn draw(&self, index: u64, secret: &TransformSecret, until: &Until) -> Result<Drawn, ConstructError> {
-        let image = match self.prepare(index, secret, until)? {
-            Ok(image) => image,
-            Err(why) => return Ok(Drawn::PassedOver(why)),
-        };
-        let row = self.row(&image)?;
-        if let Some(wanted) = image.wanted {
-            let label = predict(&row, 0)?.class;
-            if let Err(why) = self.means(index, wanted, label, until)? {
-                return Ok(Drawn::PassedOver(why));
-            }
-        }
-        Ok(Drawn::Serves(image.pixels, image.png, row))
-    }
-
-    /// The image transformed, or why it is passed over.
-    fn prepare(
+    /// Draws one image: transformed and encoded, or why it is passed over, on whatever machine.
+    ///
+    /// # Errors
+    /// The source has nothing now.
+    pub fn prepare(
         &self,
         index: u64,
         secret: &TransformSecret,
@@ -258,21 +248,22 @@ impl Construction<'_> {
             }
             Err(e) => return Ok(Err(format!("image {index}: {e}"))),
         };
-        Ok(Ok(Prepared { pixels, png, wanted }))
+        Ok(Ok(Prepared { index, pixels, png, wanted }))
     }
 
-    fn row(&self, image: &Prepared) -> Result<Row, ConstructError> {
+    fn row(&self, image: &Prepared) -> Result<Vec<f32>, ConstructError> {
         let rows = self.classifier.logits(&[&image.pixels])?;
         Ok(rows.into_iter().next().ok_or_else(|| ClassifierError("no logits for an image".into()))?)
     }
 
-    /// Whether a label means the wanted class; if not, why the image is passed over.
-    fn means(&self, index: u64, wanted: u16, label: u16, until: &Until) -> Result<Result<(), String>, ConstructError> {
+    /// Whether a label means the wanted class, where one is wanted; if not, why the image is passed over.
+    fn means(&self, image: &Prepared, label: u16, until: &Until) -> Result<Result<(), String>, ConstructError> {
+        let Some(wanted) = image.wanted else { return Ok(Ok(())) };
         match self.semantics.compare_until(wanted, label, until) {
             Ok(Meaning::Same) => Ok(Ok(())),
-            Ok(_) => Ok(Err(format!("image {index} of class {wanted} is taken for class {label}"))),
+            Ok(_) => Ok(Err(format!("image {} of class {wanted} is taken for class {label}", image.index))),
             Err(e) if e.away() => Err(e.into()),
-            Err(e) => Ok(Err(format!("image {index}: {e}"))),
+            Err(e) => Ok(Err(format!("image {}: {e}", image.index))),
         }
     }
 }

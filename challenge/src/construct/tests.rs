@@ -129,6 +129,15 @@ fn without_a_judge_there_is_no_challenge() {
     assert!(run(SemanticRule::None, &NotReady, 0).is_ok(), "nobody asks it");
 }
 
+/// What who looks again finds about an image of the set.
+fn look(made: &Construction<'_>, index: u64, tolerance: i64) -> Result<Seen, ConstructError> {
+    let until = Until::default();
+    match made.prepare(index, &TransformSecret([0; 32]), &until)? {
+        Ok(image) => made.look_again(&image, tolerance, &until),
+        Err(_) => Ok(Seen::Fails),
+    }
+}
+
 /// A round's validator passes images over that serve; others see that, but for what may be otherwise on
 /// their devices.
 #[test]
@@ -138,7 +147,7 @@ fn who_looks_again_sees_whether_an_image_was_passed_over_rightly() {
         let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
         let made =
             Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Exact, wanted: &wanted };
-        made.look_again(&(index, TransformSecret([0; 32])), tolerance, &Until::default())
+        look(&made, index, tolerance)
     };
     assert_eq!(look(SemanticRule::Exact, 1, 50_000).unwrap(), Seen::Serves, "a goldfish by a whole logit");
     assert_eq!(look(SemanticRule::Exact, 1, 1_000_000).unwrap(), Seen::Either, "a device may see it otherwise");
@@ -168,7 +177,7 @@ fn what_a_language_model_said_of_an_image_is_not_asked_again() {
     let rules = rules(SemanticRule::Llm { model: "talks".into() });
     let wanted = Wanted::new(&rules, &Numbers, Some(&Labels::imagenet())).unwrap();
     let made = Construction { rules: &rules, source: &Numbers, classifier: &Fishy, semantics: &Talks, wanted: &wanted };
-    let look = |index| made.look_again(&(index, TransformSecret([0; 32])), 50_000, &Until::default()).unwrap();
+    let look = |index| look(&made, index, 50_000).unwrap();
     assert_eq!([0, 1].map(look), [Seen::Either, Seen::Either]);
     assert_eq!([3, 5].map(look), [Seen::Fails, Seen::Fails], "no label, and not to be read: nobody was asked");
 }

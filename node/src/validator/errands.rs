@@ -3,7 +3,7 @@
 //! It opens its round with that image instead of the drawn one, and leaves the first good answer to its miner. The
 //! miner is bound by then: answers are shown only once nobody can do anything with them.
 
-use perturb_challenge::classifier::Classifier;
+use perturb_challenge::classifier::{Classifier, predict};
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_miner::drill::errands::Errands;
 use perturb_types::Digest;
@@ -15,9 +15,9 @@ pub(super) fn foreign(errands: &Errands, classifier: &dyn Classifier) -> Option<
     let png = errands.take()?;
     let pixels = Pixels::decode_png(&png, &PngLimits::default()).ok()?;
     let logits = classifier.logits(&[&pixels]).ok()?.pop()?;
-    let label = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]))?;
+    let label = predict(&logits, 0).ok()?.class;
     tracing::warn!(image = %Digest::of(&png), "a drill: this round asks about another validator's image");
-    Some((pixels, png, label as u16))
+    Some((pixels, png, label))
 }
 
 /// Leaves an answer to the own miner.

@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use color_eyre::eyre::Result;
 use perturb_challenge::classifier::Classifier;
-use perturb_challenge::construct::{Construction, Seen, Wanted};
+use perturb_challenge::construct::{Construction, Prepared, Seen, Wanted};
 use perturb_challenge::pace::Until;
 use perturb_challenge::pixels::{Pixels, PngLimits};
 use perturb_challenge::recheck::{self, Flaw, Recheck, needs_image};
 use perturb_challenge::semantics::Semantics;
-use perturb_challenge::source::{ImageSource, SourceError};
-use perturb_challenge::transform::Transform;
+use perturb_challenge::source::ImageSource;
 use perturb_ledger::ChallengeSpec;
 use perturb_ledger::verdict::{CheckRow, Finding};
 use perturb_types::limits::{MAX_PNG_BYTES, answer_bytes};
@@ -24,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::evidence::{Evidence, gather};
 use crate::validator::rounds::until;
 
-/// How long all images that were drawn for a round may take. Apart from the patience with its validator: who is slow
-/// with answers would else leave no time to look at what it skipped.
+/// How long the images that were passed over may take to come, and then to be looked at. Apart from the
+/// patience with its validator: who is slow with answers would else leave no time to look at what it skipped.
 const DRAWN: Duration = Duration::from_secs(30);
 
 /// What looking came to.
@@ -95,43 +94,89 @@ impl Looker {
         let came = gather(evidence, &[row.fresh.image], round, MAX_PNG_BYTES, patience.image).await?;
         let left = patience.whole.saturating_sub(began.elapsed());
         let Some(png) = came.into_iter().flatten().next() else { return Ok(Outcome::Later(Finding::ImageMissing)) };
-        let clean = match tokio::task::block_in_place(|| self.clean(&result, &png)) {
-            Ok(clean) => clean,
+        let used = match tokio::task::block_in_place(|| self.used(&result, row, &png)) {
+            Ok(used) => used,
             Err(outcome) => return Ok(outcome),
         };
+        let clean = used.pixels();
         let wanted: Vec<Digest> = result.entries.iter().filter(|e| needs_image(e)).filter_map(|e| e.answer).collect();
-        let most = answer_bytes(clean.width, clean.height);
-        let fetched = gather(evidence, &wanted, round, most, patience.image);
+        let fetched = gather(evidence, &wanted, round, answer_bytes(clean.width, clean.height), patience.image);
         // Whoever withholds by being slow withholds.
         let Ok(pngs) = tokio::time::timeout(left, fetched).await else {
             return Ok(Outcome::Later(Finding::AnswerMissing));
         };
         let pngs = pngs?;
+        // Before the turn is waited for: a slow source holds nobody's model up.
+        let fetching = until(DRAWN, &self.stop);
+        let passed = match tokio::task::block_in_place(|| self.passed_over(&result, row, &fetching)) {
+            Ok(passed) => passed,
+            Err(outcome) => return Ok(outcome),
+        };
         let Ok(_turn) = self.model.acquire().await else { return Ok(Outcome::Unknown) };
-        Ok(tokio::task::block_in_place(|| match self.drawn(&result, row, tolerance, &until(DRAWN, &self.stop)) {
-            Outcome::Holds => self.judge(&result, &clean, &pngs, tolerance),
+        Ok(tokio::task::block_in_place(|| match self.drawn(&passed, &used, tolerance) {
+            Outcome::Holds => self.judge(&result, clean, &pngs, tolerance),
             other => other,
         }))
     }
 
-    /// Whether the image that was used serves, and those drawn before it were passed over rightly.
-    fn drawn(&self, result: &RoundResult, row: &CheckRow, tolerance: u32, until: &Until) -> Outcome {
-        let construction = Construction {
+    fn construction(&self) -> Construction<'_> {
+        Construction {
             rules: &self.spec.rules,
             source: self.source.as_ref(),
             classifier: self.classifier.as_ref(),
             semantics: self.semantics.as_ref(),
             wanted: &self.wanted,
-        };
-        let used = result.skipped.len() as u64;
-        for (attempt, image) in (0..).zip(result.skipped.iter().chain([&result.source_index])) {
-            let secret = TransformSecret::of(&self.id, &row.fresh.value, attempt);
-            match construction.look_again(&(*image, secret), tolerance.into(), until) {
-                Ok(Seen::Serves) if attempt < used => return Outcome::Fails(Finding::Skipped),
-                Ok(Seen::Fails) if attempt == used => return Outcome::Fails(Finding::ImageWrong),
+        }
+    }
+
+    /// An image that was drawn for a round, made again; nothing where it can serve nobody.
+    fn prepare(
+        &self,
+        row: &CheckRow,
+        (attempt, image): (u64, u64),
+        until: &Until,
+    ) -> Result<Option<Prepared>, Outcome> {
+        let secret = TransformSecret::of(&self.id, &row.fresh.value, attempt);
+        match self.construction().prepare(image, &secret, until) {
+            Ok(prepared) => Ok(prepared.ok()),
+            Err(error) => {
+                tracing::warn!(image, %error, "an image of a round cannot be looked at now");
+                Err(Outcome::Unknown)
+            }
+        }
+    }
+
+    /// The image that was used, where the miners got it.
+    fn used(&self, result: &RoundResult, row: &CheckRow, png: &[u8]) -> Result<Prepared, Outcome> {
+        let wrong = Outcome::Fails(Finding::ImageWrong);
+        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Err(wrong) };
+        if result.source_index >= self.source.len() {
+            return Err(wrong);
+        }
+        let drawn = (result.skipped.len() as u64, result.source_index);
+        match self.prepare(row, drawn, &until(SOURCE, &self.stop))? {
+            Some(used) if *used.pixels() == given => Ok(used),
+            // No honest round can have used an image that nobody can read.
+            _ => Err(wrong),
+        }
+    }
+
+    /// The images that were drawn before it, as far as they can be read.
+    fn passed_over(&self, result: &RoundResult, row: &CheckRow, until: &Until) -> Result<Vec<Prepared>, Outcome> {
+        let drawn = (0..).zip(result.skipped.iter().copied());
+        drawn.filter_map(|drawn| self.prepare(row, drawn, until).transpose()).collect()
+    }
+
+    /// Whether the image that was used serves, and none of those that were passed over.
+    fn drawn(&self, passed: &[Prepared], used: &Prepared, tolerance: u32) -> Outcome {
+        let until = until(DRAWN, &self.stop);
+        let wrong = passed.iter().map(|image| (image, Seen::Serves, Finding::Skipped));
+        for (image, wrong, finding) in wrong.chain([(used, Seen::Fails, Finding::ImageWrong)]) {
+            match self.construction().look_again(image, tolerance.into(), &until) {
+                Ok(seen) if seen == wrong => return Outcome::Fails(finding),
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(round = %result.round, %error, "its images cannot be looked at now");
+                    tracing::warn!(%error, "an image of a round cannot be looked at now");
                     return Outcome::Unknown;
                 }
             }
@@ -161,27 +206,6 @@ impl Looker {
             // Those that came are enough to say that it fails, never that it holds.
             recheck::Outcome::Holds | recheck::Outcome::Unknown if missing => Outcome::Later(Finding::AnswerMissing),
             other => other.into(),
-        }
-    }
-
-    /// The image that the miners got, where it is what it should be.
-    fn clean(&self, result: &RoundResult, png: &[u8]) -> Result<Pixels, Outcome> {
-        let wrong = Outcome::Fails(Finding::ImageWrong);
-        let Ok(given) = Pixels::decode_png(png, &PngLimits::default()) else { return Err(wrong) };
-        if result.source_index >= self.source.len() {
-            return Err(wrong);
-        }
-        let source = self.source.get_until(result.source_index, &until(SOURCE, &self.stop));
-        let expected =
-            source.map(|s| Transform::derive(&result.transform, &self.spec.rules.transform).apply(&s.pixels));
-        match expected.map_err(|error: SourceError| (error.one_image(), error)) {
-            Ok(expected) if given == expected => Ok(given),
-            // No honest round can have used an image that nobody can read.
-            Ok(_) | Err((true, _)) => Err(wrong),
-            Err((false, error)) => {
-                tracing::warn!(round = %result.round, %error, "a round cannot be checked now");
-                Err(Outcome::Unknown)
-            }
         }
     }
 }
