@@ -1,6 +1,7 @@
 //! Exact measurements of an answer against its clean image.
 
 use perturb_types::Measurement;
+use pulp::{Simd, WithSimd};
 
 use crate::pixels::Pixels;
 use crate::ssim;
@@ -24,29 +25,37 @@ pub fn measure(clean: &Pixels, adversarial: &Pixels) -> Result<Measurement, Shap
         let expected = (clean.width, clean.height);
         return Err(ShapeMismatch { expected, found: (adversarial.width, adversarial.height) });
     }
-    let mut m = differences(&clean.rgb, &adversarial.rgb);
+    let mut m = pulp::Arch::new().dispatch(Differences(&clean.rgb, &adversarial.rgb));
     m.ssim = ssim::ssim(clean, adversarial);
     Ok(m)
 }
 
-/// Everything but SSIM.
-fn differences(clean: &[u8], adversarial: &[u8]) -> Measurement {
-    /// Values whose squares fit 32 bits together (255²·2¹⁴ < 2³⁰), so that a loop stays in vectors.
-    const CHUNK: usize = 1 << 14;
-    let (mut level, mut sum_squares, mut changed) = (0u8, 0u64, 0u32);
-    for (clean, adversarial) in clean.chunks(CHUNK).zip(adversarial.chunks(CHUNK)) {
-        let (mut squares, mut moved) = (0u32, 0u32);
-        for (&a, &b) in clean.iter().zip(adversarial) {
-            let d = a.abs_diff(b);
-            level = level.max(d);
-            squares = squares.wrapping_add(u32::from(d).wrapping_mul(u32::from(d)));
-            moved = moved.wrapping_add(u32::from(d != 0));
+/// Everything but SSIM, of the clean values and as many others, compiled for what vectors there are.
+struct Differences<'a>(&'a [u8], &'a [u8]);
+
+impl WithSimd for Differences<'_> {
+    type Output = Measurement;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Measurement {
+        /// Values whose squares fit 32 bits together (255²·2¹⁴ < 2³⁰), so that a loop stays in vectors.
+        const CHUNK: usize = 1 << 14;
+        let Self(clean, adversarial) = self;
+        let (mut level, mut sum_squares, mut changed) = (0u8, 0u64, 0u32);
+        for (clean, adversarial) in clean.chunks(CHUNK).zip(adversarial.chunks(CHUNK)) {
+            let (mut squares, mut moved) = (0u32, 0u32);
+            for (&a, &b) in clean.iter().zip(adversarial) {
+                let d = a.abs_diff(b);
+                level = level.max(d);
+                squares = squares.wrapping_add(u32::from(d).wrapping_mul(u32::from(d)));
+                moved = moved.wrapping_add(u32::from(d != 0));
+            }
+            sum_squares += u64::from(squares);
+            changed += moved;
         }
-        sum_squares += u64::from(squares);
-        changed += moved;
+        let channels = u32::try_from(clean.len()).unwrap_or(u32::MAX);
+        Measurement { level, sum_squares, changed, channels, ..Measurement::default() }
     }
-    let channels = u32::try_from(clean.len()).unwrap_or(u32::MAX);
-    Measurement { level, sum_squares, changed, channels, ..Measurement::default() }
 }
 
 #[cfg(test)]

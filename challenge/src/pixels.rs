@@ -168,6 +168,20 @@ impl Pixels {
         self.rgb.len()
     }
 
+    /// Writes its levels as classifiers on a processor take them: three planes, red first, into `width·height·3`
+    /// values. Of an image that does not fit its sides, or more or less room, as many pixels as there are.
+    pub fn write_planes(&self, planes: &mut [f32]) {
+        let area = planes.len() / CHANNELS;
+        let (red, others) = planes.split_at_mut(area);
+        let (green, blue) = others.split_at_mut(area);
+        let to = red.iter_mut().zip(green).zip(blue);
+        for (pixel, ((red, green), blue)) in self.rgb.chunks_exact(CHANNELS).zip(to) {
+            *red = f32::from(pixel[0]);
+            *green = f32::from(pixel[1]);
+            *blue = f32::from(pixel[2]);
+        }
+    }
+
     /// Whether another image has the same sides; `false` where a buffer does not fit its sides.
     #[must_use]
     pub fn same_shape(&self, other: &Self) -> bool {
@@ -214,7 +228,7 @@ impl Pixels {
         bound.max_image_width = Some(limits.max_side);
         bound.max_image_height = Some(limits.max_side);
         bound.max_alloc = Some(limits.max_pixels.saturating_mul(CHANNELS as u64).saturating_add(1 << 20));
-        let decoder = PngDecoder::with_limits(Cursor::new(&essence), bound).map_err(data)?;
+        let decoder = PngDecoder::with_limits(Cursor::new(essence.as_ref()), bound).map_err(data)?;
         let expected = values(structure.width, structure.height);
         if decoder.total_bytes() != expected {
             return Err(DecodeError::Structure("the image data is not RGB".into()));

@@ -9,6 +9,8 @@
 //! An *answer* has nothing but these three kinds: whatever else it carried would be stored and sent by
 //! everybody who checks it.
 
+use std::borrow::Cow;
+
 use crate::pixels::{DecodeError, PngLimits};
 
 const SIGNATURE: [u8; 8] = [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a];
@@ -155,14 +157,17 @@ pub(crate) fn walk(bytes: &[u8], limits: &PngLimits, chunks: Chunks) -> Result<S
 }
 
 impl Structure {
-    /// The file with nothing but IHDR, image data and IEND.
-    pub(crate) fn essence(&self, bytes: &[u8]) -> Vec<u8> {
+    /// The file with nothing but IHDR, image data and IEND; copied only where it has more.
+    pub(crate) fn essence<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let image: usize = self.image_data.iter().map(|(a, b)| b - a).sum();
-        let mut out = Vec::with_capacity(8 + FRAME + 13 + image + FRAME);
         let ihdr = (0, 8 + FRAME + 13);
+        if ihdr.1 + image + FRAME == bytes.len() {
+            return Cow::Borrowed(bytes);
+        }
+        let mut out = Vec::with_capacity(ihdr.1 + image + FRAME);
         for (from, to) in [ihdr].iter().chain(&self.image_data).chain([&self.end]) {
             out.extend_from_slice(bytes.get(*from..*to).unwrap_or_default());
         }
-        out
+        Cow::Owned(out)
     }
 }
