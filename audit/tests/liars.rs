@@ -9,6 +9,7 @@ use perturb_audit::replay::{self, Engine, Fast, Mode};
 use perturb_audit::source::Ask;
 use perturb_audit::{AuditError, History, Nodes, TrustAnchor, Verdict, root, round};
 use perturb_ledger::archive::Archive;
+use perturb_ledger::images::MAX_SKIPS;
 use perturb_ledger::tx::Order;
 use perturb_ledger::{Block, Certificate, Commit, Effect, Pulse, Receipt, Transaction};
 use perturb_types::round::TransformSecret;
@@ -65,6 +66,37 @@ fn a_pulse_that_nothing_waits_for_shows_in_both_replays() {
         let difference = replayed.difference.unwrap();
         assert_eq!(difference.height, 1);
         assert!(difference.recomputed.contains("nothing waits"), "{}", difference.recomputed);
+    }
+}
+
+/// What both replays say of a block to which a quorum added transactions that execute no more.
+fn added(mut w: World, more: Vec<Transaction>) -> [String; 2] {
+    w.lie(false, |commit| {
+        let receipts = more.iter().map(|_| Receipt { transaction: Digest([0; 32]), effect: Effect::Applied });
+        commit.receipts.extend(receipts);
+        commit.block.body.transactions.extend(more);
+    });
+    w.close(vec![]);
+    let history = History::load(&w.anchor(), Ask(&w.node())).unwrap();
+    [Mode::Exact, Mode::Fast].map(|mode| {
+        let replayed = replay::replay(&history, &w.genesis, Ask(&w.node()), 0, mode).unwrap();
+        replayed.difference.unwrap().recomputed
+    })
+}
+
+#[test]
+fn a_quorum_lets_nobody_choose_among_rounds() {
+    let w = World::new();
+    let skips = (0..=u64::from(MAX_SKIPS)).map(|seq| w.skip(2, seq)).collect();
+    for said in added(w, skips) {
+        assert!(said.contains("transaction 10 (round skip)") && said.contains("skipped"), "{said}");
+    }
+    let w = World::with(|genesis| genesis.parameters.max_rounds_per_epoch = 1);
+    // The block that is changed has the first validator's first round.
+    let mut later = w.beside();
+    let [_, second] = [(); 2].map(|()| later.open(0));
+    for said in added(w, vec![Transaction::RoundOpen(second.into_envelope())]) {
+        assert!(said.contains("transaction 6 (round opening)") && said.contains("rounds"), "{said}");
     }
 }
 

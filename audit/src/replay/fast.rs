@@ -54,6 +54,8 @@ pub struct Fast {
     pub(crate) meta: Meta,
     pub(crate) set: ValidatorSet,
     neurons: Vec<Neuron>,
+    /// Their hotkeys.
+    registered: BTreeSet<Hotkey>,
     lots: Lots,
     pub(crate) specs: BTreeMap<ChallengeId, ChallengeSpec>,
     pub(crate) histories: BTreeMap<HistoryId, HistoryRow>,
@@ -89,6 +91,14 @@ fn owner(prefix: &[u8], key: &[u8]) -> Option<(Hotkey, u64)> {
     Some((Hotkey(validator.try_into().ok()?), seq))
 }
 
+fn find(specs: &BTreeMap<ChallengeId, ChallengeSpec>, id: ChallengeId) -> Result<&ChallengeSpec, String> {
+    specs.get(&id).ok_or_else(|| format!("no challenge {id}"))
+}
+
+fn hotkeys(neurons: &[Neuron]) -> BTreeSet<Hotkey> {
+    neurons.iter().map(|n| n.hotkey).collect()
+}
+
 /// Milliseconds for which a round is open at least.
 fn open_ms(p: &Parameters) -> u64 {
     p.open_round_blocks.saturating_mul(u64::from(p.block_interval_ms))
@@ -109,6 +119,7 @@ impl Fast {
             checks: Checks::read(&genesis.beacon, rows)?,
             meta: one(rows, META)?,
             set: one(rows, SET)?,
+            registered: hotkeys(&snapshot.neurons),
             neurons: snapshot.neurons,
             lots: Lots::read(genesis.network_id(), rows)?,
             specs: BTreeMap::new(),
@@ -132,6 +143,7 @@ impl Fast {
         for (key, value) in under(rows, b"challenge/") {
             let spec: ChallengeSpec = state::parse(key, value)?;
             this.read(rows, spec.id)?;
+            this.lots.read_challenge(rows, spec.id)?;
             this.specs.insert(spec.id, spec);
         }
         this.read_last(rows)?;
@@ -214,10 +226,6 @@ impl Fast {
         }
     }
 
-    fn spec(&self, id: ChallengeId) -> Result<ChallengeSpec, String> {
-        self.specs.get(&id).cloned().ok_or_else(|| format!("no challenge {id}"))
-    }
-
     /// A round that begins or is skipped: it takes the next number, and none is open.
     fn take_number(&mut self, round: &RoundId) -> Result<&mut SeqRow, String> {
         let of = |r: &RoundId| (r.challenge, r.validator);
@@ -238,15 +246,13 @@ impl Fast {
     fn reveal(&mut self, envelope: &Envelope) -> Result<(), String> {
         let reveal: RoundReveal = Self::payload(envelope)?;
         self.member(&envelope.signer, &reveal.round.validator)?;
-        let spec = self.spec(reveal.round.challenge)?;
-        self.lots.reveal(&reveal, &spec)
+        self.lots.reveal(&reveal, find(&self.specs, reveal.round.challenge)?)
     }
 
     fn skip(&mut self, envelope: &Envelope) -> Result<(), String> {
         let skip: RoundSkip = Self::payload(envelope)?;
         self.member(&envelope.signer, &skip.round.validator)?;
-        let spec = self.spec(skip.round.challenge)?;
-        self.lots.skip(&skip, &spec)?;
+        self.lots.skip(&skip, find(&self.specs, skip.round.challenge)?)?;
         let row = self.take_number(&skip.round)?;
         (row.skipped, row.passed) = (row.skipped.saturating_add(1), row.passed.saturating_add(1));
         if row.skipped > MAX_SKIPS { Err(format!("round {}: skipped too often", skip.round)) } else { Ok(()) }
@@ -256,7 +262,6 @@ impl Fast {
         let open: RoundOpen = Self::payload(envelope)?;
         let round = open.round;
         self.member(&envelope.signer, &round.validator)?;
-        let spec = self.spec(round.challenge)?;
         let most = self.parameters.max_rounds_per_epoch;
         let row = self.take_number(&round)?;
         row.opened = row.opened.saturating_add(1);
@@ -264,7 +269,8 @@ impl Fast {
             return Err(format!("round {round}: more than {most} rounds in the epoch"));
         }
         let number = round.seq.saturating_sub(u64::from(std::mem::take(&mut row.passed)));
-        let (key, seed, miners) = self.lots.open(&open, &spec, &self.neurons, number)?;
+        let spec = find(&self.specs, round.challenge)?;
+        let (key, seed, miners) = self.lots.open(&open, spec, &self.neurons, number)?;
         let row = OpenRow {
             open: encode::digest(Domain::RoundOpen, &self.network, &envelope.payload),
             image: open.image,
@@ -310,7 +316,7 @@ impl Fast {
         let result: RoundResult = Self::payload(envelope)?;
         let round = result.round;
         self.member(&envelope.signer, &round.validator)?;
-        let spec = self.spec(round.challenge)?;
+        let spec = find(&self.specs, round.challenge)?;
         let opened = self.opened.remove(&round).ok_or_else(|| format!("round {round} is not open"))?;
         if result.open != opened.open {
             return Err(format!("round {round}: the result names another opening"));
@@ -320,10 +326,10 @@ impl Fast {
         }
         self.bound(&opened, &result)?;
         judge_round(&spec.rules, &result).map_err(|e| format!("round {round}: {e}"))?;
-        let value = self.lots.result(&result, &opened, &spec)?;
+        let value = self.lots.result(&result, &opened, spec)?;
         let mut counted = Vec::with_capacity(result.entries.len());
         for (miner, score) in pushes(&spec.rules, &result.entries) {
-            if self.neurons.iter().all(|n| n.hotkey != miner) {
+            if !self.registered.contains(&miner) {
                 continue;
             }
             let id = (round.challenge, miner, round.validator);
@@ -416,12 +422,13 @@ impl Fast {
             return Err("its snapshot is of another chain block than the header names".into());
         }
         self.settle_checks();
-        let registered: BTreeSet<Hotkey> = snapshot.neurons.iter().map(|n| n.hotkey).collect();
+        let registered = hotkeys(&snapshot.neurons);
         self.histories.retain(|(_, miner, validator), _| registered.contains(miner) && registered.contains(validator));
         self.lots.forget_departed(|validator| registered.contains(validator));
         self.records = self.specs.values().map(|spec| (spec.id, close::record(self, spec, snapshot))).collect();
         let weights = self.records.iter().map(|(id, r)| (*id, r.weights.clone())).collect();
         self.neurons.clone_from(&snapshot.neurons);
+        self.registered = registered;
         Ok(Effect::Closed { epoch, weights, next_validators: header.next_validators })
     }
 

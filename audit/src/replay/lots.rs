@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use perturb_challenge::sampling::{Candidate, sample};
-use perturb_challenge::used::Used;
+use perturb_challenge::used::{Page, Used};
 use perturb_ledger::images::{Pass, REVEAL_BLOCKS, UnrevealedRow};
 use perturb_ledger::seeds::{self, SeedsRow};
 use perturb_ledger::state::{self, AskedRow, OpenRow, SEEDS};
@@ -33,14 +33,19 @@ pub(crate) struct Lots {
     unrevealed: BTreeMap<Runner, UnrevealedRow>,
 }
 
-/// The numbers before a slash, and the hotkey after it, of a key behind its prefix.
-fn split<const N: usize>(key: &[u8], prefix: &[u8]) -> Option<([u8; N], Hotkey)> {
-    let (number, rest) = key.strip_prefix(prefix)?.split_first_chunk()?;
-    Some((*number, Hotkey(rest.get(1..33)?.try_into().ok()?)))
+/// The pages of a validator's pass.
+fn pages(rows: &[Row], id: ChallengeId, validator: &Hotkey) -> Result<BTreeMap<u32, Page>, AuditError> {
+    let prefix = state::pages_of(id, validator);
+    let mut pages = BTreeMap::new();
+    for (key, value) in under(rows, &prefix) {
+        let Some(page) = key.last_chunk() else { continue };
+        pages.insert(u32::from_be_bytes(*page), state::parse(key, value)?);
+    }
+    Ok(pages)
 }
 
 impl Lots {
-    /// From the rows of a state.
+    /// From the rows of a state; its challenges one by one ([`Self::read_challenge`]).
     ///
     /// # Errors
     /// The rows are no state of the network.
@@ -55,29 +60,33 @@ impl Lots {
             unrevealed: BTreeMap::new(),
         };
         for (key, value) in under(rows, state::round_keys_prefix()) {
-            let Some((epoch, hotkey)) = split(key, state::round_keys_prefix()) else { continue };
-            this.keys.insert((u64::from_be_bytes(epoch), hotkey), state::parse(key, value)?);
-        }
-        for (key, value) in under(rows, b"asked/") {
-            let Some((id, miner)) = split(key, b"asked/") else { continue };
-            this.asked.insert((ChallengeId(u16::from_be_bytes(id)), miner), state::parse(key, value)?);
-        }
-        for (key, value) in under(rows, b"used/") {
-            let Some((id, validator)) = split(key, b"used/") else { continue };
-            let id = ChallengeId(u16::from_be_bytes(id));
-            let prefix = state::pages_of(id, &validator);
-            let mut pages = BTreeMap::new();
-            for (key, value) in under(rows, &prefix) {
-                let Some(page) = key.strip_prefix(prefix.as_slice()).and_then(|p| p.try_into().ok()) else { continue };
-                pages.insert(u32::from_be_bytes(page), state::parse(key, value)?);
-            }
-            this.passes.insert((id, validator), Pass::new(state::parse(key, value)?, pages));
+            let (Some(epoch), Some(hotkey)) = (state::round_key_epoch(key), key.last_chunk()) else { continue };
+            this.keys.insert((epoch, Hotkey(*hotkey)), state::parse(key, value)?);
         }
         for (key, value) in under(rows, state::unrevealed_prefix()) {
             let Some(runner) = state::unrevealed_parts(key) else { continue };
             this.unrevealed.insert(runner, state::parse(key, value)?);
         }
         Ok(this)
+    }
+
+    /// The miners and the passes of a challenge.
+    ///
+    /// # Errors
+    /// The rows are no state of the network.
+    pub fn read_challenge(&mut self, rows: &[Row], id: ChallengeId) -> Result<(), AuditError> {
+        let prefix = state::asked_prefix(id);
+        for (key, value) in under(rows, &prefix) {
+            let Some(miner) = state::hotkey_after(&prefix, key) else { continue };
+            self.asked.insert((id, miner), state::parse(key, value)?);
+        }
+        let prefix = state::used_of(id);
+        for (key, value) in under(rows, &prefix) {
+            let Some(validator) = state::hotkey_after(&prefix, key) else { continue };
+            let pass = Pass::new(state::parse(key, value)?, pages(rows, id, &validator)?);
+            self.passes.insert((id, validator), pass);
+        }
+        Ok(())
     }
 
     /// The beginning of a block: pulses that were given up, reveals that never came.

@@ -23,7 +23,7 @@ use perturb_ledger::{
 use perturb_types::round::{AnswerStatement, Meaning};
 use perturb_types::{
     Beacon, ChallengeId, ConsensusPair, Digest, Hotkey, HotkeyPair, Measurement, Millionths, NetworkId, Reason,
-    RoundCommits, RoundId, RoundOpen, RoundPair, RoundResult, Signed,
+    RoundCommits, RoundId, RoundOpen, RoundPair, RoundResult, RoundSkip, Signed,
 };
 use serde_json::Value;
 
@@ -325,6 +325,13 @@ impl World {
             out.extend([Transaction::RoundOpen(open.into_envelope()), bound, result]);
         }
         out
+    }
+
+    /// A round of this number none of whose images serves.
+    pub fn skip(&self, v: usize, seq: u64) -> Transaction {
+        let round = RoundId { validator: self.hotkeys[v].hotkey(), challenge: CHALLENGE, seq };
+        let skip = RoundSkip { round, epoch: 0, images: self.lots(v, &round).images };
+        Transaction::RoundSkip(Signed::sign(&self.keys[v], &self.id(), skip).into_envelope())
     }
 
     pub fn ready(&self, v: usize) -> Transaction {
