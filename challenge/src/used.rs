@@ -1,14 +1,17 @@
 //! Which images of a set a validator has used in its present pass, and which one a number picks.
 //!
-//! A pass uses every image once; when all are used, the next pass begins. The images of a set are numbered; a bit says that one is used. 4096 bits
-//! make a page of 512 bytes, and a small head counts the used ones of each page, so that picking the n-th
-//! unused image reads the head and one page, and using it writes one of each: 16 kB for 126,000 images, 150
-//! kB for 1.2 million, never a row that grows with the set beyond two bytes a page.
+//! A pass uses every image once; when all are used, the next pass begins. The images of a set are numbered;
+//! a bit says that one is used. 4096 bits make a page of 512 bytes, and a small head counts the used ones of
+//! each page, so that picking the n-th unused image reads the head and one page, and using it writes one of
+//! each: 16 kB for 126,000 images, 150 kB for 1.2 million, never a row that grows with the set beyond two
+//! bytes a page.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use perturb_types::NetworkId;
+use perturb_types::round::image_number;
 
 /// Images of a set at most: the head of a pass stays under 8 kB.
 pub const MAX_IMAGES: u64 = 16_000_000;
@@ -110,6 +113,21 @@ impl Used {
             *count = count.saturating_add(1);
         }
         Ok(Some(u64::from(place.page) * PAGE_IMAGES + u64::from(bit)))
+    }
+
+    /// Uses the next `count` images that a round's image lot of this value draws: their numbers in the set.
+    /// `None` as with [`Used::draw`].
+    ///
+    /// # Errors
+    /// A page cannot be read.
+    pub fn draw_lot<P: Pages>(
+        &mut self,
+        network: &NetworkId,
+        value: &[u8; 32],
+        count: usize,
+        pages: &mut P,
+    ) -> Result<Option<Vec<u64>>, P::Error> {
+        (0..count as u64).map(|attempt| self.draw(image_number(network, value, attempt), pages)).collect()
     }
 
     /// Where the unused image `number` modulo [`Used::remaining`] stands; `None` where the pass is over.

@@ -2,17 +2,17 @@
 //!
 //! They are drawn when an opening is executed, from the agreed snapshot, by the value of its miner lot:
 //! registered neurons without a permit, one for each coldkey, a part of the places for those of whom few
-//! answers were counted ([`perturb_challenge::sampling`]). Who was registered after the active seed's keys were
-//! fixed is not among them: a hotkey could be made for lots that are known. The row of the open round names them by rising
-//! uid, and result and commitments are judged by that row.
+//! answers were counted ([`perturb_challenge::sampling`]). Who was registered after the active seed's keys
+//! were fixed is not among them: a hotkey could be made for lots that are known. The row of the open round
+//! names them by rising uid, and result and commitments are judged by that row.
 
 use perturb_challenge::sampling::{Candidate, sample};
-use perturb_types::vrf::{Draw, Purpose};
+use perturb_types::vrf::Purpose;
 use perturb_types::{ChallengeId, Digest, Hotkey, RoundKey, RoundOpen};
 
 use crate::execute::{Executor, TxError};
 use crate::genesis::ChallengeSpec;
-use crate::state::{AskedRow, asked_key, asked_miner, asked_prefix};
+use crate::state::{AskedRow, asked_key, asked_prefix, hotkey_after};
 use crate::store::{StateStore, StoreError};
 use crate::tx::Snapshot;
 
@@ -26,10 +26,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         number: u64,
     ) -> Result<Vec<Hotkey>, TxError> {
         let round = open.round;
-        let draw = Draw { purpose: Purpose::Miners, challenge: round.challenge, seed, seq: number };
-        let value = key.open(&self.network(), &draw, &open.miners);
-        let value = value
-            .ok_or_else(|| TxError::Invalid(format!("round {round}: the lot of its miners is none of its key")))?;
+        let value = self.open_lot(&round, (Purpose::Miners, number), (key, seed), &open.miners)?;
         let mut candidates = Vec::new();
         for neuron in self.frame.snapshot.neurons.iter().filter(|n| !n.permit) {
             let row: AskedRow = self.state.get(&asked_key(spec.id, &neuron.hotkey))?.unwrap_or_default();
@@ -64,11 +61,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// Who is registered in the epoch that begins, and was not in the one that closes, is a newcomer; also who comes
     /// back.
     pub(crate) fn renew_asked(&mut self, id: ChallengeId, snapshot: &Snapshot) -> Result<(), TxError> {
-        for (key, _) in self.state.scan(&asked_prefix(id))? {
-            if asked_miner(id, &key).is_none_or(|miner| snapshot.neuron(&miner).is_none()) {
-                self.state.delete(key);
-            }
-        }
+        let prefix = asked_prefix(id);
+        let stays = |miner| snapshot.neuron(&miner).is_some();
+        self.state.retain(&prefix, |key| hotkey_after(&prefix, key).is_some_and(stays))?;
         let since = self.frame.meta.epoch.saturating_add(1);
         for new in snapshot.neurons.iter().filter(|n| self.frame.snapshot.neuron(&n.hotkey).is_none()) {
             self.state.put(asked_key(id, &new.hotkey), &AskedRow { since, processed: 0 });

@@ -60,6 +60,7 @@ pub const MIN_STAKE_RAO: RangeInclusive<u64> = 0..=10_000 * 1_000_000_000;
 
 /// Rounds of one validator, challenge and epoch: one in four seconds over an epoch of twelve hours.
 pub const ROUNDS_PER_EPOCH: RangeInclusive<u64> = 1..=10_000;
+
 /// Blocks for which a round stays open: one to be answered in, and not so many that rows pile up.
 pub const OPEN_ROUND_BLOCKS: RangeInclusive<u64> = 2..=10_000;
 

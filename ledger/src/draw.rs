@@ -194,12 +194,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
 
     /// A challenge is gone: its rounds are not drawn any more.
     pub(crate) fn forget_fresh(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
-        for (key, _) in self.state.scan(fresh_prefix())? {
-            if fresh_round(&key).is_none_or(|r| r.challenge == challenge) {
-                self.state.delete(key);
-            }
-        }
-        Ok(())
+        Ok(self.state.retain(fresh_prefix(), |key| fresh_round(key).is_some_and(|r| r.challenge != challenge))?)
     }
 
     /// A pulse draws what waits for it.

@@ -117,9 +117,7 @@ pub fn close<S: StateStore + ?Sized>(x: &mut Executor<'_, S>, snapshot: &Snapsho
     x.settle_reputations(snapshot)?;
     let set = next_set(x, snapshot)?;
     x.begin_seed(epoch + 1, &set)?;
-    for (key, _) in x.state.scan(&ready_prefix(epoch))? {
-        x.state.delete(key);
-    }
+    x.state.delete_all(&ready_prefix(epoch))?;
     x.frame.meta.epoch = epoch + 1;
     x.frame.meta.epoch_start = x.height();
     x.frame.meta.results = 0;
@@ -137,15 +135,10 @@ fn forget_departed<S: StateStore + ?Sized>(
     spec: &ChallengeSpec,
     snapshot: &Snapshot,
 ) -> Result<(), TxError> {
-    for (key, _) in x.state.scan(&history_prefix(spec.id))? {
-        let registered = |hotkey: &Hotkey| snapshot.neuron(hotkey).is_some();
-        let gone = history_parts(spec.id, &key)
-            .is_none_or(|(miner, validator)| !registered(&miner) || !registered(&validator));
-        if gone {
-            x.state.delete(key);
-        }
-    }
-    x.forget_passes(spec.id, |validator| snapshot.neuron(validator).is_some())
+    let registered = |hotkey: &Hotkey| snapshot.neuron(hotkey).is_some();
+    let both = |(miner, validator)| registered(&miner) && registered(&validator);
+    x.state.retain(&history_prefix(spec.id), |key| history_parts(spec.id, key).is_some_and(both))?;
+    x.forget_passes(spec.id, registered)
 }
 
 /// What the contribution of each member weighs, whether it contributes or not.

@@ -117,9 +117,9 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
     }
 
     /// What happens at the beginning of every block, before its transactions: orders that are due,
-    /// rounds that have been open for too long, reveals that never came, checks that are settled, which pulse draws what the
-    /// parent closed (by the time in this block's header), and the votes that the parent's certificate
-    /// lacks.
+    /// rounds that have been open for too long, reveals that never came, checks that are settled, which pulse
+    /// draws what the parent closed (by the time in this block's header), and the votes that the parent's
+    /// certificate lacks.
     ///
     /// # Errors
     /// The state cannot be read.
@@ -283,7 +283,7 @@ impl<'a, S: StateStore + ?Sized> Executor<'a, S> {
         let opened = self.opened(&round)?;
         self.check_result(&result, &opened)?;
         judge_round(&spec.rules, &result)?;
-        let value = self.take_images(&opened, &result)?;
+        let value = self.take_images(&opened, &result, spec.source_len)?;
 
         let n = spec.rules.history_len;
         let epoch = self.frame.meta.epoch;

@@ -18,16 +18,16 @@ use std::collections::BTreeMap;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use perturb_challenge::used::{Page, Pages, Used};
-use perturb_types::round::{TransformSecret, image_number};
-use perturb_types::vrf::{Draw, Purpose};
+use perturb_types::round::TransformSecret;
+use perturb_types::vrf::Purpose;
 use perturb_types::{
-    ChallengeId, Digest, Envelope, Hotkey, Lot, NetworkId, RoundId, RoundKey, RoundResult, RoundReveal, RoundSkip,
-    Signed, limits,
+    ChallengeId, Digest, Envelope, Hotkey, NetworkId, RoundId, RoundKey, RoundResult, RoundReveal, RoundSkip, Signed,
+    limits,
 };
 
 use crate::execute::{Executor, TxError, invalid};
 use crate::state::{
-    OpenRow, Overlay, page_key, pages_of, pages_prefix, unrevealed_key, unrevealed_of, unrevealed_parts,
+    OpenRow, Overlay, hotkey_after, page_key, pages_of, pages_prefix, unrevealed_key, unrevealed_of, unrevealed_parts,
     unrevealed_prefix, used_key, used_of,
 };
 use crate::store::{StateStore, StoreError};
@@ -68,11 +68,8 @@ impl Pass {
     /// Uses the next `count` images that a lot of this value draws. None where head and pages contradict each
     /// other.
     pub fn draw(&mut self, network: &NetworkId, value: &[u8; 32], count: usize) -> Option<Vec<u64>> {
-        let mut draw = |attempt| {
-            let Ok(image) = self.used.draw(image_number(network, value, attempt), &mut self.pages);
-            image
-        };
-        (0..count as u64).map(&mut draw).collect()
+        let Ok(images) = self.used.draw_lot(network, value, count, &mut self.pages);
+        images
     }
 }
 
@@ -110,14 +107,9 @@ fn use_up<S: StateStore + ?Sized>(
 ) -> Result<Vec<u64>, StoreError> {
     let head = used_key(challenge, &validator);
     let mut used: Used = state.get(&head)?.unwrap_or_else(|| Used::new(len));
-    let mut pages = StatePages { state, challenge, validator };
-    let mut images = Vec::with_capacity(count);
-    for attempt in 0..count as u64 {
-        let image = used.draw(image_number(network, value, attempt), &mut pages)?;
-        images.push(image.ok_or_else(|| StoreError(format!("the used images of {validator} contradict themselves")))?);
-    }
+    let images = used.draw_lot(network, value, count, &mut StatePages { state, challenge, validator })?;
     state.put(head, &used);
-    Ok(images)
+    images.ok_or_else(|| StoreError(format!("the used images of {validator} contradict themselves")))
 }
 
 /// The images that a validator's image lot of this value draws next from the challenge's set of so many,
@@ -139,31 +131,31 @@ pub fn upcoming<S: StateStore + ?Sized>(
 }
 
 impl<S: StateStore + ?Sized> Executor<'_, S> {
-    /// What a round's image lot says.
-    fn image_value(&self, round: &RoundId, key: &RoundKey, seed: Digest, lot: &Lot) -> Result<[u8; 32], TxError> {
-        let draw = Draw { purpose: Purpose::Image, challenge: round.challenge, seed, seq: round.seq };
-        let value = key.open(&self.network(), &draw, lot);
-        value.ok_or_else(|| TxError::Invalid(format!("round {round}: the lot of its images is none of its key")))
+    /// Uses up everything that was drawn for a round.
+    fn use_all(&mut self, round: &RoundId, value: &[u8; 32]) -> Result<(), TxError> {
+        let (network, len) = (self.network(), self.spec(round.challenge)?.source_len);
+        use_up(&mut self.state, &network, (round.challenge, round.validator), len, value, limits::MAX_DRAWS)?;
+        Ok(())
     }
 
-    fn use_images(&mut self, round: &RoundId, value: &[u8; 32], count: usize) -> Result<Vec<u64>, TxError> {
-        let (spec, network) = (self.spec(round.challenge)?, self.network());
-        let of = (round.challenge, round.validator);
-        Ok(use_up(&mut self.state, &network, of, spec.source_len, value, count)?)
-    }
-
-    /// Checks what a result says of its images, and uses them up; the value of their lot.
-    pub(crate) fn take_images(&mut self, opened: &OpenRow, result: &RoundResult) -> Result<[u8; 32], TxError> {
-        let round = result.round;
+    /// Checks what a result says of its images, of a set of `len`, and uses them up; the value of their lot.
+    pub(crate) fn take_images(
+        &mut self,
+        opened: &OpenRow,
+        result: &RoundResult,
+        len: u64,
+    ) -> Result<[u8; 32], TxError> {
+        let (round, network) = (result.round, self.network());
         let skipped = result.skipped.len();
         if skipped >= limits::MAX_DRAWS {
             return invalid(format!("round {round}: more images than a round draws"));
         }
-        let value = self.image_value(&round, &opened.key, opened.seed, &result.images)?;
-        if result.transform != TransformSecret::of(&self.network(), &value, skipped as u64) {
+        let value = self.open_lot(&round, (Purpose::Image, round.seq), (&opened.key, opened.seed), &result.images)?;
+        if result.transform != TransformSecret::of(&network, &value, skipped as u64) {
             return invalid(format!("round {round}: its transform is not the one that was drawn"));
         }
-        let drawn = self.use_images(&round, &value, skipped + 1)?;
+        let of = (round.challenge, round.validator);
+        let drawn = use_up(&mut self.state, &network, of, len, &value, skipped + 1)?;
         if !drawn.iter().eq(result.skipped.iter().chain([&result.source_index])) {
             return invalid(format!("round {round}: its images are not those that were drawn"));
         }
@@ -205,8 +197,8 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         let Some(owed) = owed.filter(|owed| owed.seq == round.seq) else {
             return invalid(format!("round {round} owes nothing"));
         };
-        let value = self.image_value(&round, &owed.key, owed.seed, &reveal.images)?;
-        self.use_images(&round, &value, limits::MAX_DRAWS)?;
+        let value = self.open_lot(&round, (Purpose::Image, round.seq), (&owed.key, owed.seed), &reveal.images)?;
+        self.use_all(&round, &value)?;
         self.state.delete(key);
         Ok(())
     }
@@ -221,8 +213,8 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             return Err(TxError::Early(format!("round {round}: {MAX_SKIPS} rounds were skipped in this epoch")));
         }
         let (key, seed) = self.draws_with("round skip", skip.epoch, &round.validator)?;
-        let value = self.image_value(&round, &key, seed, &skip.images)?;
-        self.use_images(&round, &value, limits::MAX_DRAWS)?;
+        let value = self.open_lot(&round, (Purpose::Image, round.seq), (&key, seed), &skip.images)?;
+        self.use_all(&round, &value)?;
         row.next += 1;
         row.skipped += 1;
         row.passed += 1;
@@ -241,9 +233,9 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         challenge: ChallengeId,
         registered: impl Fn(&Hotkey) -> bool,
     ) -> Result<(), TxError> {
-        for (key, _) in self.state.scan(&used_of(challenge))? {
-            let validator = crate::state::hotkey_after(&used_of(challenge), &key);
-            if let Some(validator) = validator.filter(|v| !registered(v)) {
+        let prefix = used_of(challenge);
+        for (key, _) in self.state.scan(&prefix)? {
+            if let Some(validator) = hotkey_after(&prefix, &key).filter(|v| !registered(v)) {
                 self.state.delete_all(&pages_of(challenge, &validator))?;
                 self.state.delete(key);
             }

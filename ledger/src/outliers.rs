@@ -89,10 +89,7 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
 
     /// Forgets the counts of a challenge.
     pub(crate) fn forget_outliers(&mut self, challenge: ChallengeId) -> Result<(), StoreError> {
-        for (key, _) in self.state.scan(&outlier_prefix(challenge))? {
-            self.state.delete(key);
-        }
-        Ok(())
+        Ok(self.state.delete_all(&outlier_prefix(challenge))?)
     }
 
     /// The part of a validator's rounds, in millionths, that is drawn for a check.

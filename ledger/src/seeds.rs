@@ -132,13 +132,25 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// Stores the seeds, and drops the round keys that no seed goes with.
     fn keep_seeds(&mut self, seeds: &SeedsRow) -> Result<(), TxError> {
         self.state.put(SEEDS.to_vec(), seeds);
-        for (key, _) in self.state.scan(round_keys_prefix())? {
-            let used = |epoch| epoch == seeds.epoch || seeds.waiting.iter().any(|w| w.epoch == epoch);
-            if !round_key_epoch(&key).is_some_and(used) {
-                self.state.delete(key);
-            }
-        }
-        Ok(())
+        let used = |epoch| epoch == seeds.epoch || seeds.waiting.iter().any(|w| w.epoch == epoch);
+        Ok(self.state.retain(round_keys_prefix(), |key| round_key_epoch(key).is_some_and(used))?)
+    }
+
+    /// What a lot of a round says, drawn with this key and seed, for this purpose and number.
+    pub(crate) fn open_lot(
+        &self,
+        round: &RoundId,
+        (purpose, seq): (Purpose, u64),
+        (key, seed): (&RoundKey, Digest),
+        lot: &Lot,
+    ) -> Result<[u8; 32], TxError> {
+        let draw = Draw { purpose, challenge: round.challenge, seed, seq };
+        let what = match purpose {
+            Purpose::Miners => "miners",
+            Purpose::Image => "images",
+        };
+        let value = key.open(&self.network(), &draw, lot);
+        value.ok_or_else(|| TxError::Invalid(format!("round {round}: the lot of its {what} is none of its key")))
     }
 
     /// Key and seed with which a validator draws in an epoch, which has to be the active one.

@@ -6,7 +6,7 @@
 //! [`crate::verdict`].
 
 use borsh::{BorshDeserialize, BorshSerialize};
-use perturb_types::{ChallengeId, Digest};
+use perturb_types::{ChallengeId, Digest, RoundId};
 
 use crate::execute::{Executor, TxError};
 use crate::state::{self, check_prefix};
@@ -28,11 +28,8 @@ pub struct FreshRow {
 impl<S: StateStore + ?Sized> Executor<'_, S> {
     /// A challenge is gone or changed: its rounds are not checked any more.
     pub(crate) fn forget_checks(&mut self, challenge: ChallengeId) -> Result<(), TxError> {
-        for (key, _) in self.state.scan(check_prefix())? {
-            if state::round_after(check_prefix(), &key).is_none_or(|r| r.challenge == challenge) {
-                self.state.delete(key);
-            }
-        }
+        let of_another = |round: RoundId| round.challenge != challenge;
+        self.state.retain(check_prefix(), |key| state::round_after(check_prefix(), key).is_some_and(of_another))?;
         self.forget_fresh(challenge)
     }
 }

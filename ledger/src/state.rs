@@ -325,11 +325,6 @@ pub fn asked_key(id: ChallengeId, miner: &Hotkey) -> Vec<u8> {
     key(&[&asked_prefix(id), &miner.0])
 }
 
-/// The miner of such a key.
-pub fn asked_miner(id: ChallengeId, key: &[u8]) -> Option<Hotkey> {
-    hotkey_after(&asked_prefix(id), key)
-}
-
 /// Prefix of the passes over a challenge's set.
 pub fn used_of(id: ChallengeId) -> Vec<u8> {
     key(&[b"used/", &id.0.to_be_bytes(), b"/"])
@@ -530,8 +525,18 @@ impl<'a, S: StateStore + ?Sized> Overlay<'a, S> {
     /// # Errors
     /// The store cannot be read.
     pub fn delete_all(&mut self, prefix: &[u8]) -> Result<(), StoreError> {
+        self.retain(prefix, |_| false)
+    }
+
+    /// Deletes the rows under a prefix whose keys are not to be kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn retain(&mut self, prefix: &[u8], keep: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
         for (key, _) in self.scan(prefix)? {
-            self.delete(key);
+            if !keep(&key) {
+                self.delete(key);
+            }
         }
         Ok(())
     }

@@ -207,12 +207,8 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
     fn strike(&mut self, struck: &BTreeSet<(ChallengeId, Hotkey)>) -> Result<(), TxError> {
         let challenges: BTreeSet<ChallengeId> = struck.iter().map(|(challenge, _)| *challenge).collect();
         for challenge in challenges {
-            for (key, _) in self.state.scan(&history_prefix(challenge))? {
-                let by = history_parts(challenge, &key).map(|(_, validator)| (challenge, validator));
-                if by.is_some_and(|by| struck.contains(&by)) {
-                    self.state.delete(key);
-                }
-            }
+            let honest = |(_, validator)| !struck.contains(&(challenge, validator));
+            self.state.retain(&history_prefix(challenge), |key| history_parts(challenge, key).is_none_or(honest))?;
         }
         let epoch = self.frame.meta.epoch;
         for (challenge, validator) in struck {

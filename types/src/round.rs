@@ -101,7 +101,7 @@ impl fmt::Debug for TransformSecret {
 /// the one with this number, modulo how many are left, of those that the validator's pass has not used.
 pub fn image_number(network: &NetworkId, value: &[u8; 32], attempt: u64) -> u64 {
     let digest = encode::digest_of(Domain::Drawn, network, &(value, attempt));
-    digest.0.iter().take(8).fold(0, |n, b| n << 8 | u64::from(*b))
+    digest.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// What a validator binds itself to before it sends a challenge.

@@ -18,6 +18,7 @@
 use std::fmt;
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use rand_core_06::impls::{next_u32_via_fill, next_u64_via_fill};
 use rand_core_06::{CryptoRng, RngCore};
 use schnorrkel::context::{SigningTranscript, attach_rng};
 use schnorrkel::vrf::{VRFPreOut, VRFProof};
@@ -94,30 +95,35 @@ impl fmt::Debug for Lot {
     }
 }
 
+/// Bytes that are known, over and over, where randomness is asked for.
+struct Known([u8; 32]);
+
 /// No randomness: nonces follow from the secret and from what is signed, as ed25519's do. Who draws or signs
 /// again after a crash gives the same bytes.
-struct Nothing;
+const NOTHING: Known = Known([0; 32]);
 
-impl RngCore for Nothing {
+impl RngCore for Known {
     fn next_u32(&mut self) -> u32 {
-        0
+        next_u32_via_fill(self)
     }
 
     fn next_u64(&mut self) -> u64 {
-        0
+        next_u64_via_fill(self)
     }
 
     fn fill_bytes(&mut self, bytes: &mut [u8]) {
-        bytes.fill(0);
+        for (byte, known) in bytes.iter_mut().zip(self.0.iter().cycle()) {
+            *byte = *known;
+        }
     }
 
     fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), rand_core_06::Error> {
-        bytes.fill(0);
+        self.fill_bytes(bytes);
         Ok(())
     }
 }
 
-impl CryptoRng for Nothing {}
+impl CryptoRng for Known {}
 
 /// A round key with its secret.
 #[derive(Clone)]
@@ -127,9 +133,7 @@ impl RoundPair {
     /// The round key that belongs to a consensus key.
     pub fn of(key: &ConsensusPair) -> Self {
         let secret: [u8; 32] = Sha256::new().chain_update(SECRET).chain_update(*key.seed()).finalize().into();
-        // Any 32 bytes are a mini-secret.
-        let mini =
-            schnorrkel::MiniSecretKey::from_bytes(&secret).unwrap_or_else(|_| schnorrkel::MiniSecretKey::generate());
+        let mini = schnorrkel::MiniSecretKey::generate_with(Known(secret));
         Self(mini.expand_to_keypair(schnorrkel::ExpansionMode::Ed25519))
     }
 
@@ -140,7 +144,7 @@ impl RoundPair {
 
     /// Draws: the value, and the lot that shows it. Both are always the same.
     pub fn draw(&self, network: &NetworkId, draw: &Draw) -> ([u8; 32], Lot) {
-        let extra = attach_rng(merlin::Transcript::new(b"VRF"), Nothing);
+        let extra = attach_rng(merlin::Transcript::new(b"VRF"), NOTHING);
         let (pair, proof, _) = self.0.vrf_sign_extra(draw.transcript(network), extra);
         let lot = Lot { point: pair.to_preout().to_bytes(), proof: proof.to_bytes() };
         (pair.make_bytes(OUTPUT), lot)
@@ -149,7 +153,7 @@ impl RoundPair {
     /// A signature over a delegation's statement: whoever delegates to a key has it.
     pub fn possess(&self, network: &NetworkId, statement: &[u8]) -> [u8; 64] {
         let bytes = encode::signing_bytes(Domain::DelegationAccept, network, statement);
-        self.0.sign(attach_rng(schnorrkel::signing_context(POSSESSION).bytes(&bytes), Nothing)).to_bytes()
+        self.0.sign(attach_rng(schnorrkel::signing_context(POSSESSION).bytes(&bytes), NOTHING)).to_bytes()
     }
 }
 

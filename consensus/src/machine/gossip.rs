@@ -64,8 +64,8 @@ impl Quota {
 
     /// Whose messages of a height were taken.
     pub fn heard_at(&self, height: u64) -> impl Iterator<Item = ConsensusKey> {
-        let all = ConsensusKey([0; 32])..=ConsensusKey([0xff; 32]);
-        self.members.range((height, *all.start())..=(height, *all.end())).map(|((_, key), _)| *key)
+        let from = self.members.range((height, ConsensusKey([0; 32]))..);
+        from.map(|(of, _)| of).take_while(move |(at, _)| *at == height).map(|(_, key)| *key)
     }
 
     fn admit_peer(&mut self, peer: Peer) -> bool {
