@@ -119,6 +119,11 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
         self.keep_seeds(&seeds)
     }
 
+    /// Whether the open epoch's own seed has not come: an older one is active still.
+    pub(crate) fn seed_is_late(&self) -> Result<bool, StoreError> {
+        Ok(self.seeds()?.epoch < self.frame.meta.epoch)
+    }
+
     /// A pulse is given up.
     pub(crate) fn lose_seed(&mut self, pulse: u64) -> Result<(), TxError> {
         let mut seeds = self.seeds()?;

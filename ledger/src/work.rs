@@ -20,6 +20,9 @@
 //! set that there was. To drop as many as a quorum allows would hand the set to whoever holds a half of
 //! the power and outworks the rest.
 //!
+//! *Rounds are owed where they can be drawn.* In an epoch whose own seed has not come by its end
+//! ([`crate::seeds`]), only members of an older set hold keys that draw: nobody is idle for its rounds.
+//!
 //! Not seen here: whether a round asked anybody (a miner's silence is its validator's word; saying so
 //! of all of them makes an outlier), whether a verdict was copied, and a stake that moves to another
 //! hotkey, which comes as a newcomer.
@@ -66,10 +69,12 @@ fn median(mut counts: Vec<(u64, u64)>) -> u64 {
 /// What a member did of one kind of work, and what it did not owe of it.
 type Kind = fn(&WorkRow) -> (u64, u64);
 
-/// The members that did less than half of what they owed, of rounds or of verdicts: the median, less what
-/// is not theirs to do.
-fn idle(set: &ValidatorSet, work: &BTreeMap<Hotkey, WorkRow>, min_work: u32) -> BTreeSet<Hotkey> {
-    let kinds: [Kind; 2] = [|row| (row.rounds, 0), |row| (row.verdicts, row.own)];
+const ROUNDS: Kind = |row| (row.rounds, 0);
+const VERDICTS: Kind = |row| (row.verdicts, row.own);
+
+/// The members that did less than half of what they owed, of any of these kinds: the median, less what is
+/// not theirs to do.
+fn idle(set: &ValidatorSet, work: &BTreeMap<Hotkey, WorkRow>, min_work: u32, kinds: &[Kind]) -> BTreeSet<Hotkey> {
     let mut out = BTreeSet::new();
     for of in kinds {
         let of = |hotkey: &Hotkey| of(&work.get(hotkey).copied().unwrap_or_default());
@@ -124,7 +129,8 @@ impl<S: StateStore + ?Sized> Executor<'_, S> {
             }
             self.state.delete(key);
         }
-        Ok(idle(&self.frame.set, &work, self.parameters().min_work))
+        let kinds: &[Kind] = if self.seed_is_late()? { &[VERDICTS] } else { &[ROUNDS, VERDICTS] };
+        Ok(idle(&self.frame.set, &work, self.parameters().min_work, kinds))
     }
 
     /// They were dropped from the set of the epoch after this one: they wait.
@@ -158,6 +164,10 @@ mod tests {
     use perturb_types::ConsensusKey;
     use proptest::prelude::*;
 
+    fn of_both(set: &ValidatorSet, work: &BTreeMap<Hotkey, WorkRow>) -> BTreeSet<Hotkey> {
+        idle(set, work, 10, &[ROUNDS, VERDICTS])
+    }
+
     /// Members by power and rounds closed; who of them is idle.
     fn idle_of(members: &[(u64, u64)], min_work: u32) -> Vec<usize> {
         let hotkey = |i: usize| Hotkey([i as u8; 32]);
@@ -170,7 +180,7 @@ mod tests {
             .enumerate()
             .map(|(i, m)| (hotkey(i), WorkRow { rounds: m.1, ..WorkRow::default() }))
             .collect();
-        let idle = idle(&set, &work, min_work);
+        let idle = idle(&set, &work, min_work, &[ROUNDS, VERDICTS]);
         (0..members.len()).filter(|i| idle.contains(&hotkey(*i))).collect()
     }
 
@@ -192,9 +202,9 @@ mod tests {
         // Four members: ten of each one's rounds are drawn, and fifty of the outlier's.
         let row = |verdicts, own| WorkRow { rounds: 500, verdicts, own };
         let of = |outlier| (0..4).map(|i| (hotkey(i), if i == 0 { outlier } else { row(70, 10) })).collect();
-        assert!(super::idle(&set, &of(row(30, 50)), 10).is_empty(), "it judged all that it could");
-        assert_eq!(super::idle(&set, &of(row(9, 50)), 10).len(), 1, "less than half of the twenty that are left");
-        assert_eq!(super::idle(&set, &of(row(0, 10)), 10).len(), 1);
+        assert!(of_both(&set, &of(row(30, 50))).is_empty(), "it judged all that it could");
+        assert_eq!(of_both(&set, &of(row(9, 50))).len(), 1, "less than half of the twenty that are left");
+        assert_eq!(of_both(&set, &of(row(0, 10))).len(), 1);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! and close which round, what a verdict is worth, what enters a history, when a round expires, who
 //! contributes and with which weight, who failed a spot check, who is an outlier, what is kept, ranks
 //! and vector. The ledger's executor is not used. Not restated is what no score of the epoch follows
-//! from: delegations, readiness, work, evidence, what faults will cost, and the set of the next epoch,
-//! which is taken from the certified header. Every block's results are compared with the root in its
+//! from: delegations, readiness, work, evidence, what faults will cost, the round keys and the pulse of
+//! the next epoch, and its set, which is taken from the certified header. Every block's results are compared with the root in its
 //! header; so the first block where the rules make something else is found.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,6 +37,25 @@ fn who_votes_and_runs_no_rounds_loses_its_place_and_waits_four_epochs() {
 }
 
 #[test]
+fn rounds_that_only_some_can_draw_are_owed_by_nobody() {
+    let town = Town::new(4, 1);
+    let mut run = town.run();
+    // The fourth works, is silent once, and comes back; the seed that its key draws with stays away.
+    let last = run.validator(3);
+    (0..20).for_each(|_| run.x.count_round(&last).unwrap());
+    epoch(&mut run, 3, |_| 20);
+    assert_eq!(members(&run, 4), [0, 1, 2]);
+    run.beacon = false;
+    epoch(&mut run, 4, |v| if v == 3 { 0 } else { 20 });
+    assert_eq!(members(&run, 4), [0, 1, 2, 3]);
+    run.beacon = true;
+    epoch(&mut run, 4, |v| if v == 3 { 0 } else { 20 });
+    assert_eq!(members(&run, 4), [0, 1, 2, 3], "it held no key that draws");
+    epoch(&mut run, 4, |v| if v == 3 { 0 } else { 20 });
+    assert_eq!(members(&run, 4), [0, 1, 2], "now it could");
+}
+
+#[test]
 fn verdicts_are_work_too() {
     let town = Town::new(4, 1);
     let mut run = town.run();
@@ -147,7 +166,11 @@ fn rounds_of_a_member_whose_key_changes_are_its_own() {
     assert_eq!(ls[0].validators().by_hotkey(&me).unwrap().key, next.public());
     assert_eq!(query::work(ls[0].store(), &me).unwrap().rounds, 0);
 
-    // Under its new key it does nothing for an epoch: dropped, as anybody.
+    // Under its new key it does nothing for an epoch that has its seed: dropped, as anybody.
+    let pulse = query::awaited_pulses(ls[0].store()).unwrap()[0];
+    let pulse = Transaction::Pulse(Pulse::of_development(pulse).unwrap());
+    let input = ProposalInput { proposer: net.keys[1].public(), ..net.input(&ls[0], vec![pulse]) };
+    net.step(&mut ls, input);
     for seq in 2..4 {
         let txs: Vec<_> = (1..4).flat_map(|v| net.whole(v, seq, 1)).collect();
         let input = ProposalInput { proposer: net.keys[1].public(), ..net.input(&ls[0], txs) };

@@ -7,6 +7,7 @@ use super::*;
 use crate::epoch;
 use crate::execute::Executor;
 use crate::reputation::Reputation;
+use crate::seeds::SeedsRow;
 use crate::state::{HistoryRow, history_key, reputation_key};
 use crate::validators::ValidatorSet;
 
@@ -45,12 +46,18 @@ impl Town {
 
     /// What happens after genesis, in one block that never ends.
     pub(super) fn run(&self) -> Run<'_> {
-        Run { town: self, x: Executor::new(self.net.id(), &self.net.genesis.beacon, &self.store, 1).unwrap() }
+        Run {
+            town: self,
+            beacon: true,
+            x: Executor::new(self.net.id(), &self.net.genesis.beacon, &self.store, 1).unwrap(),
+        }
     }
 }
 
 pub(super) struct Run<'t> {
     pub(super) town: &'t Town,
+    /// Whether the beacon gives each epoch its seed.
+    pub(super) beacon: bool,
     pub(super) x: Executor<'t, MemoryStore>,
 }
 
@@ -100,6 +107,11 @@ impl Run<'_> {
             }
         }
         epoch::close(&mut self.x, &snapshot).unwrap();
+        if self.beacon {
+            let seeds: SeedsRow = self.x.state.must(state::SEEDS).unwrap();
+            self.x.take_seed(seeds.waiting[0].pulse, &[number as u8; 48]).unwrap();
+            self.x.state.accept();
+        }
         self.x.state.get(&state::epoch_key(number, SPEC)).unwrap().unwrap()
     }
 
