@@ -69,6 +69,8 @@ pub struct Oracle {
     by_stake: bool,
     sets: BTreeMap<u64, Powers>,
     decided: BTreeMap<u64, (Digest, u32)>,
+    /// How many heights each signed, of those certificates that were seen first.
+    signed: BTreeMap<usize, u64>,
     votes: Votes,
     ages: age::Ages,
     liars: BTreeSet<usize>,
@@ -90,6 +92,7 @@ impl Oracle {
             by_stake,
             sets: BTreeMap::new(),
             decided: BTreeMap::new(),
+            signed: BTreeMap::new(),
             votes: Votes::new(liars.clone()),
             ages: age::Ages::default(),
             liars: liars.clone(),
@@ -129,6 +132,11 @@ impl Oracle {
     /// The round in which a height was decided.
     pub fn decided_round(&self, height: u64) -> Option<u32> {
         self.decided.get(&height).map(|(_, round)| *round)
+    }
+
+    /// How many heights a founder signed.
+    pub fn signed(&self, key: usize) -> u64 {
+        self.signed.get(&key).copied().unwrap_or(0)
     }
 
     /// The members of the set of the next height.
@@ -248,7 +256,7 @@ impl Oracle {
         let Some(set) = self.sets.get(&height) else {
             return broken("agreement", format!("actor {actor} commits height {height} before its parent"));
         };
-        votes::check_certificate(cast, set, certificate, height, commit.digest)?;
+        let signers = votes::check_certificate(cast, set, certificate, height, commit.digest)?;
         if known.is_some() {
             return Ok(());
         }
@@ -268,6 +276,7 @@ impl Oracle {
         }
         self.referee.store().commit(&own);
         self.decided.insert(height, (commit.digest, certificate.round));
+        signers.into_iter().for_each(|key| *self.signed.entry(key).or_default() += 1);
         self.state.block(cast, set, &commit.block, self.referee.store())?;
         self.draws.block(cast, &commit.block, self.referee.store())?;
         self.take_set(cast)

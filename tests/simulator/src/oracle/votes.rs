@@ -9,7 +9,7 @@ use perturb_ledger::{Certificate, VoteKind, vote_sign_bytes};
 use perturb_types::Digest;
 use perturb_types::keys::verify_ed25519;
 
-use super::{Judged, Powers, broken};
+use super::{Judged, Powers, Violation, broken};
 use crate::cast::Cast;
 
 pub(super) type Ballot = (u64, u32, VoteKind, Option<Digest>);
@@ -111,21 +111,28 @@ impl Votes {
     }
 }
 
-/// A certificate is a quorum of different members' signatures over exactly this block.
-pub(super) fn check_certificate(cast: &Cast, set: &Powers, c: &Certificate, height: u64, digest: Digest) -> Judged {
+/// A certificate is a quorum of different members' signatures over exactly this block; who signed.
+pub(super) fn check_certificate(
+    cast: &Cast,
+    set: &Powers,
+    c: &Certificate,
+    height: u64,
+    digest: Digest,
+) -> Result<BTreeSet<usize>, Violation> {
+    let wrong = |what| Err(Violation { rule: "certificate", what });
     if c.height != height || c.digest != digest {
-        return broken("certificate", format!("height {height}: the certificate is for another block"));
+        return wrong(format!("height {height}: the certificate is for another block"));
     }
     let bytes = vote_sign_bytes(&cast.network, VoteKind::Precommit, height, c.round, Some(digest));
     let mut signers = BTreeSet::new();
     for (key, signature) in &c.signatures {
         match cast.of_key(key) {
             Some(i) if verify_ed25519(key, &bytes, signature) => signers.insert(i),
-            _ => return broken("certificate", format!("height {height}: a signature does not verify")),
+            _ => return wrong(format!("height {height}: a signature does not verify")),
         };
     }
     if !is_quorum(set, &signers) {
-        return broken("certificate", format!("height {height}: {signers:?} are no quorum of {set:?}"));
+        return wrong(format!("height {height}: {signers:?} are no quorum of {set:?}"));
     }
-    Ok(())
+    Ok(signers)
 }
